@@ -1,0 +1,42 @@
+# longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
+.PHONY: help setup build demo test test-dev bench format check clean
+.DEFAULT_GOAL := help
+
+VENV := .venv/bin
+PRESET ?= release
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## installs system packages (or prints the line to ask for) and .venv
+	@bash tools/setup.sh
+
+build: setup ## build/release/longfold and the Python package
+	@cmake --preset $(PRESET) -Wno-dev --log-level=WARNING
+	@cmake --build --preset $(PRESET)
+
+demo: build ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
+	@bash examples/demo.sh
+
+test: ## builds with warnings as errors and runs every test, then again under sanitizers
+	@$(MAKE) --no-print-directory build PRESET=ci
+	python tools/check_includes.py
+	ctest --preset ci
+	python -m pytest -q python/tests
+	@$(MAKE) --no-print-directory test-dev
+
+test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
+	@cmake --preset dev -Wno-dev --log-level=WARNING
+	@cmake --build --preset dev
+	ctest --preset dev
+
+bench: build ## Evoformer attention beside torch, in one run
+	python bench/evoformer_attention.py
+
+format: setup ## clang-format and ruff over the tree
+	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+	@ruff format -q python tools bench examples && ruff check -q --fix python tools bench examples
+
+clean: ## removes the build folders
+	rm -rf build python/longfold/lib

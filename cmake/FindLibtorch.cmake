@@ -1,0 +1,56 @@
+# Finds libtorch without a CUDA toolkit: the config file inside the torch wheel insists on one, and probes GPUs.
+#
+# Looks in LIBTORCH (cache or environment: the folder that holds include/ and lib/), else asks Python_EXECUTABLE.
+# Defines the targets
+#   libtorch::cpu     torch, torch_cpu, c10 and their headers
+#   libtorch::openmp  the OpenMP runtime that the wheel brings; without -fopenmp at::parallel_for is silently serial,
+#                     and a second runtime beside the wheel's would mean two thread pools
+# and Libtorch_VERSION, Libtorch_ROOT.
+
+set(LIBTORCH "$ENV{LIBTORCH}" CACHE PATH "folder of libtorch (include/ and lib/); empty: ask Python")
+set(Libtorch_ROOT "${LIBTORCH}")
+if(NOT Libtorch_ROOT AND Python_EXECUTABLE)
+  execute_process(
+    COMMAND ${Python_EXECUTABLE} -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+    OUTPUT_VARIABLE Libtorch_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
+
+if(EXISTS "${Libtorch_ROOT}/version.py") # the wheel
+  file(STRINGS "${Libtorch_ROOT}/version.py" _line REGEX "^__version__ = ")
+  string(REGEX REPLACE ".*'([0-9]+\\.[0-9]+\\.[0-9]+).*" "\\1" Libtorch_VERSION "${_line}")
+elseif(EXISTS "${Libtorch_ROOT}/build-version") # the zip
+  file(STRINGS "${Libtorch_ROOT}/build-version" _line)
+  string(REGEX REPLACE "^([0-9]+\\.[0-9]+\\.[0-9]+).*" "\\1" Libtorch_VERSION "${_line}")
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_path(Libtorch_INCLUDE_DIR torch/library.h PATHS "${Libtorch_ROOT}/include" NO_DEFAULT_PATH)
+foreach(_name torch torch_cpu c10)
+  find_library(Libtorch_${_name}_LIBRARY ${_name} PATHS "${Libtorch_ROOT}/lib" NO_DEFAULT_PATH)
+endforeach()
+find_package_handle_standard_args(
+  Libtorch
+  REQUIRED_VARS Libtorch_torch_LIBRARY Libtorch_torch_cpu_LIBRARY Libtorch_c10_LIBRARY Libtorch_INCLUDE_DIR
+  VERSION_VAR Libtorch_VERSION
+  REASON_FAILURE_MESSAGE "run `make setup`, or set LIBTORCH or Python_EXECUTABLE to a place that has torch")
+
+if(Libtorch_FOUND AND NOT TARGET libtorch::cpu)
+  add_library(libtorch::cpu INTERFACE IMPORTED)
+  target_include_directories(
+    libtorch::cpu SYSTEM INTERFACE "${Libtorch_INCLUDE_DIR}" "${Libtorch_INCLUDE_DIR}/torch/csrc/api/include")
+  target_compile_features(libtorch::cpu INTERFACE cxx_std_20)
+  target_compile_definitions(libtorch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
+  target_link_options(libtorch::cpu INTERFACE "LINKER:--no-as-needed,${Libtorch_torch_LIBRARY}" "LINKER:--as-needed")
+  target_link_libraries(libtorch::cpu INTERFACE "${Libtorch_torch_cpu_LIBRARY}" "${Libtorch_c10_LIBRARY}")
+
+  add_library(libtorch::openmp INTERFACE IMPORTED)
+  target_compile_options(libtorch::openmp INTERFACE -fopenmp)
+  file(GLOB _gomp "${Libtorch_ROOT}/lib/libgomp*.so*" "${Libtorch_ROOT}/../torch.libs/libgomp*.so*")
+  if(_gomp)
+    list(GET _gomp 0 _gomp)
+    target_link_libraries(libtorch::openmp INTERFACE "${_gomp}")
+  else()
+    target_link_options(libtorch::openmp INTERFACE -fopenmp)
+  endif()
+endif()
+mark_as_advanced(Libtorch_INCLUDE_DIR Libtorch_torch_LIBRARY Libtorch_torch_cpu_LIBRARY Libtorch_c10_LIBRARY)

@@ -1,0 +1,39 @@
+# One folder, one target, one namespace: longfold_library(kernels ...) makes longfold_kernels, alias longfold::kernels.
+
+add_library(longfold_warnings INTERFACE)
+target_compile_options(longfold_warnings INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow)
+
+add_library(longfold_sanitize INTERFACE)
+if(LONGFOLD_SANITIZE)
+  target_compile_options(longfold_sanitize INTERFACE -fsanitize=${LONGFOLD_SANITIZE} -fno-omit-frame-pointer -O1)
+  target_link_options(longfold_sanitize INTERFACE -fsanitize=${LONGFOLD_SANITIZE})
+endif()
+
+function(longfold_library name)
+  cmake_parse_arguments(ARG "SHARED" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  if(ARG_SHARED)
+    add_library(longfold_${name} SHARED ${ARG_SOURCES})
+  else()
+    add_library(longfold_${name} STATIC ${ARG_SOURCES})
+  endif()
+  add_library(longfold::${name} ALIAS longfold_${name})
+  target_compile_features(longfold_${name} PUBLIC cxx_std_20)
+  target_include_directories(longfold_${name} PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR};${PROJECT_BINARY_DIR}/generated>")
+  target_link_libraries(longfold_${name} PUBLIC ${ARG_PUBLIC} PRIVATE longfold_warnings longfold_sanitize ${ARG_PRIVATE})
+  set_target_properties(longfold_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endfunction()
+
+# longfold_test(folder SOURCES ... LIBRARIES ...) makes the program test_<folder>, one ctest entry per test.
+function(longfold_test folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(test_${folder} ${ARG_SOURCES})
+  target_link_libraries(
+    test_${folder} PRIVATE ${ARG_LIBRARIES} GTest::gtest GTest::gtest_main longfold_warnings longfold_sanitize)
+  target_compile_definitions(test_${folder} PRIVATE LONGFOLD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+endfunction()
+
+# Targets that include much of libtorch share one precompiled header (torch/torch.h costs 16 s per file).
+function(longfold_use_torch_pch target)
+  target_precompile_headers(${target} REUSE_FROM longfold_torch_pch)
+endfunction()

@@ -1,0 +1,76 @@
+#include "longfold/base/files.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "longfold/base/error.h"
+
+namespace longfold::base {
+namespace {
+
+std::string reason() { return std::strerror(errno); }
+
+void sync_folder(const std::filesystem::path& folder) {
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> handle(std::fopen(folder.empty() ? "." : folder.c_str(), "r"),
+                                                         &std::fclose);
+  if (handle) ::fsync(::fileno(handle.get()));
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  if (!file) throw UserError("cannot read '" + path.string() + "': " + reason());
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t count = std::fread(buffer, 1, sizeof buffer, file.get())) text.append(buffer, count);
+  if (std::ferror(file.get())) throw UserError("cannot read '" + path.string() + "': " + reason());
+  return text;
+}
+
+void make_folder(const std::filesystem::path& path) {
+  std::error_code code;
+  std::filesystem::create_directories(path, code);
+  if (code) throw UserError("cannot create folder '" + path.string() + "': " + code.message());
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path)
+    : path_(std::move(path)), temporary_(path_.string() + ".part-" + std::to_string(::getpid())) {
+  file_.reset(std::fopen(temporary_.c_str(), "wb"));
+  if (!file_) throw UserError("cannot write '" + path_.string() + "': " + reason());
+}
+
+AtomicFile::~AtomicFile() {
+  if (!file_) return;
+  file_.reset();
+  std::error_code ignored;  // the sibling may be gone already; there is nobody left to tell
+  std::filesystem::remove(temporary_, ignored);
+}
+
+void AtomicFile::write(const void* bytes, size_t count) {
+  if (std::fwrite(bytes, 1, count, file_.get()) != count) {
+    throw RunError("cannot write '" + path_.string() + "': " + reason());
+  }
+}
+
+void AtomicFile::commit() {
+  if (std::fflush(file_.get()) != 0 || ::fsync(::fileno(file_.get())) != 0) {
+    throw RunError("cannot write '" + path_.string() + "': " + reason());
+  }
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    throw RunError("cannot write '" + path_.string() + "': " + reason());
+  }
+  file_.reset();
+  sync_folder(path_.parent_path());
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace longfold::base

@@ -1,0 +1,42 @@
+// Files that are either whole or not there.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace longfold::base {
+
+// The whole file. Throws UserError with the system's reason if it cannot be read.
+[[nodiscard]] std::string read_file(const std::filesystem::path& path);
+
+// Creates the folder and its parents. Throws UserError with the system's reason.
+void make_folder(const std::filesystem::path& path);
+
+// A file that appears under its name only when it is complete: bytes go to a temporary sibling, `commit` flushes it to
+// the disk and renames it. Without `commit` the destructor removes the sibling and what stood there before is untouched.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);  // UserError if it cannot be created
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(const void* bytes, size_t count);  // RunError, for instance on a full disk
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void commit();  // RunError
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  std::unique_ptr<std::FILE, Close> file_;
+};
+
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace longfold::base

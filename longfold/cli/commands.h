@@ -1,0 +1,10 @@
+// One function per subcommand: adds itself to the program, runs when chosen, throws on failure.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace longfold::cli {
+
+void add_info(CLI::App& app);
+
+}  // namespace longfold::cli

@@ -1,0 +1,76 @@
+// Evoformer attention without torch: out = softmax(scale * q k^T + sum of biases) v, attention over L for each of B * N
+// rows and H heads, the [B, N, H, Lq, Lk] logits never in memory.
+//
+// B batch, N rows that share a pair bias, Lq and Lk lengths, H heads, D head dim. All tensors by view, any strides.
+// T is float, bfloat16 or double; sums are kept in fp32 (double for T = double).
+//
+// The caller owns threads and memory: it asks for a plan, and calls run_* with ranges that together cover the items, in
+// any order and from any threads, each thread with a scratch of its own. The result's bits depend on neither.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "longfold/kernels/tensor_view.h"
+
+namespace longfold::kernels {
+
+// A row is fully masked if its largest logit is at most this.
+inline constexpr float kFullyMaskedLogit = -5e8f;
+
+// What a fully masked row gives: zero output and gradients, or the mean of v with the gradients of uniform weights.
+enum class FullyMasked : uint8_t { kZero, kMean };
+
+template <class T>
+struct ForwardArgs {
+  TensorView<const T, 5> q;                         // [B, N, Lq, H, D]
+  TensorView<const T, 5> k;                         // [B, N, Lk, H, D]
+  TensorView<const T, 5> v;                         // [B, N, Lk, H, D]
+  std::span<const BiasView> biases;                 // each [B, N, H, Lq, Lk] by broadcasting
+  TensorView<T, 5> out;                             // [B, N, Lq, H, D]
+  TensorView<Accumulator<T>, 4> log_sum_exp;        // [B, N, H, Lq]; fully masked rows hold their largest logit
+  double scale = 1;
+  FullyMasked fully_masked = FullyMasked::kZero;
+};
+
+template <class T>
+struct BackwardArgs {
+  TensorView<const T, 5> q;                         // [B, N, Lq, H, D]
+  TensorView<const T, 5> k;                         // [B, N, Lk, H, D]
+  TensorView<const T, 5> v;                         // [B, N, Lk, H, D]
+  std::span<const BiasView> biases;                 // as in the forward pass
+  TensorView<const T, 5> out;                       // [B, N, Lq, H, D], from the forward pass
+  TensorView<const Accumulator<T>, 4> log_sum_exp;  // [B, N, H, Lq], from the forward pass
+  TensorView<const T, 5> grad_out;                  // [B, N, Lq, H, D]
+  TensorView<const Accumulator<T>, 4> grad_log_sum_exp;  // [B, N, H, Lq]; data may be null: zero
+  TensorView<T, 5> grad_q;                          // [B, N, Lq, H, D]
+  TensorView<T, 5> grad_k;                          // [B, N, Lk, H, D]
+  TensorView<T, 5> grad_v;                          // [B, N, Lk, H, D]
+  TensorView<Accumulator<T>, 4> grad_pair;          // [B, H, Lq, Lk]: logit gradients summed over N; null: not wanted
+  TensorView<Accumulator<T>, 4> grad_mask;          // [B, N, H, Lk]: the same summed over Lq; null: not wanted
+  double scale = 1;
+  FullyMasked fully_masked = FullyMasked::kZero;
+};
+
+struct Plan {
+  int64_t num_items = 0;         // for run_*
+  int64_t num_finish_items = 0;  // for finish_backward, after every run_backward has returned
+  int64_t scratch_bytes = 0;     // for each thread, 64-byte aligned, content irrelevant
+  int64_t workspace_bytes = 0;   // for the whole call, 64-byte aligned, content irrelevant
+};
+
+template <class T>
+[[nodiscard]] Plan plan_forward(const ForwardArgs<T>& args);
+template <class T>
+void run_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> scratch);
+
+template <class T>
+[[nodiscard]] Plan plan_backward(const BackwardArgs<T>& args);
+template <class T>
+void run_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> scratch,
+                  std::span<std::byte> workspace);
+template <class T>
+void finish_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> workspace);
+
+}  // namespace longfold::kernels
