@@ -10,7 +10,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string write_text(const fs::path& path, std::string_view text) {
-  base::write_file(path, text);
+  put(path, text);
   return path;
 }
 

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "longfold/base/error.h"
@@ -23,6 +26,11 @@ inline std::filesystem::path fresh_folder() {
   std::filesystem::remove_all(folder);
   base::make_folder(folder);
   return folder;
+}
+
+// Without the care for crashes that base::write_file takes: tests write thousands of files.
+inline void put(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
 }
 
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
