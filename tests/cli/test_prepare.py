@@ -4,7 +4,10 @@ import gzip
 import json
 import os
 import re
+import signal
 import struct
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -167,6 +170,21 @@ def test_failure_keeps_the_old_data_set(longfold, phage_lambda, tmp_path):
     done = longfold("prepare", phage_lambda, "-", "-o", tmp_path / "x", stdin=b">a\nAC!\n")
     assert done.one_line_error(2).startswith("standard input:2:3: record 'a'")
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
+
+
+def test_interrupt_leaves_nothing(program, tmp_path):
+    run = subprocess.Popen(
+        [program, "prepare", "-", "-o", tmp_path / "x"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not os.listdir(tmp_path) and run.poll() is None:  # it has begun when its temporary files are there
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    stdout, stderr = run.communicate(b">a\nACG\n", timeout=60)
+    assert (run.returncode, stdout, stderr) == (1, b"", b"longfold: interrupted: nothing was written\n")
+    assert os.listdir(tmp_path) == []
 
 
 def test_inspect_bad_input(longfold, phage_lambda, tmp_path):

@@ -97,6 +97,15 @@ TEST(Prepare, FailureLeavesWhatStoodThere) {
   EXPECT_EQ(TokenFile((folder / "x").string()).num_tokens(), 2);
 }
 
+TEST(Prepare, StopsInOrder) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa", ">one\nACGACG\n");
+  const std::atomic<bool> stop = true;
+  EXPECT_EQ(message_of<base::RunError>([&] { (void)prepare({{input}, folder / "x"}, stop); }),
+            "interrupted: nothing was written");
+  EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
+}
+
 TEST(Prepare, OptionsThatDoNotFitAreNamed) {
   const fs::path folder = fresh_folder();
   const std::string input = write_text(folder / "a.fa", ">one\nAC\n");

@@ -17,7 +17,7 @@
 
 namespace longfold::data {
 
-// An empty folder, of the running test alone.
+// An empty folder, of the running test alone; gone when the program ends.
 inline std::filesystem::path fresh_folder() {
   const auto* test = testing::UnitTest::GetInstance()->current_test_info();
   const auto folder =
@@ -25,6 +25,13 @@ inline std::filesystem::path fresh_folder() {
       ("longfold-" + std::string(test->test_suite_name()) + "-" + test->name() + "-" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   base::make_folder(folder);
+  static struct Cleaner {
+    std::vector<std::filesystem::path> folders;
+    ~Cleaner() {
+      for (const auto& old : folders) std::filesystem::remove_all(old);
+    }
+  } cleaner;
+  cleaner.folders.push_back(folder);
   return folder;
 }
 
