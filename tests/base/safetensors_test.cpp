@@ -1,22 +1,17 @@
 #include "longfold/base/safetensors.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstring>
 
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
+#include "tests/scratch.h"
 
 namespace longfold::base {
 namespace {
 
 using namespace std::string_literals;
-
-std::filesystem::path scratch() {
-  return std::filesystem::path(testing::TempDir()) / ("longfold-" + std::to_string(::getpid()) + ".safetensors");
-}
 
 std::string file_of(const std::string& header, const std::string& data) {
   const uint64_t length = header.size();
@@ -27,11 +22,13 @@ std::string file_of(const std::string& header, const std::string& data) {
 
 // The message with which a file of these bytes is refused, without the path in front; "" if it is read.
 std::string refusal(const std::string& bytes) {
-  write_file(scratch(), bytes);
+  const ScratchFolder folder;
+  const auto path = folder / "x.safetensors";
+  write_file(path, bytes);
   try {
-    const SafetensorsFile file(scratch());
+    const SafetensorsFile file(path);
   } catch (const UserError& error) {
-    const std::string where = "'" + scratch().string() + "': ", message = error.what();
+    const std::string where = "'" + path.string() + "': ", message = error.what();
     EXPECT_TRUE(message.starts_with(where)) << message;
     return message.substr(std::min(where.size(), message.size()));
   }
@@ -44,13 +41,15 @@ std::string entry(const std::string& name, const std::string& dtype, const std::
 }
 
 TEST(Safetensors, LiteralBytes) {
+  const ScratchFolder folder;
+  const auto path = folder / "x.safetensors";
   const std::array<float, 2> a{1.0F, -2.0F};
   const int64_t b = 258;
   const std::vector<TensorBytes> tensors{{"a", "F32", {2, 1}, std::as_bytes(std::span(a))},
                                          {"b", "I64", {}, std::as_bytes(std::span(&b, 1))},
                                          {"empty", "BF16", {0, 7}, {}}};
-  write_safetensors(scratch(), tensors);
-  EXPECT_EQ(read_file(scratch()),
+  write_safetensors(path, tensors);
+  EXPECT_EQ(read_file(path),
             "\xd0\0\0\0\0\0\0\0"s
             R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},)"
             R"("b":{"dtype":"I64","shape":[],"data_offsets":[8,16]},)"
@@ -60,12 +59,14 @@ TEST(Safetensors, LiteralBytes) {
 }
 
 TEST(Safetensors, ReadsWhatItWrote) {
+  const ScratchFolder folder;
+  const auto path = folder / "x.safetensors";
   const std::array<float, 6> a{1, 2, 3, 4, 5, 6};
   const std::array<uint8_t, 3> b{7, 8, 9};
   const std::vector<TensorBytes> tensors{{"b", "U8", {3}, std::as_bytes(std::span(b))},
                                          {"a", "F32", {2, 3}, std::as_bytes(std::span(a))}};
-  write_safetensors(scratch(), tensors);
-  const SafetensorsFile file(scratch());
+  write_safetensors(path, tensors);
+  const SafetensorsFile file(path);
   ASSERT_EQ(file.tensors().size(), 2);
   EXPECT_EQ(file.find("c"), nullptr);
   ASSERT_NE(file.find("a"), nullptr);
@@ -77,12 +78,14 @@ TEST(Safetensors, ReadsWhatItWrote) {
 }
 
 TEST(Safetensors, WriterRefusesContradictions) {
+  const ScratchFolder folder;
+  const auto path = folder / "x.safetensors";
   const std::array<float, 2> a{};
   const auto bytes = std::as_bytes(std::span(a));
   const std::vector<TensorBytes> wrong_size{{"a", "F32", {3}, bytes}};
   const std::vector<TensorBytes> twice{{"a", "F32", {2}, bytes}, {"a", "F32", {2}, bytes}};
-  EXPECT_THROW(write_safetensors(scratch(), wrong_size), std::invalid_argument);
-  EXPECT_THROW(write_safetensors(scratch(), twice), std::invalid_argument);
+  EXPECT_THROW(write_safetensors(path, wrong_size), std::invalid_argument);
+  EXPECT_THROW(write_safetensors(path, twice), std::invalid_argument);
 }
 
 TEST(SafetensorsRefuses, ShortFile) {
