@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,8 +18,8 @@ enum class TokenDtype : uint8_t { kU8 = 1, kI8 = 2, kI16 = 3, kI32 = 4, kI64 = 5
 
 template <class T>
 void append_bytes(std::vector<char>& bytes, T value) {
-  const auto* begin = reinterpret_cast<const char*>(&value);
-  bytes.insert(bytes.end(), begin, begin + sizeof value);
+  bytes.resize(bytes.size() + sizeof value);
+  std::memcpy(bytes.data() + bytes.size() - sizeof value, &value, sizeof value);
 }
 
 // A view of the bytes of an .idx file, which must stay where they are.
