@@ -6,5 +6,6 @@
 namespace longfold::cli {
 
 void add_info(CLI::App& app);
+void add_train(CLI::App& app);
 
 }  // namespace longfold::cli

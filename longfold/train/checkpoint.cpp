@@ -100,9 +100,14 @@ void remove_partial_checkpoints(const fs::path& output) {
   }
 }
 
+std::string prefix_of(const fs::path& path) {
+  std::string text = "'";
+  return text.append(path.string()).append("': ");
+}
+
 Json read_manifest_json(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "manifest.json";
-  const std::string where = "'" + path.string() + "': ";
+  const std::string where = prefix_of(path);
   Json json = Json::parse(base::read_file(path), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("format", Json()) != kFormat) {
     throw base::UserError(where + "damaged, or no longfold checkpoint");
@@ -135,7 +140,7 @@ void load_one(const base::SafetensorsFile& file, const std::string& where, const
 
 void load_file(const fs::path& path, const Json& described, const NamedTensors& targets) {
   const base::SafetensorsFile file(path);
-  const std::string where = "'" + path.string() + "': ";
+  const std::string where = prefix_of(path);
   for (const NamedTensor& target : targets) load_one(file, where, described, target);
   for (const base::TensorEntry& entry : file.tensors()) {
     if (std::ranges::find(targets, entry.name, &NamedTensor::name) == targets.end()) {
@@ -189,7 +194,7 @@ Manifest read_manifest(const fs::path& checkpoint) {
             .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
             .data_hash = json.at("data_hash").get<std::string>()};
   } catch (const Json::exception& error) {
-    throw base::UserError("'" + (checkpoint / "manifest.json").string() + "': " + error.what());
+    throw base::UserError(prefix_of(checkpoint / "manifest.json") + error.what());
   }
 }
 

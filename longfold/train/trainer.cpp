@@ -87,7 +87,9 @@ StepReport Trainer::train_step() {
   const at::Tensor losses = model_->token_losses(batch.tokens, batch.labels, batch.positions);  // [B, S]
   weighted_mean(losses, batch.weights).backward();
 
-  StepReport report{.step = step_ + 1, .num_steps = recipe_.train.steps};
+  StepReport report;
+  report.step = step_ + 1;
+  report.num_steps = recipe_.train.steps;
   report.loss = mean_of(losses, batch.weights).value_or(0);
   report.held_out_loss = mean_of(losses, batch.held_out_weights);
   report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
@@ -163,14 +165,12 @@ Evaluation Trainer::evaluate() {
     return model_->token_losses(batch.tokens, batch.labels, batch.positions);
   };
   const data::Batch last = sampler_.batch(std::max<int64_t>(step_ - 1, 0));
-  Evaluation evaluation{.loss = mean_of(losses_of(last), last.weights)};
   Sum held_out;
   for (int64_t i = 0; i < sampler_.num_held_out_windows(); ++i) {
     const data::Batch window = sampler_.held_out_window(i);
     held_out.add(losses_of(window), window.held_out_weights);
   }
-  evaluation.held_out_loss = held_out.mean();
-  return evaluation;
+  return {.loss = mean_of(losses_of(last), last.weights), .held_out_loss = held_out.mean()};
 }
 
 NamedTensors Trainer::parameters() const {
