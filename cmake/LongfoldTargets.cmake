@@ -2,6 +2,9 @@
 
 add_library(longfold_warnings INTERFACE)
 target_compile_options(longfold_warnings INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(longfold_warnings INTERFACE -Wno-restrict) # false alarms on "text" + std::string, GCC bug 105651
+endif()
 
 add_library(longfold_sanitize INTERFACE)
 if(LONGFOLD_SANITIZE)

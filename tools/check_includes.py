@@ -13,7 +13,7 @@ ALLOWED = {
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
     "model": ({"model", "ops", "base"}, {"torch"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
-    "data": ({"data", "base"}, {"torch", "htslib"}),
+    "data": ({"data", "base"}, {"torch", "htslib", "nlohmann"}),
     "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann"}),
     "cli": (
         {"cli", "train", "data", "parallel", "model", "ops", "memory", "kernels", "base"},

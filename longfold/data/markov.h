@@ -1,0 +1,26 @@
+// What a model must beat: the held-out loss of predictors that only count. Trained on the labels that the sampler
+// trains on and scored on those that it holds out, with the same contexts a model would see.
+//
+// Order k predicts from the k tokens before, interpolated down to uniform (Dirichlet smoothing):
+//
+//   p_k(w | context) = (count(context, w) + b_k p_{k-1}(w | shorter context)) / (count(context) + b_k),  p_{-1} = 1 / V
+//
+// b_0, then b_1, ... is the power of two from 1/16 to 2^20 with the best leave-one-out likelihood of the training
+// labels, so the held-out labels have no say. Near a record's start the context is as long as there are tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "longfold/data/token_file.h"
+
+namespace longfold::data {
+
+struct BaselineScore {
+  double loss = 0;         // nats per token, over the held-out labels
+  int64_t num_labels = 0;  // how many there are
+};
+
+[[nodiscard]] BaselineScore uniform_baseline(const TokenFile& file, double held_out);  // log(V) on the same labels
+[[nodiscard]] BaselineScore markov_baseline(const TokenFile& file, double held_out, int64_t order);
+
+}  // namespace longfold::data

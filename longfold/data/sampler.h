@@ -1,0 +1,80 @@
+// Which tokens a training step sees. A batch is a pure function of (seed, step), so resuming needs only the step.
+//
+// A record is cut into windows of `sequence_length` tokens, or taken whole. Labels are the record shifted by one before
+// any cutting, so no label is lost between windows: each counts in exactly one window per epoch.
+//
+// The last `held_out` part of every record is never trained on: a label there has weight 0 and held-out weight 1. As
+// attention is causal it comes after everything trained on, so one forward over a whole record gives the training loss
+// and an untouched held-out loss.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "longfold/data/token_file.h"
+
+namespace longfold::data {
+
+// All [B, S] on the CPU.
+struct Batch {
+  at::Tensor tokens;            // int64
+  at::Tensor labels;            // int64: the token after each position; [PAD] where there is none
+  at::Tensor positions;         // int64: 0..S-1 in each row
+  at::Tensor weights;           // float: 1 where the label counts in the training loss, else 0
+  at::Tensor held_out_weights;  // float: 1 where it counts in the held-out loss, else 0
+};
+// Labels [PAD] and [UNK] count in neither loss, so in a long stretch of ambiguous bases all weights may be 0.
+
+// The [data] section of a recipe.
+struct SamplerConfig {
+  std::string path;  // prefix of the data set
+  int64_t sequence_length = 0;
+  double held_out = 0.0;
+  int64_t batch_size = 1;
+  int64_t seed = 0;
+
+  friend bool operator==(const SamplerConfig&, const SamplerConfig&) = default;
+  void validate() const;  // UserError that names the field
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("path", self.path, "prefix of the data set that `longfold prepare` wrote");
+    visit("sequence_length", self.sequence_length, "tokens in a window; 0 takes each record whole");
+    visit("held_out", self.held_out, "part at the end of each record that is never trained on, such as 0.1");
+    visit("batch_size", self.batch_size, "windows in a step");
+    visit("seed", self.seed, "of the order of the windows");
+  }
+};
+
+// The first label index (1 <= index <= length) of a record that is held out; `length` if none is.
+[[nodiscard]] int64_t first_held_out(int64_t length, double held_out);
+
+class Sampler {
+ public:
+  // `file` must outlive the sampler. UserError if the configuration does not fit the file.
+  Sampler(const TokenFile& file, SamplerConfig config);
+
+  [[nodiscard]] Batch batch(int64_t step) const;
+  [[nodiscard]] int64_t num_windows() const { return static_cast<int64_t>(train_.size()); }  // in one epoch
+
+  // The windows with held-out labels, in order, one a batch: for the held-out loss when records are cut.
+  [[nodiscard]] int64_t num_held_out_windows() const { return static_cast<int64_t>(held_out_.size()); }
+  [[nodiscard]] Batch held_out_window(int64_t index) const;
+
+ private:
+  struct Window {
+    int64_t sequence = 0;
+    int64_t begin = 0;
+  };
+
+  [[nodiscard]] Batch read(const std::vector<Window>& windows) const;
+
+  const TokenFile& file_;
+  SamplerConfig config_;
+  std::vector<Window> train_;
+  std::vector<Window> held_out_;
+};
+
+}  // namespace longfold::data

@@ -1,0 +1,230 @@
+#include "longfold/data/token_file.h"
+
+#include <ATen/ops/empty.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "longfold/base/error.h"
+#include "longfold/base/fields.h"
+#include "longfold/data/token_index.h"
+
+namespace longfold::data {
+namespace {
+
+using base::UserError;
+using nlohmann::ordered_json;
+
+static_assert(std::endian::native == std::endian::little, "the format is little endian and is mapped, not parsed");
+
+constexpr const char* kFormat = "longfold tokens";
+constexpr int64_t kVersion = 1;
+
+ordered_json sidecar(const Tokenizer& tokenizer, const TokenFileInfo& info, const std::vector<SequenceInfo>& sequences,
+                     const std::string& content_hash) {
+  ordered_json names = ordered_json::array();
+  for (const SequenceInfo& sequence : sequences) names.push_back({{"name", sequence.name}, {"frame", sequence.frame}});
+  return {
+      {"format", kFormat},
+      {"version", kVersion},
+      {"tokenizer", {{"name", tokenizer.name()}, {"hash", tokenizer.hash()}, {"vocabulary", tokenizer.vocabulary()}}},
+      {"sources", info.sources},
+      {"frame", info.frame},
+      {"counts", base::to_json(info.counts)},
+      {"content_hash", content_hash},
+      {"sequences", names}};
+}
+
+// A file in memory, read-only.
+class Mapping {
+ public:
+  explicit Mapping(const std::string& path) {
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) throw UserError("cannot read '" + path + "': " + std::strerror(errno));
+    struct stat status{};
+    const bool ok = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+    size_ = ok ? static_cast<size_t>(status.st_size) : 0;
+    void* mapped = size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0) : nullptr;
+    ::close(file);
+    if (!ok) throw UserError("cannot read '" + path + "': not a regular file");
+    if (mapped == MAP_FAILED) throw UserError("cannot read '" + path + "': " + std::strerror(errno));
+    data_ = static_cast<const char*>(mapped);
+  }
+  ~Mapping() {
+    if (data_ != nullptr) ::munmap(const_cast<char*>(data_), size_);
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  [[nodiscard]] std::span<const char> bytes() const { return {data_, size_}; }
+
+ private:
+  const char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace
+
+TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer)
+    : prefix_(std::move(prefix)),
+      tokenizer_(tokenizer),
+      bin_(prefix_ + ".bin"),
+      idx_(prefix_ + ".idx"),
+      json_(prefix_ + ".json") {}
+
+void TokenFileWriter::append(std::span<const int32_t> ids) {
+  encoded_.clear();
+  if (dtype_for(tokenizer_.vocab_size()) == TokenDtype::kU16) {
+    for (const int32_t id : ids) append_bytes(encoded_, static_cast<uint16_t>(id));
+  } else {
+    for (const int32_t id : ids) append_bytes(encoded_, id);
+  }
+  bin_.write(encoded_.data(), encoded_.size());
+  hash_.update(encoded_.data(), encoded_.size());
+  length_ += static_cast<int64_t>(ids.size());
+}
+
+void TokenFileWriter::end_sequence(SequenceInfo info) {
+  if (length_ > std::numeric_limits<int32_t>::max()) {
+    throw UserError("record '" + info.name +
+                    "': expected at most 2147483647 tokens (the .idx format holds no more), got " +
+                    std::to_string(length_));
+  }
+  lengths_.push_back(static_cast<int32_t>(length_));
+  sequences_.push_back(std::move(info));
+  length_ = 0;
+}
+
+void TokenFileWriter::commit(const TokenFileInfo& info) {
+  const std::vector<char> index = index_bytes(dtype_for(tokenizer_.vocab_size()), lengths_);
+  idx_.write(index.data(), index.size());
+  // Headers are bytes of any encoding; JSON is UTF-8.
+  json_.write(
+      sidecar(tokenizer_, info, sequences_, hash_.text()).dump(1, ' ', false, ordered_json::error_handler_t::replace) +
+      "\n");
+  bin_.commit();
+  idx_.commit();
+  json_.commit();
+}
+
+struct TokenFile::State {
+  explicit State(const std::string& prefix_in)
+      : prefix(prefix_in), idx(prefix + ".idx"), bin(prefix + ".bin"), tokenizer("", {"[UNK]", "[PAD]"}) {
+    index = TokenIndex(idx.bytes(), prefix + ".idx");
+    index.check_bin_size(bin.bytes().size(), prefix + ".bin");
+    read_sidecar(prefix + ".json");
+  }
+
+  void read_sidecar(const std::string& path);
+
+  std::string prefix;
+  Mapping idx;
+  Mapping bin;
+  TokenIndex index;
+  Tokenizer tokenizer;
+  TokenFileInfo info;
+  std::vector<SequenceInfo> sequences;
+  std::string content_hash;
+};
+
+void TokenFile::State::read_sidecar(const std::string& path) {
+  try {
+    const ordered_json json = ordered_json::parse(base::read_file(path));
+    if (json.at("format") != kFormat || json.at("version") != kVersion) {
+      throw UserError("'" + path + "': expected format \"" + kFormat + "\" version " + std::to_string(kVersion) +
+                      ", got " + json.at("format").dump() + " version " + json.at("version").dump());
+    }
+    const ordered_json& table = json.at("tokenizer");
+    tokenizer = Tokenizer(table.at("name"), table.at("vocabulary"));
+    if (table.at("hash") != tokenizer.hash()) {
+      throw UserError("'" + path + "': expected tokenizer hash " + tokenizer.hash() + " for its table, got " +
+                      table.at("hash").dump());
+    }
+    info.sources = json.at("sources");
+    info.frame = json.at("frame");
+    base::from_json(json.at("counts"), info.counts, "'" + path + "': ", "counts.");
+    content_hash = json.at("content_hash");
+    for (const ordered_json& entry : json.at("sequences")) sequences.push_back({entry.at("name"), entry.at("frame")});
+  } catch (const nlohmann::json::exception& error) {
+    throw UserError("'" + path + "' is damaged: " + error.what());
+  }
+  if (std::ssize(sequences) != index.num_sequences() || info.counts.tokens != index.num_tokens()) {
+    throw UserError("'" + path + "': expected " + std::to_string(index.num_sequences()) + " sequences and " +
+                    std::to_string(index.num_tokens()) + " tokens as in the .idx beside it, got " +
+                    std::to_string(sequences.size()) + " and " + std::to_string(info.counts.tokens));
+  }
+}
+
+TokenFile::TokenFile(const std::string& prefix) : state_(std::make_unique<State>(prefix)) {}
+TokenFile::~TokenFile() = default;
+TokenFile::TokenFile(TokenFile&&) noexcept = default;
+TokenFile& TokenFile::operator=(TokenFile&&) noexcept = default;
+
+const std::string& TokenFile::prefix() const {
+  return state_->prefix;
+}
+const Tokenizer& TokenFile::tokenizer() const {
+  return state_->tokenizer;
+}
+const TokenFileInfo& TokenFile::info() const {
+  return state_->info;
+}
+const std::string& TokenFile::content_hash() const {
+  return state_->content_hash;
+}
+int64_t TokenFile::num_sequences() const {
+  return state_->index.num_sequences();
+}
+int64_t TokenFile::num_tokens() const {
+  return state_->index.num_tokens();
+}
+
+int64_t TokenFile::length(int64_t sequence) const {
+  if (sequence < 0 || sequence >= num_sequences()) {
+    throw UserError("'" + state_->prefix + "': expected a sequence below " + std::to_string(num_sequences()) +
+                    ", got " + std::to_string(sequence));
+  }
+  return state_->index.length(sequence);
+}
+
+int64_t TokenFile::longest() const {
+  int64_t longest = 0;
+  for (int64_t i = 0; i < num_sequences(); ++i) longest = std::max(longest, length(i));
+  return longest;
+}
+
+const SequenceInfo& TokenFile::sequence(int64_t sequence) const {
+  (void)length(sequence);  // checks the index
+  return state_->sequences[static_cast<size_t>(sequence)];
+}
+
+at::Tensor TokenFile::tokens(int64_t sequence, int64_t offset, int64_t count) const {
+  const int64_t total = length(sequence);
+  if (offset < 0 || count < 0 || offset > total || count > total - offset) {
+    throw UserError("'" + state_->prefix + "': sequence " + std::to_string(sequence) + " has " + std::to_string(total) +
+                    " tokens, got offset " + std::to_string(offset) + " and count " + std::to_string(count));
+  }
+  at::Tensor tokens = at::empty({count}, at::kLong);
+  const std::span<int64_t> ids(tokens.mutable_data_ptr<int64_t>(), static_cast<size_t>(count));
+  state_->index.read(state_->bin.bytes(), sequence, offset, ids);
+  const int64_t vocab_size = state_->tokenizer.vocab_size();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      throw UserError("'" + state_->prefix + ".bin': expected ids below " + std::to_string(vocab_size) + ", got " +
+                      std::to_string(ids[i]) + " at token " + std::to_string(offset + static_cast<int64_t>(i)) +
+                      " of sequence " + std::to_string(sequence));
+    }
+  }
+  return tokens;
+}
+
+}  // namespace longfold::data

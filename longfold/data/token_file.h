@@ -1,0 +1,105 @@
+// A data set of token sequences: three files beside each other.
+//
+//   PREFIX.bin   the ids, raw, little endian; u16 if the vocabulary is below 65,500, else i32
+//   PREFIX.idx   Megatron's index: "MMIDIDX\0\0", u64 version 1, u8 dtype, u64 sequences, u64 documents + 1,
+//                i32 lengths[], i64 byte offsets[], i64 document starts[]
+//   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, record names, counts
+//
+// megatron.core.datasets.indexed_dataset reads the first two. Each sequence is a document of its own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "longfold/base/files.h"
+#include "longfold/data/fnv.h"
+#include "longfold/data/tokenizer.h"
+
+namespace longfold::data {
+
+struct SequenceInfo {
+  std::string name;   // the record's header up to the first blank
+  int64_t frame = 0;  // reading frame within the record
+};
+
+// How a data set was made, as `longfold prepare` counted it.
+struct PrepareCounts {
+  int64_t records = 0;
+  int64_t bases = 0;
+  int64_t tokens = 0;
+  int64_t ambiguous = 0;  // bases that are IUPAC ambiguity codes
+  int64_t unknown = 0;    // tokens that became [UNK] for that
+  int64_t skipped = 0;    // records too short for a token
+  int64_t truncated = 0;  // bases before the frame, or in a partial codon at a record's end
+  friend bool operator==(const PrepareCounts&, const PrepareCounts&) = default;
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("records", self.records, "records read");
+    visit("bases", self.bases, "letters read");
+    visit("tokens", self.tokens, "tokens written");
+    visit("ambiguous", self.ambiguous, "letters that are IUPAC ambiguity codes");
+    visit("unknown", self.unknown, "tokens that are [UNK]");
+    visit("skipped", self.skipped, "records too short for a token");
+    visit("truncated", self.truncated, "letters outside every token: before the frame or in a partial codon");
+  }
+};
+
+struct TokenFileInfo {
+  std::vector<std::string> sources;
+  std::string frame;  // "0", "1", "2" or "all"
+  PrepareCounts counts;
+};
+
+// Writes a data set in a stream. Nothing appears under the final names before commit().
+class TokenFileWriter {
+ public:
+  TokenFileWriter(std::string prefix, const Tokenizer& tokenizer);  // UserError if the folder cannot be written
+  void append(std::span<const int32_t> ids);                        // to the sequence under way
+  void end_sequence(SequenceInfo info);                             // UserError if longer than the format can say
+  void commit(const TokenFileInfo& info);
+
+ private:
+  std::string prefix_;
+  Tokenizer tokenizer_;
+  base::AtomicFile bin_;
+  base::AtomicFile idx_;
+  base::AtomicFile json_;
+  Fnv1a64 hash_;
+  int64_t length_ = 0;  // of the sequence under way
+  std::vector<int32_t> lengths_;
+  std::vector<SequenceInfo> sequences_;
+  std::vector<char> encoded_;
+};
+
+// A data set, mapped into memory. Everything the files say is checked when they are opened.
+class TokenFile {
+ public:
+  explicit TokenFile(const std::string& prefix);  // UserError that names the file and what was found
+  ~TokenFile();
+  TokenFile(TokenFile&&) noexcept;
+  TokenFile& operator=(TokenFile&&) noexcept;
+
+  [[nodiscard]] const std::string& prefix() const;
+  [[nodiscard]] const Tokenizer& tokenizer() const;
+  [[nodiscard]] const TokenFileInfo& info() const;
+  [[nodiscard]] const std::string& content_hash() const;  // "fnv1a64:..." of PREFIX.bin, taken when it was written
+  [[nodiscard]] int64_t num_sequences() const;
+  [[nodiscard]] int64_t num_tokens() const;
+  [[nodiscard]] int64_t length(int64_t sequence) const;
+  [[nodiscard]] int64_t longest() const;
+  [[nodiscard]] const SequenceInfo& sequence(int64_t sequence) const;
+  // int64 [count] on the CPU, a copy. UserError outside the sequence or for an id outside the vocabulary.
+  [[nodiscard]] at::Tensor tokens(int64_t sequence, int64_t offset, int64_t count) const;
+  [[nodiscard]] at::Tensor tokens(int64_t sequence) const { return tokens(sequence, 0, length(sequence)); }
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace longfold::data

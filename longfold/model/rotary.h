@@ -1,0 +1,21 @@
+// Rotary position embeddings as GPT-NeoX has them: the first half of the turned dimensions pairs with the second half.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace longfold::model {
+
+struct RotaryTables {
+  at::Tensor cos, sin;  // [B, S, rotary_size / 2], fp32
+};
+
+// Tables for int64 positions [B, S]: any positions, they may restart within a row. Angles are computed in fp64, because
+// fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
+[[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base);
+
+// Turns the leading 2 * cos.size(-1) dimensions of every head of x [B, S, H, D]; the others pass.
+[[nodiscard]] at::Tensor apply_rotary(const at::Tensor& x, const RotaryTables& tables);
+
+}  // namespace longfold::model
