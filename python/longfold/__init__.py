@@ -10,6 +10,8 @@ _library.load("longfold_ops")
 import torch  # noqa: E402  (after the check that says which torch is wanted)
 from torch import Tensor  # noqa: E402
 
+from . import _vmap  # noqa: E402, F401  (registers itself)
+
 __all__ = ["evoformer_attention"]
 
 
