@@ -11,7 +11,9 @@
 namespace longfold::base {
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+  return std::strerror(errno);
+}
 
 void sync_folder(const std::filesystem::path& folder) {
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> handle(std::fopen(folder.empty() ? "." : folder.c_str(), "r"),

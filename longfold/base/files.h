@@ -16,7 +16,8 @@ namespace longfold::base {
 void make_folder(const std::filesystem::path& path);
 
 // A file that appears under its name only when it is complete: bytes go to a temporary sibling, `commit` flushes it to
-// the disk and renames it. Without `commit` the destructor removes the sibling and what stood there before is untouched.
+// the disk and renames it. Without `commit` the destructor removes the sibling and what stood there before is
+// untouched.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);  // UserError if it cannot be created

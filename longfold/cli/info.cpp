@@ -2,6 +2,8 @@
 
 namespace longfold::cli {
 
-void add_info(CLI::App& app) { app.add_subcommand("info", "version, instruction set, engines found or missing"); }
+void add_info(CLI::App& app) {
+  app.add_subcommand("info", "version, instruction set, engines found or missing");
+}
 
 }  // namespace longfold::cli
