@@ -34,7 +34,7 @@ test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizer
 	ctest --preset dev
 
 bench: build ## Evoformer attention beside torch, in one run
-	python bench/evoformer_attention.py
+	build/release/bench/bench_evoformer_attention
 
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

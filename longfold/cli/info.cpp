@@ -14,7 +14,9 @@
 namespace longfold::cli {
 namespace {
 
-void line(const char* name, const std::string& value) { std::printf("%-10s %s\n", name, value.c_str()); }
+void line(const char* name, const std::string& value) {
+  std::printf("%-10s %s\n", name, value.c_str());
+}
 
 std::string words(const parallel::Engine& engine) {
   return engine.built ? "found" : "missing: " + engine.why_not;
@@ -25,7 +27,7 @@ void print_info() {
   line("torch", std::string(kTorchVersion));
   line("cpu", std::string(kernels::isa_name(kernels::selected_isa())) + " kernels, " +
                   std::to_string(at::get_num_threads()) + " threads (" + at::get_cpu_capability() + " in torch)");
-  line("cuda", kernels::cuda::why_not_built());
+  line("cuda", kernels::cuda::engine_status());
   line("mpi", words(parallel::mpi_engine()));
   line("nccl", words(parallel::nccl_engine()));
 }

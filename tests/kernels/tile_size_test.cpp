@@ -2,16 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include "longfold/kernels/evoformer_attention.h"
 #include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels {
 namespace {
 
-// The contract of docs/evoformer.md: at most 4 MiB of scratch a thread, at most 8 partial copies of a pair-bias gradient.
+// The contract of docs/evoformer.md: at most 4 MiB of scratch a thread, at most 8 partial copies of a pair-bias
+// gradient.
 TEST(TileSize, MemoryStaysWithinTheContract) {
-  for (const Shape& shape : {Shape{1, 512, 640, 640, 8, 32}, Shape{1, 5120, 384, 384, 8, 8}, Shape{1, 4096, 4096, 4096, 4, 32},
-                             Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32}}) {
+  for (const Shape& shape :
+       {Shape{1, 512, 640, 640, 8, 32}, Shape{1, 5120, 384, 384, 8, 8}, Shape{1, 4096, 4096, 4096, 4, 32},
+        Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32}}) {
     EXPECT_LE(ForwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
     EXPECT_LE(backward_row_groups(shape, true), kMostPartials);
     if (shape.Lk <= 4096) {
