@@ -7,6 +7,7 @@
 
 #include "longfold/base/text.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/signals.h"
 
 namespace longfold::cli {
 namespace {
@@ -16,7 +17,7 @@ void print_row(const char* name, int64_t count, const std::string& note) {
 }
 
 void run(const data::PrepareOptions& options) {
-  const data::PrepareReport report = data::prepare(options);
+  const data::PrepareReport report = data::prepare(options, catch_signals(""));
   const data::PrepareCounts& counts = report.info.counts;
   std::printf("%s: tokenizer %s, frame %s\n", options.output.c_str(), options.tokenizer.c_str(), options.frame.c_str());
   print_row("records", counts.records, "read");

@@ -31,7 +31,7 @@ std::vector<Record> read(const fs::path& path) {
 
 std::vector<Record> read_text(std::string_view text) {
   const fs::path path = fresh_folder() / "x.fa";
-  base::write_file(path, text);
+  put(path, text);
   return read(path);
 }
 
@@ -79,7 +79,7 @@ TEST(Fasta, PassesOnWhatStandsInsideALine) {
 
 TEST(Fasta, NumbersLinesAndColumns) {
   const fs::path path = fresh_folder() / "x.fa";
-  base::write_file(path, "\n>a\nAC\n\nGT\n");
+  put(path, "\n>a\nAC\n\nGT\n");
   FastaReader reader(path.string());
   FastaEvent event;
   ASSERT_TRUE(reader.next(event));
@@ -99,7 +99,7 @@ TEST(Fasta, ReadsLongLinesInPieces) {
   const std::string bases = random_bases(3 * kBuffer);
   for (size_t shift = 0; shift < 6; ++shift) {
     const std::string first = bases.substr(0, kBuffer - 6 + shift);
-    base::write_file(path, ">a\n" + first + " \t\r\n" + bases + "\r\n>b\n" + first);
+    put(path, ">a\n" + first + " \t\r\n" + bases + "\r\n>b\n" + first);
     FastaReader reader(path.string());
     FastaEvent event;
     std::vector<std::string> records;
@@ -139,7 +139,7 @@ TEST(Fasta, ReadsGzipOfSeveralMembersAndBgzf) {
   compress(folder / "gzip", text, "wg");
   const std::string gzip = base::read_file(folder / "gzip");
   EXPECT_LT(gzip.size(), text.size());
-  base::write_file(folder / "members", gzip + gzip);
+  put(folder / "members", gzip + gzip);
   const std::vector<Record> once = {{"a", bases}, {"b", "GG"}};
   EXPECT_TRUE(read(folder / "plain") == once);
   EXPECT_TRUE(read(folder / "bgzf") == once);
@@ -155,11 +155,11 @@ TEST(Fasta, NoCutOfAGzipFilePasses) {
   const std::string whole = base::read_file(folder / "gzip");
   const std::string truncated = "cannot read '" + (folder / "cut").string() + "': the compressed file is truncated";
   for (size_t size = 18; size < whole.size(); ++size) {
-    base::write_file(folder / "cut", whole.substr(0, size));
+    put(folder / "cut", whole.substr(0, size));
     EXPECT_EQ(message_of([&] { read(folder / "cut"); }), truncated) << size << " of " << whole.size();
   }
   for (size_t size = 1; size < 18; ++size) {  // within the gzip header: whatever it says, it is an error
-    base::write_file(folder / "cut", whole.substr(0, size));
+    put(folder / "cut", whole.substr(0, size));
     EXPECT_NE(message_of([&] { read(folder / "cut"); }), "") << size;
   }
 }
@@ -169,7 +169,7 @@ TEST(Fasta, NoCutOfABgzfFilePasses) {
   compress(folder / "bgzf", ">a\n" + random_bases(100'000) + "\n", "w");
   const std::string whole = base::read_file(folder / "bgzf");
   for (size_t size = 1; size < whole.size(); size += size + 200 < whole.size() ? 97 : 1) {
-    base::write_file(folder / "cut", whole.substr(0, size));
+    put(folder / "cut", whole.substr(0, size));
     EXPECT_NE(message_of([&] { read(folder / "cut"); }), "") << size << " of " << whole.size();
   }
 }
@@ -179,7 +179,7 @@ TEST(Fasta, DamagedGzipIsAnError) {
   compress(folder / "gzip", ">a\n" + random_bases(5000) + "\n", "wg");
   std::string bytes = base::read_file(folder / "gzip");
   bytes[bytes.size() - 6] ^= 1;  // the checksum
-  base::write_file(folder / "gzip", bytes);
+  put(folder / "gzip", bytes);
   EXPECT_EQ(message_of([&] { read(folder / "gzip"); }),
             "cannot read '" + (folder / "gzip").string() + "': the compressed data are damaged");
 }

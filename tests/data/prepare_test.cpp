@@ -10,7 +10,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string write_text(const fs::path& path, std::string_view text) {
-  base::write_file(path, text);
+  put(path, text);
   return path;
 }
 
@@ -95,6 +95,15 @@ TEST(Prepare, FailureLeavesWhatStoodThere) {
   EXPECT_NE(message_of([&] { (void)prepare({{good, good, bad}, folder / "x"}); }), "");
   EXPECT_EQ(names_in(folder), before);
   EXPECT_EQ(TokenFile((folder / "x").string()).num_tokens(), 2);
+}
+
+TEST(Prepare, StopsInOrder) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa", ">one\nACGACG\n");
+  const std::atomic<bool> stop = true;
+  EXPECT_EQ(message_of<base::RunError>([&] { (void)prepare({{input}, folder / "x"}, stop); }),
+            "interrupted: nothing was written");
+  EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
 }
 
 TEST(Prepare, OptionsThatDoNotFitAreNamed) {

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "longfold/base/error.h"
@@ -14,7 +17,7 @@
 
 namespace longfold::data {
 
-// An empty folder, of the running test alone.
+// An empty folder, of the running test alone; gone when the program ends.
 inline std::filesystem::path fresh_folder() {
   const auto* test = testing::UnitTest::GetInstance()->current_test_info();
   const auto folder =
@@ -22,7 +25,19 @@ inline std::filesystem::path fresh_folder() {
       ("longfold-" + std::string(test->test_suite_name()) + "-" + test->name() + "-" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   base::make_folder(folder);
+  static struct Cleaner {
+    std::vector<std::filesystem::path> folders;
+    ~Cleaner() {
+      for (const auto& old : folders) std::filesystem::remove_all(old);
+    }
+  } cleaner;
+  cleaner.folders.push_back(folder);
   return folder;
+}
+
+// Without the care for crashes that base::write_file takes: tests write thousands of files.
+inline void put(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary) << text;
 }
 
 inline std::vector<std::string> names_in(const std::filesystem::path& folder) {

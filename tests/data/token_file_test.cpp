@@ -79,8 +79,8 @@ TEST(TokenFile, ReadsEveryWholeNumberType) {
     const std::vector<char> index = index_bytes(dtype, lengths);
     std::vector<char> tokens;
     for (const int id : {5, 6, 7}) append_bytes(tokens, static_cast<T>(id));
-    base::write_file(prefix + ".idx", {index.data(), index.size()});
-    base::write_file(prefix + ".bin", {tokens.data(), tokens.size()});
+    put(prefix + ".idx", {index.data(), index.size()});
+    put(prefix + ".bin", {tokens.data(), tokens.size()});
     const TokenFile file(prefix);
     EXPECT_EQ(to_vector(file.tokens(0)), (std::vector<int64_t>{5, 6})) << static_cast<int>(dtype);
     EXPECT_EQ(to_vector(file.tokens(1)), (std::vector<int64_t>{7})) << static_cast<int>(dtype);
@@ -115,7 +115,7 @@ TEST(TokenFile, DamagedIndexIsNamed) {
   const auto with = [&](size_t at, std::string_view bytes) {
     std::string bad = good;
     bad.replace(at, bytes.size(), bytes);
-    base::write_file(prefix + ".idx", bad);
+    put(prefix + ".idx", bad);
     const std::string message = open_error(prefix);
     const std::string name = "'" + prefix + ".idx'";
     EXPECT_EQ(message.substr(0, name.size()), name);
@@ -141,24 +141,24 @@ TEST(TokenFile, DamagedIndexIsNamed) {
   EXPECT_EQ(with(66, minus), ": expected document starts that rise from 0 to 2, got -1 at entry 1");
   EXPECT_EQ(with(74, "\x01"), ": expected document starts that rise from 0 to 2, got 1 at entry 2");
   for (size_t size = 0; size < good.size(); ++size) {
-    base::write_file(prefix + ".idx", good.substr(0, size));
+    put(prefix + ".idx", good.substr(0, size));
     EXPECT_NE(open_error(prefix), "") << size;
   }
-  base::write_file(prefix + ".idx", good);
+  put(prefix + ".idx", good);
   EXPECT_EQ(open_error(prefix), "");
 }
 
 TEST(TokenFile, SizesMustMatch) {
   const std::string prefix = write_tokens({{5, 6, 7}, {8}});
-  base::write_file(prefix + ".bin", "1234567");
+  put(prefix + ".bin", "1234567");
   EXPECT_EQ(open_error(prefix), "'" + prefix + ".bin': expected 8 bytes, as its .idx says, got 7");
-  base::write_file(prefix + ".bin", "123456789");
+  put(prefix + ".bin", "123456789");
   EXPECT_NE(open_error(prefix), "");
 }
 
 TEST(TokenFile, IdsOutsideTheVocabularyAreErrors) {
   const std::string prefix = write_tokens({{5, 6, 7}, {8}});
-  base::write_file(prefix + ".bin", bytes_of({5, 0, 9, 0, 7, 0, 8, 0}));
+  put(prefix + ".bin", bytes_of({5, 0, 9, 0, 7, 0, 8, 0}));
   const TokenFile file(prefix);
   EXPECT_EQ(message_of([&] { (void)file.tokens(0); }),
             "'" + prefix + ".bin': expected ids below 9, got 9 at token 1 of sequence 0");
@@ -172,7 +172,7 @@ TEST(TokenFile, SidecarMustFit) {
     std::string bad = good;
     const size_t at = bad.find(from);
     EXPECT_NE(at, std::string::npos) << from;
-    base::write_file(prefix + ".json", bad.replace(at, from.size(), to));
+    put(prefix + ".json", bad.replace(at, from.size(), to));
     return open_error(prefix);
   };
   const std::string name = "'" + prefix + ".json'";
@@ -183,7 +183,7 @@ TEST(TokenFile, SidecarMustFit) {
   EXPECT_EQ(with("\"frame\"", "\"from\"").find(name + " is damaged: "), 0u);
   EXPECT_EQ(with("\"version\": 1", "\"version\": 2"),
             name + ": expected format \"longfold tokens\" version 1, got \"longfold tokens\" version 2");
-  base::write_file(prefix + ".json", good.substr(0, good.size() / 2));
+  put(prefix + ".json", good.substr(0, good.size() / 2));
   EXPECT_EQ(open_error(prefix).find(name + " is damaged: "), 0u);
   std::filesystem::remove(prefix + ".json");
   EXPECT_EQ(open_error(prefix), "cannot read " + name + ": No such file or directory");
