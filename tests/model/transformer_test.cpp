@@ -150,6 +150,23 @@ TEST(Transformer, ABlockKeepsExactlyWhatBackwardNeeds) {
   EXPECT_EQ(kept_by_a_block(config, S), 4 * S * (8 * h + 2 * f + 4 + H));
 }
 
+TEST(Transformer, LossesAndGradientsAreTheSameBitsEveryTime) {
+  Transformer model(small());
+  model->initialise(3);
+  const at::Tensor tokens = at::randint(11, {2, 300}, at::kLong), where = positions(300).expand({2, 300});
+  std::vector<at::Tensor> first;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    model->zero_grad();
+    const at::Tensor losses = model->token_losses(tokens, tokens, where);
+    losses.sum().backward();
+    std::vector<at::Tensor> bits{losses.detach()};
+    for (const at::Tensor& value : model->parameters()) bits.push_back(value.grad().clone());
+    if (repeat == 0) first = bits;
+    for (size_t i = 0; i < bits.size(); ++i) EXPECT_TRUE(at::equal(bits[i], first[i])) << repeat << " " << i;
+  }
+  EXPECT_GT(first[1].abs().max().item<double>(), 0);
+}
+
 TEST(Transformer, RefusesTensorsOfOtherShapesAndTypes) {
   Transformer model(small());
   const at::Tensor tokens = at::zeros({2, 5}, at::kLong);
