@@ -37,6 +37,10 @@ CountingAllocator& CountingAllocator::install() {
     auto* made = new CountingAllocator(c10::GetCPUAllocator());
     the_allocator = made;
     c10::SetCPUAllocator(made);
+    if (c10::GetCPUAllocator() != made) {
+      the_allocator = nullptr;
+      throw base::RunError("[memory] cannot count: another allocator was installed with a higher priority");
+    }
     return made;
   }();
   return *allocator;
@@ -66,11 +70,10 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   return {data, data, &free_block, cpu};
 }
 
-// A block of the right size from the cache, or a new one; nullptr if the system has none.
+// A block of the right size class from the cache, or a new one; nullptr if the system has none.
 void* CountingAllocator::take_block(size_t bytes) {
   const size_t size = block_size(bytes);
-  if (bytes < kCachedFrom) return std::aligned_alloc(kAlignment, size);
-  const auto found = free_blocks_.find(size);
+  const auto found = free_blocks_.find(size);  // only large blocks are ever there
   if (found != free_blocks_.end()) {
     void* data = found->second.back().data;
     found->second.pop_back();

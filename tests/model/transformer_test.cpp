@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "longfold/base/error.h"
+#include "longfold/memory/meter.h"
 
 namespace longfold::model {
 namespace {
@@ -122,6 +123,48 @@ TEST(Transformer, AnIgnoredLabelGivesNoLossAndNoGradient) {
   const at::Tensor tokens = at::randint(11, {1, 6}, at::kLong);
   model->token_losses(tokens, at::full({1, 6}, kIgnoredLabel, at::kLong), positions(6)).sum().backward();
   for (const at::Tensor& value : model->parameters()) EXPECT_EQ(value.grad().abs().max().item<double>(), 0);
+}
+
+// The bytes that one more block keeps alive between forward and backward.
+int64_t kept_by_a_block(ModelConfig config, int64_t S) {
+  const auto meter = memory::MemoryMeter::install();
+  int64_t kept[2];
+  for (int64_t i = 0; i < 2; ++i) {
+    config.num_layers = i + 1;
+    Transformer model(config);
+    const at::Tensor tokens = at::zeros({1, S}, at::kLong), where = positions(S);
+    const int64_t before = meter.live();
+    const at::Tensor hidden = model->hidden(tokens, where);
+    kept[i] = meter.live() - before;
+  }
+  return kept[1] - kept[0];
+}
+
+TEST(Transformer, ABlockKeepsExactlyWhatBackwardNeeds) {
+  constexpr int64_t S = 100;
+  ModelConfig config = small();
+  const int64_t h = config.hidden_size, f = config.ffn_size, H = config.num_heads;
+  // input, two layer norms, q k v, attention output; before and after GELU; statistics of the norms; log-sum-exp
+  EXPECT_EQ(kept_by_a_block(config, S), 4 * S * (7 * h + 2 * f + 4 + H));
+  config.parallel_residual = false;  // the second norm reads a sum of its own
+  EXPECT_EQ(kept_by_a_block(config, S), 4 * S * (8 * h + 2 * f + 4 + H));
+}
+
+TEST(Transformer, LossesAndGradientsAreTheSameBitsEveryTime) {
+  Transformer model(small());
+  model->initialise(3);
+  const at::Tensor tokens = at::randint(11, {2, 300}, at::kLong), where = positions(300).expand({2, 300});
+  std::vector<at::Tensor> first;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    model->zero_grad();
+    const at::Tensor losses = model->token_losses(tokens, tokens, where);
+    losses.sum().backward();
+    std::vector<at::Tensor> bits{losses.detach()};
+    for (const at::Tensor& value : model->parameters()) bits.push_back(value.grad().clone());
+    if (repeat == 0) first = bits;
+    for (size_t i = 0; i < bits.size(); ++i) EXPECT_TRUE(at::equal(bits[i], first[i])) << repeat << " " << i;
+  }
+  EXPECT_GT(first[1].abs().max().item<double>(), 0);
 }
 
 TEST(Transformer, RefusesTensorsOfOtherShapesAndTypes) {
