@@ -15,6 +15,8 @@ setup: ## installs system packages (or prints the line to ask for) and .venv
 build: setup ## build/release/longfold and the Python package
 	@cmake --preset $(PRESET) -Wno-dev --log-level=WARNING
 	@cmake --build --preset $(PRESET)
+	@# .venv finds the package in this checkout; a .venv that is a link belongs to another one.
+	@[ -L .venv ] || echo '$(CURDIR)/python' > "$$($(VENV)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/longfold.pth"
 
 demo: build ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
 	@bash examples/demo.sh
