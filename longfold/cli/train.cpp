@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "longfold/base/error.h"
+#include "longfold/base/fields.h"
 #include "longfold/cli/commands.h"
 #include "longfold/cli/train_report.h"
 #include "longfold/train/trainer.h"
@@ -46,6 +47,12 @@ void check_output(const train::Recipe& recipe, const Arguments& arguments) {
   throw base::UserError("'" + checkpoint->string() +
                         "' is there already: go on from it with --resume, or choose another " +
                         "folder with --train.output");
+}
+
+std::string unknown_option(const std::string& name) {
+  const std::vector<std::string> names = base::option_names(train::Recipe());
+  return "unknown option '--" + name + "'" +
+         (base::nearest(name, names).empty() ? " (longfold train --help lists them)" : base::suggestion(name, names));
 }
 
 void run_train(const Arguments& arguments) {
@@ -93,11 +100,9 @@ void add_train(CLI::App& app) {
   command->footer("Recipe options and their defaults:\n" + base::describe(train::Recipe()));
   command->callback([=] {
     for (const std::string& word : command->remaining()) {
-      if (word.starts_with("--"))
-        arguments->options.emplace_back(word.substr(2, word.find('=') - 2), "");
-      else
-        throw base::UserError("unexpected argument '" + word + "'");
+      if (word.starts_with("--")) throw base::UserError(unknown_option(word.substr(2, word.find('=') - 2)));
     }
+    if (command->remaining_size() > 0) throw base::UserError("unexpected argument '" + command->remaining()[0] + "'");
     run_train(*arguments);
   });
 }
