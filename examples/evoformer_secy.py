@@ -110,7 +110,7 @@ def spread(count: int) -> list[int]:
 
 
 def exact_samples(inputs: dict[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
-    """The same in fp64 for a few rows; for the pair bias, whose gradient sums over rows, for a few queries of all rows."""
+    """The same in fp64 for a few rows; for the pair bias, whose gradient sums over rows, a few queries of all rows."""
     x, grad = {name: value.double() for name, value in inputs.items()}, cotangent.double()
     rows, queries = spread(x["q"].shape[1]), spread(x["q"].shape[2])
     leaves = {n: (t if n == "pair" else t[:, rows]).clone().requires_grad_() for n, t in x.items()}
