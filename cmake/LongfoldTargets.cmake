@@ -32,6 +32,7 @@ function(longfold_test folder)
   add_executable(test_${folder} ${ARG_SOURCES})
   target_link_libraries(
     test_${folder} PRIVATE ${ARG_LIBRARIES} GTest::gtest GTest::gtest_main longfold_warnings longfold_sanitize)
+  target_include_directories(test_${folder} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(test_${folder} PRIVATE LONGFOLD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
 endfunction()

@@ -1,4 +1,5 @@
-// The two ways a longfold program ends badly. Both carry one line that names the thing, what was expected and what came.
+// The two ways a longfold program ends badly. Both carry one line that names the thing, what was expected and what
+// came.
 #pragma once
 
 #include <stdexcept>

@@ -31,21 +31,30 @@ concept Section = requires(T& value) { T::fields(value, [](std::string_view, aut
 
 template <class T>
 constexpr const char* type_words() {
-  if constexpr (std::is_same_v<T, bool>) return "true or false";
-  else if constexpr (std::is_same_v<T, int64_t>) return "a whole number";
-  else if constexpr (std::is_same_v<T, double>) return "a number";
-  else if constexpr (std::is_same_v<T, Bytes>) return "a size such as 512MiB";
-  else if constexpr (std::is_same_v<T, std::string>) return "a text";
-  else return "a section";
+  if constexpr (std::is_same_v<T, bool>)
+    return "true or false";
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return "a whole number";
+  else if constexpr (std::is_same_v<T, double>)
+    return "a number";
+  else if constexpr (std::is_same_v<T, Bytes>)
+    return "a size such as 512MiB";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "a text";
+  else
+    return "a section";
 }
 
 template <class Config>
 nlohmann::ordered_json to_json(const Config& config) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   Config::fields(config, [&]<class T>(std::string_view key, const T& value, std::string_view) {
-    if constexpr (Section<T>) json[std::string(key)] = to_json(value);
-    else if constexpr (std::is_same_v<T, Bytes>) json[std::string(key)] = value.count;
-    else json[std::string(key)] = value;
+    if constexpr (Section<T>)
+      json[std::string(key)] = to_json(value);
+    else if constexpr (std::is_same_v<T, Bytes>)
+      json[std::string(key)] = value.count;
+    else
+      json[std::string(key)] = value;
   });
   return json;
 }
@@ -71,9 +80,12 @@ bool read_value(const nlohmann::ordered_json& json, T& value) {
     if (!json.is_number()) return false;
     value = json.get<double>();
   } else if constexpr (std::is_same_v<T, Bytes>) {
-    if (json.is_number_integer() && json.get<int64_t>() >= 0) value.count = json.get<int64_t>();
-    else if (json.is_string()) value = parse_bytes(json.get_ref<const std::string&>());
-    else return false;
+    if (json.is_number_integer() && json.get<int64_t>() >= 0)
+      value.count = json.get<int64_t>();
+    else if (json.is_string())
+      value = parse_bytes(json.get_ref<const std::string&>());
+    else
+      return false;
   } else {
     if (!json.is_string()) return false;
     value = json.get<std::string>();
@@ -149,6 +161,22 @@ void set_field(Config& config, std::string_view name, std::string_view text, con
   }
 }
 
+// Dotted names of all options.
+template <class Config>
+std::vector<std::string> option_names(const Config& config, const std::string& prefix = "") {
+  std::vector<std::string> names;
+  Config::fields(config, [&]<class T>(std::string_view key, const T& value, std::string_view) {
+    std::string name = prefix + std::string(key);
+    if constexpr (Section<T>) {
+      const std::vector<std::string> inner = option_names(value, name + ".");
+      names.insert(names.end(), inner.begin(), inner.end());
+    } else {
+      names.push_back(std::move(name));
+    }
+  });
+  return names;
+}
+
 // One line per option: name, default, help.
 template <class Config>
 std::string describe(const Config& config, const std::string& prefix = "") {
@@ -159,8 +187,10 @@ std::string describe(const Config& config, const std::string& prefix = "") {
       text += describe(value, name + ".");
     } else {
       nlohmann::ordered_json shown;
-      if constexpr (std::is_same_v<T, Bytes>) shown = format_bytes(value.count);
-      else shown = value;
+      if constexpr (std::is_same_v<T, Bytes>)
+        shown = format_bytes(value.count);
+      else
+        shown = value;
       std::string line = "  --" + name + " " + shown.dump();
       line.resize(std::max<size_t>(line.size() + 1, 44), ' ');
       text += line + std::string(help) + "\n";

@@ -73,7 +73,8 @@ std::string format_bytes(int64_t bytes) {
 std::string format_count(int64_t count) {
   std::string digits = std::to_string(count);
   const int64_t first = count < 0 ? 1 : 0;
-  for (int64_t i = static_cast<int64_t>(digits.size()) - 3; i > first; i -= 3) digits.insert(static_cast<size_t>(i), ",");
+  for (int64_t i = static_cast<int64_t>(digits.size()) - 3; i > first; i -= 3)
+    digits.insert(static_cast<size_t>(i), ",");
   return digits;
 }
 

@@ -1,11 +1,24 @@
-// Reading one element of a bias, whatever its type.
+// Biases: how one enters the kernels, and reading one element whatever its type.
 #pragma once
 
 #include "longfold/kernels/tensor_view.h"
+#include "longfold/kernels/tile_size.h"
 
 namespace longfold::kernels {
 
-[[nodiscard]] inline double bias_element(const BiasView& bias, int64_t offset) {
+enum class BiasKind : uint8_t {
+  kMask,     // the same for all queries: one value a key, added as a broadcast
+  kPair,     // the same for all rows n: transposed once into a slab that serves them all
+  kGeneral,  // differs in both: transposed again for every row
+};
+
+[[gnu::always_inline]] inline BiasKind kind_of(const BiasView& bias, const Shape& shape) {
+  if (bias.strides[3] == 0 || shape.Lq == 1) return BiasKind::kMask;
+  if (bias.strides[1] == 0 || shape.N == 1) return BiasKind::kPair;
+  return BiasKind::kGeneral;
+}
+
+[[gnu::always_inline]] inline double bias_element(const BiasView& bias, int64_t offset) {
   switch (bias.dtype) {
     case DType::kFloat32:
       return static_cast<const float*>(bias.data)[offset];

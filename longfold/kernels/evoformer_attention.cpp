@@ -1,47 +1,99 @@
+// Chooses between the reference (double) and the CPU kernels of the selected instruction set (float, bfloat16).
 #include "longfold/kernels/evoformer_attention.h"
 
+#include <type_traits>
+
+#include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/cpu/isa_kernels.h"
+#include "longfold/kernels/isa.h"
 #include "longfold/kernels/reference.h"
 
 namespace longfold::kernels {
 namespace {
 
-template <class Acc>
-std::span<Acc> as(std::span<std::byte> bytes) {
-  return {reinterpret_cast<Acc*>(bytes.data()), bytes.size() / sizeof(Acc)};
+template <class Args>
+Shape shape_of(const Args& args) {
+  return {.B = args.q.sizes[0],
+          .N = args.q.sizes[1],
+          .Lq = args.q.sizes[2],
+          .Lk = args.k.sizes[2],
+          .H = args.q.sizes[3],
+          .D = args.q.sizes[4]};
 }
+
+template <class T>
+IsaKernels<T> selected_kernels() {
+  return selected_isa() == Isa::kAvx512 ? avx512_kernels<T>() : portable_kernels<T>();
+}
+
+float* floats(std::span<std::byte> bytes) {
+  return reinterpret_cast<float*>(bytes.data());
+}
+
+std::span<double> doubles(std::span<std::byte> bytes) {
+  return {reinterpret_cast<double*>(bytes.data()), bytes.size() / sizeof(double)};
+}
+
+template <class T>
+constexpr bool kOnReference = std::is_same_v<T, double>;
 
 }  // namespace
 
 template <class T>
 Plan plan_forward(const ForwardArgs<T>& args) {
-  return {.num_items = args.q.sizes[0] * args.q.sizes[3],
-          .scratch_bytes = reference_forward_scratch(args) * int64_t{sizeof(Accumulator<T>)}};
+  const Shape shape = shape_of(args);
+  if constexpr (kOnReference<T>) {
+    return {.num_items = shape.B * shape.H, .scratch_bytes = reference_forward_scratch(args) * int64_t{sizeof(double)}};
+  } else {
+    return {.num_items = shape.B * shape.H * forward_panel_groups(shape) * forward_row_groups(shape),
+            .scratch_bytes = ForwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)}};
+  }
 }
 
 template <class T>
 void run_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> scratch) {
-  reference_forward(args, begin, end, as<Accumulator<T>>(scratch));
+  if constexpr (kOnReference<T>)
+    reference_forward(args, begin, end, doubles(scratch));
+  else
+    selected_kernels<T>().forward(args, shape_of(args), begin, end, floats(scratch));
 }
 
 template <class T>
 Plan plan_backward(const BackwardArgs<T>& args) {
-  return {.num_items = args.q.sizes[0] * args.q.sizes[3],
-          .scratch_bytes = reference_backward_scratch(args) * int64_t{sizeof(Accumulator<T>)}};
+  const Shape shape = shape_of(args);
+  if constexpr (kOnReference<T>) {
+    return {.num_items = shape.B * shape.H,
+            .scratch_bytes = reference_backward_scratch(args) * int64_t{sizeof(double)}};
+  } else {
+    const bool pair = args.grad_pair.data != nullptr;
+    const int64_t num_items = shape.B * shape.H * backward_row_groups(shape, pair);
+    return {.num_items = num_items,
+            .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
+            .scratch_bytes = BackwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)},
+            .workspace_bytes = pair ? partial_offset(shape, num_items, 0) * int64_t{sizeof(float)} : 0};
+  }
 }
 
 template <class T>
 void run_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> scratch,
-                  std::span<std::byte>) {
-  reference_backward(args, begin, end, as<Accumulator<T>>(scratch));
+                  std::span<std::byte> workspace) {
+  if constexpr (kOnReference<T>)
+    reference_backward(args, begin, end, doubles(scratch));
+  else
+    selected_kernels<T>().backward(args, shape_of(args), begin, end, floats(scratch), floats(workspace));
 }
 
 template <class T>
-void finish_backward(const BackwardArgs<T>&, int64_t, int64_t, std::span<std::byte>) {}
+void finish_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<std::byte> workspace) {
+  if constexpr (!kOnReference<T>) {
+    selected_kernels<T>().finish_backward(args, shape_of(args), begin, end, floats(workspace));
+  }
+}
 
-#define LONGFOLD_INSTANTIATE(T)                                                                                      \
-  template Plan plan_forward<T>(const ForwardArgs<T>&);                                                              \
-  template void run_forward<T>(const ForwardArgs<T>&, int64_t, int64_t, std::span<std::byte>);                       \
-  template Plan plan_backward<T>(const BackwardArgs<T>&);                                                            \
+#define LONGFOLD_INSTANTIATE(T)                                                                                        \
+  template Plan plan_forward<T>(const ForwardArgs<T>&);                                                                \
+  template void run_forward<T>(const ForwardArgs<T>&, int64_t, int64_t, std::span<std::byte>);                         \
+  template Plan plan_backward<T>(const BackwardArgs<T>&);                                                              \
   template void run_backward<T>(const BackwardArgs<T>&, int64_t, int64_t, std::span<std::byte>, std::span<std::byte>); \
   template void finish_backward<T>(const BackwardArgs<T>&, int64_t, int64_t, std::span<std::byte>);
 LONGFOLD_INSTANTIATE(float)

@@ -24,31 +24,31 @@ enum class FullyMasked : uint8_t { kZero, kMean };
 
 template <class T>
 struct ForwardArgs {
-  TensorView<const T, 5> q;                         // [B, N, Lq, H, D]
-  TensorView<const T, 5> k;                         // [B, N, Lk, H, D]
-  TensorView<const T, 5> v;                         // [B, N, Lk, H, D]
-  std::span<const BiasView> biases;                 // each [B, N, H, Lq, Lk] by broadcasting
-  TensorView<T, 5> out;                             // [B, N, Lq, H, D]
-  TensorView<Accumulator<T>, 4> log_sum_exp;        // [B, N, H, Lq]; fully masked rows hold their largest logit
+  TensorView<const T, 5> q;                   // [B, N, Lq, H, D]
+  TensorView<const T, 5> k;                   // [B, N, Lk, H, D]
+  TensorView<const T, 5> v;                   // [B, N, Lk, H, D]
+  std::span<const BiasView> biases;           // each [B, N, H, Lq, Lk] by broadcasting
+  TensorView<T, 5> out;                       // [B, N, Lq, H, D]
+  TensorView<Accumulator<T>, 4> log_sum_exp;  // [B, N, H, Lq]; fully masked rows hold their largest logit
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };
 
 template <class T>
 struct BackwardArgs {
-  TensorView<const T, 5> q;                         // [B, N, Lq, H, D]
-  TensorView<const T, 5> k;                         // [B, N, Lk, H, D]
-  TensorView<const T, 5> v;                         // [B, N, Lk, H, D]
-  std::span<const BiasView> biases;                 // as in the forward pass
-  TensorView<const T, 5> out;                       // [B, N, Lq, H, D], from the forward pass
-  TensorView<const Accumulator<T>, 4> log_sum_exp;  // [B, N, H, Lq], from the forward pass
-  TensorView<const T, 5> grad_out;                  // [B, N, Lq, H, D]
-  TensorView<const Accumulator<T>, 4> grad_log_sum_exp;  // [B, N, H, Lq]; data may be null: zero
-  TensorView<T, 5> grad_q;                          // [B, N, Lq, H, D]
-  TensorView<T, 5> grad_k;                          // [B, N, Lk, H, D]
-  TensorView<T, 5> grad_v;                          // [B, N, Lk, H, D]
-  TensorView<Accumulator<T>, 4> grad_pair;          // [B, H, Lq, Lk]: logit gradients summed over N; null: not wanted
-  TensorView<Accumulator<T>, 4> grad_mask;          // [B, N, H, Lk]: the same summed over Lq; null: not wanted
+  TensorView<const T, 5> q;                                // [B, N, Lq, H, D]
+  TensorView<const T, 5> k;                                // [B, N, Lk, H, D]
+  TensorView<const T, 5> v;                                // [B, N, Lk, H, D]
+  std::span<const BiasView> biases;                        // as in the forward pass
+  TensorView<const T, 5> out;                              // [B, N, Lq, H, D], from the forward pass
+  TensorView<const Accumulator<T>, 4> log_sum_exp;         // [B, N, H, Lq], from the forward pass
+  TensorView<const T, 5> grad_out;                         // [B, N, Lq, H, D]
+  TensorView<const Accumulator<T>, 4> grad_log_sum_exp{};  // [B, N, H, Lq]; data may be null: zero
+  TensorView<T, 5> grad_q;                                 // [B, N, Lq, H, D]
+  TensorView<T, 5> grad_k;                                 // [B, N, Lk, H, D]
+  TensorView<T, 5> grad_v;                                 // [B, N, Lk, H, D]
+  TensorView<Accumulator<T>, 4> grad_pair{};  // [B, H, Lq, Lk]: logit gradients summed over N; null: not wanted
+  TensorView<Accumulator<T>, 4> grad_mask{};  // [B, N, H, Lk]: the same summed over Lq; null: not wanted
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };

@@ -31,7 +31,9 @@ Isa choose() {
 
 }  // namespace
 
-std::string_view isa_name(Isa isa) { return isa == Isa::kAvx512 ? "avx512" : "portable"; }
+std::string_view isa_name(Isa isa) {
+  return isa == Isa::kAvx512 ? "avx512" : "portable";
+}
 
 Isa selected_isa() {
   static const Isa isa = choose();

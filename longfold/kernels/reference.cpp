@@ -9,12 +9,24 @@
 namespace longfold::kernels {
 namespace {
 
-float load(float value) { return value; }
-double load(double value) { return value; }
-float load(bfloat16 value) { return to_float(value); }
-void store(float& to, float value) { to = value; }
-void store(double& to, double value) { to = value; }
-void store(bfloat16& to, float value) { to = to_bfloat16(value); }
+float load(float value) {
+  return value;
+}
+double load(double value) {
+  return value;
+}
+float load(bfloat16 value) {
+  return to_float(value);
+}
+void store(float& to, float value) {
+  to = value;
+}
+void store(double& to, double value) {
+  to = value;
+}
+void store(bfloat16& to, float value) {
+  to = to_bfloat16(value);
+}
 
 template <class Args>
 struct Sizes {
@@ -74,9 +86,9 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
   using Acc = Accumulator<T>;
   const Sizes size(args);
   const auto scale = static_cast<Acc>(args.scale);
-  Acc* weight = scratch.data();           // [Lk]
-  Acc* grad_q = weight + size.Lk;         // [D]
-  Acc* grad_k = grad_q + size.D;          // [Lk, D]
+  Acc* weight = scratch.data();             // [Lk]
+  Acc* grad_q = weight + size.Lk;           // [D]
+  Acc* grad_k = grad_q + size.D;            // [Lk, D]
   Acc* grad_v = grad_k + size.Lk * size.D;  // [Lk, D]
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / size.H, h = item % size.H;
@@ -140,10 +152,10 @@ int64_t reference_backward_scratch(const BackwardArgs<T>& args) {
   return size.Lk + size.D + 2 * size.Lk * size.D;
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                                                          \
-  template void reference_forward<T>(const ForwardArgs<T>&, int64_t, int64_t, std::span<Accumulator<T>>); \
+#define LONGFOLD_INSTANTIATE(T)                                                                             \
+  template void reference_forward<T>(const ForwardArgs<T>&, int64_t, int64_t, std::span<Accumulator<T>>);   \
   template void reference_backward<T>(const BackwardArgs<T>&, int64_t, int64_t, std::span<Accumulator<T>>); \
-  template int64_t reference_forward_scratch<T>(const ForwardArgs<T>&);                                  \
+  template int64_t reference_forward_scratch<T>(const ForwardArgs<T>&);                                     \
   template int64_t reference_backward_scratch<T>(const BackwardArgs<T>&);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

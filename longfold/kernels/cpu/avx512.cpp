@@ -1,0 +1,14 @@
+#include "longfold/kernels/cpu/body.h"
+
+namespace longfold::kernels {
+
+template <>
+IsaKernels<float> avx512_kernels<float>() {
+  return {&forward<float>, &backward<float>, &finish<float>};
+}
+template <>
+IsaKernels<bfloat16> avx512_kernels<bfloat16>() {
+  return {&forward<bfloat16>, &backward<bfloat16>, &finish<bfloat16>};
+}
+
+}  // namespace longfold::kernels

@@ -1,0 +1,102 @@
+// The biases of one panel of 64 queries, summed by kind: pair biases as a transposed slab [key][64 queries] that is
+// made once and serves every row n, mask biases as one value a key, general biases transposed anew for every row.
+#pragma once
+
+#include <span>
+
+#include "longfold/kernels/cpu/pack.h"
+
+namespace longfold::kernels {
+namespace {
+
+class BiasPanel {
+ public:
+  BiasPanel(std::span<const BiasView> biases, const Shape& shape, float* slab, float* row_slab, float* mask)
+      : biases_(biases), shape_(shape), slab_(slab), row_slab_(row_slab), mask_(mask) {
+    for (const BiasView& bias : biases) {
+      const BiasKind kind = kind_of(bias, shape);
+      has_mask_ |= kind == BiasKind::kMask;
+      has_pair_ |= kind == BiasKind::kPair;
+      has_general_ |= kind == BiasKind::kGeneral;
+    }
+  }
+
+  // Makes the slabs of panels [first, last) of one head.
+  void start_group(int64_t b, int64_t h, int64_t first, int64_t last) {
+    at_ = {.b = b, .n = 0, .h = h, .query = 0, .key = 0};
+    first_panel_ = first;
+    if (!has_pair_ || !keeps_slab()) return;
+    for (int64_t panel = first; panel < last; ++panel) {
+      start_panel(panel);
+      fill(BiasKind::kPair, 0, shape_.Lk, false, slab_of_panel());
+    }
+  }
+
+  void start_row(int64_t n) {
+    at_.n = n;
+    bool add = false;
+    for (const BiasView& bias : biases_) {
+      if (kind_of(bias, shape_) != BiasKind::kMask) continue;
+      load_mask(bias, at_, shape_.Lk, add, mask_);
+      add = true;
+    }
+  }
+
+  void start_panel(int64_t panel) {
+    panel_ = panel;
+    at_.query = panel * kLanes;
+    queries_ = std::min(kLanes, shape_.Lq - at_.query);
+  }
+
+  // Pair and general biases of keys [key, key + keys) in the current row and panel; null if there are none.
+  const float* block(int64_t key, int64_t keys) {
+    const float* pair = nullptr;
+    if (has_pair_ && keeps_slab()) {
+      pair = slab_of_panel() + key * kLanes;
+    } else if (has_pair_) {
+      fill(BiasKind::kPair, key, keys, false, slab_);
+      pair = slab_;
+    }
+    if (!has_general_) return pair;
+    if (pair != nullptr) {
+      for (int64_t i = 0; i < keys * kLanes; i += kWidth) store(row_slab_ + i, load(pair + i));
+    }
+    fill(BiasKind::kGeneral, key, keys, pair != nullptr, row_slab_);
+    return row_slab_;
+  }
+
+  // Mask biases of keys from `key` on in the current row; null if there are none.
+  const float* mask(int64_t key) const { return has_mask_ ? mask_ + key : nullptr; }
+
+ private:
+  [[nodiscard]] bool keeps_slab() const { return shape_.Lk <= kSlabKeys; }
+
+  [[nodiscard]] float* slab_of_panel() const { return slab_ + (panel_ - first_panel_) * shape_.Lk * kLanes; }
+
+  void fill(BiasKind kind, int64_t key, int64_t keys, bool add, float* slab) {
+    BiasOrigin at = at_;
+    at.key = key;
+    if (kind == BiasKind::kPair) at.n = 0;
+    for (const BiasView& bias : biases_) {
+      if (kind_of(bias, shape_) != kind) continue;
+      transpose_bias(bias, at, queries_, keys, add, slab);
+      add = true;
+    }
+  }
+
+  std::span<const BiasView> biases_;
+  Shape shape_;
+  float* slab_;
+  float* row_slab_;
+  float* mask_;
+  bool has_mask_ = false;
+  bool has_pair_ = false;
+  bool has_general_ = false;
+  BiasOrigin at_{};
+  int64_t first_panel_ = 0;
+  int64_t panel_ = 0;
+  int64_t queries_ = 0;
+};
+
+}  // namespace
+}  // namespace longfold::kernels

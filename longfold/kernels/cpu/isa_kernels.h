@@ -1,0 +1,22 @@
+// What the one .cpp per instruction set offers.
+#pragma once
+
+#include "longfold/kernels/evoformer_attention.h"
+#include "longfold/kernels/tile_size.h"
+
+namespace longfold::kernels {
+
+template <class T>
+struct IsaKernels {
+  void (*forward)(const ForwardArgs<T>&, const Shape&, int64_t begin, int64_t end, float* scratch);
+  void (*backward)(const BackwardArgs<T>&, const Shape&, int64_t begin, int64_t end, float* scratch, float* workspace);
+  void (*finish_backward)(const BackwardArgs<T>&, const Shape&, int64_t begin, int64_t end, float* workspace);
+};
+
+// T is float or bfloat16. `avx512` on a CPU that has it only: see isa.h.
+template <class T>
+[[nodiscard]] IsaKernels<T> portable_kernels();
+template <class T>
+[[nodiscard]] IsaKernels<T> avx512_kernels();
+
+}  // namespace longfold::kernels

@@ -1,0 +1,14 @@
+#include "longfold/kernels/cpu/body.h"
+
+namespace longfold::kernels {
+
+template <>
+IsaKernels<float> portable_kernels<float>() {
+  return {&forward<float>, &backward<float>, &finish<float>};
+}
+template <>
+IsaKernels<bfloat16> portable_kernels<bfloat16>() {
+  return {&forward<bfloat16>, &backward<bfloat16>, &finish<bfloat16>};
+}
+
+}  // namespace longfold::kernels

@@ -1,0 +1,58 @@
+#include "longfold/model/layers.h"
+
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/zeros.h>
+
+#include <utility>
+
+#include "longfold/model/attention.h"
+
+namespace longfold::model {
+namespace {
+
+class LocalLinear final : public Layer {
+ public:
+  LocalLinear(int64_t in_features, int64_t out_features, bool with_bias) {
+    weight = register_parameter("weight", at::zeros({out_features, in_features}));
+    if (with_bias) bias_ = register_parameter("bias", at::zeros({out_features}));
+  }
+  at::Tensor forward(const at::Tensor& input) override { return at::linear(input, weight, bias_); }
+
+ private:
+  at::Tensor bias_;
+};
+
+class LocalEmbedding final : public Layer {
+ public:
+  LocalEmbedding(int64_t vocab_size, int64_t hidden_size) {
+    weight = register_parameter("weight", at::zeros({vocab_size, hidden_size}));
+  }
+  at::Tensor forward(const at::Tensor& tokens) override { return at::embedding(weight, tokens); }
+};
+
+at::Tensor local_loss(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels) {
+  at::Tensor logits = at::linear(hidden, head).flatten(0, 1);  // [B S, V]
+  if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
+  return at::cross_entropy_loss(logits, labels.flatten(), {}, at::Reduction::None, kIgnoredLabel).view(labels.sizes());
+}
+
+}  // namespace
+
+Layers local_layers() {
+  const auto linear = [](int64_t in_features, int64_t out_features, bool bias) {
+    return std::make_shared<LocalLinear>(in_features, out_features, bias);
+  };
+  return {
+      .column_linear = linear,
+      .row_linear = linear,
+      .embedding = [](int64_t vocab_size,
+                      int64_t hidden_size) { return std::make_shared<LocalEmbedding>(vocab_size, hidden_size); },
+      .attention = causal_attention,
+      .loss = local_loss,
+      .wrap_block = [](const auto&, BlockForward forward) { return forward; },
+  };
+}
+
+}  // namespace longfold::model

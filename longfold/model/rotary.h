@@ -1,0 +1,27 @@
+// Rotary position embeddings as GPT-NeoX has them: the first half of the turned dimensions pairs with the second half.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace longfold::model {
+
+struct RotaryTables {
+  at::Tensor cos, sin;  // [B, S, rotary_size / 2], fp32
+};
+
+// Tables for int64 positions [B, S]: any positions, they may restart within a row. Angles are computed in fp64, because
+// fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
+[[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base);
+
+struct Qkv {
+  at::Tensor q, k, v;  // [B, S, H, D]
+};
+
+// Splits a fused projection [B, S, H, 3 D] and turns the leading 2 * cos.size(-1) dimensions of every head of q and k.
+// All three lie in the memory of `qkv`, which is overwritten: backward of attention then keeps three tensors alive, not
+// five. Differentiable once.
+[[nodiscard]] Qkv split_and_rotate(const at::Tensor& qkv, const RotaryTables& tables);
+
+}  // namespace longfold::model

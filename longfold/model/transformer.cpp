@@ -1,0 +1,89 @@
+#include "longfold/model/transformer.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "longfold/model/block.h"
+
+namespace longfold::model {
+namespace {
+
+ModelConfig validated(const ModelConfig& config) {
+  config.validate();
+  return config;
+}
+
+// FNV-1a over the name, from a start that depends on the seed, then mixed: libtorch's CPU generator takes only the low
+// 32 bits of its seed.
+uint64_t seed_of(uint64_t seed, std::string_view name) {
+  uint64_t hash = 0xcbf29ce484222325u ^ (seed * 0x9e3779b97f4a7c15u);
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93u;
+  return hash ^ (hash >> 32);
+}
+
+void check_tokens(const char* what, const at::Tensor& x, const at::Tensor& tokens) {
+  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kLong && x.sizes() == tokens.sizes(),
+              "[transformer] expected int64 ", what, " of the tokens' shape [B, S], got ", x.scalar_type(), " ",
+              x.sizes(), " for tokens ", tokens.sizes());
+}
+
+}  // namespace
+
+TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers)
+    : config_(validated(config)), layers_(layers) {
+  auto body = register_module("gpt_neox", std::make_shared<torch::nn::Module>());
+  embed_in_ = body->register_module("embed_in", layers_.embedding(config_.vocab_size, config_.hidden_size));
+  auto blocks = body->register_module("layers", torch::nn::ModuleList());
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    auto block = std::make_shared<Block>(config_, layers_);
+    blocks->push_back(block);
+    blocks_.push_back(layers_.wrap_block(
+        block, [block](const at::Tensor& x, const RotaryTables& rotary) { return block->forward(x, rotary); }));
+  }
+  final_layer_norm_ = body->register_module("final_layer_norm", make_layer_norm(config_));
+  embed_out_ = register_module("embed_out", layers_.column_linear(config_.hidden_size, config_.vocab_size, false));
+}
+
+void TransformerImpl::initialise(uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  for (auto& entry : named_parameters()) {
+    const std::string& name = entry.key();
+    at::Tensor& value = entry.value();
+    if (name.ends_with(".bias")) {
+      value.zero_();
+    } else if (value.dim() == 1) {
+      value.fill_(1);
+    } else {
+      const bool residual = name.ends_with("attention.dense.weight") || name.ends_with("dense_4h_to_h.weight");
+      const double scale = residual ? 1 / std::sqrt(2.0 * static_cast<double>(config_.num_layers)) : 1;
+      value.normal_(0, config_.init_std * scale, at::make_generator<at::CPUGeneratorImpl>(seed_of(seed, name)));
+    }
+  }
+}
+
+at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions) {
+  check_tokens("tokens", tokens, tokens);
+  check_tokens("positions", positions, tokens);
+  const RotaryTables rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base);
+  at::Tensor x = embed_in_->forward(tokens);
+  for (const BlockForward& block : blocks_) x = block(x, rotary);
+  return final_layer_norm_(x);
+}
+
+at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Tensor& labels,
+                                         const at::Tensor& positions) {
+  check_tokens("labels", labels, tokens);
+  return layers_.loss(hidden(tokens, positions), embed_out_->weight, labels);
+}
+
+at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions) {
+  return embed_out_->forward(hidden(tokens, positions));
+}
+
+}  // namespace longfold::model

@@ -1,0 +1,37 @@
+// The ops on CUDA tensors. So far there are no kernels for them: kernels/cuda/no_cuda.cpp says so, by name.
+#include <torch/library.h>
+
+#include "longfold/kernels/cuda/evoformer_attention.h"
+#include "longfold/ops/check_arguments.h"
+#include "longfold/ops/dispatch.h"
+
+namespace longfold::ops {
+namespace {
+
+std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           at::TensorList biases, std::optional<double> scale,
+                                           std::string_view fully_masked) {
+  check_arguments(q, k, v, biases, scale, fully_masked);
+  kernels::cuda::require_kernels("evoformer_attention");
+  return {};
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+    const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
+    const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
+    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
+    c10::List<bool> bias_needs_grad) {
+  check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, scale, fully_masked,
+                           bias_needs_grad);
+  kernels::cuda::require_kernels("evoformer_attention_backward");
+  return {};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(longfold, CUDA, m) {
+  m.impl("evoformer_attention", forward);
+  m.impl("evoformer_attention_backward", backward);
+}
+
+}  // namespace longfold::ops

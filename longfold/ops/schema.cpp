@@ -1,0 +1,16 @@
+// What the ops look like to torch. Kernels register themselves in cpu.cpp, cuda.cpp, meta.cpp and autograd.cpp.
+#include <torch/library.h>
+
+TORCH_LIBRARY(longfold, m) {
+  // out [B, N, Lq, H, D] and log_sum_exp [B, N, H, Lq] in the dtype that sums are kept in.
+  m.def(
+      "evoformer_attention(Tensor q, Tensor k, Tensor v, Tensor[] biases, *, float? scale=None, "
+      "str fully_masked=\"zero\") -> (Tensor out, Tensor log_sum_exp)",
+      {at::Tag::pt2_compliant_tag});
+  // The last result holds one gradient for each True of bias_needs_grad, in order.
+  m.def(
+      "evoformer_attention_backward(Tensor grad_out, Tensor? grad_log_sum_exp, Tensor q, Tensor k, Tensor v, "
+      "Tensor[] biases, Tensor out, Tensor log_sum_exp, *, float? scale=None, str fully_masked=\"zero\", "
+      "bool[] bias_needs_grad) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor[] grad_biases)",
+      {at::Tag::pt2_compliant_tag});
+}

@@ -1,0 +1,12 @@
+// Sums of gradients down to the shape of a broadcast argument, with the same bits for any number of threads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace longfold::ops {
+
+// Sums `full` (fp32 or fp64, contiguous) over the dimensions in which `like`, aligned on the right, has size 1 or none;
+// the result has the shape and dtype of `like`. at::sum would split some reductions by the number of threads.
+[[nodiscard]] at::Tensor sum_to(at::Tensor full, const at::Tensor& like);
+
+}  // namespace longfold::ops

@@ -1,0 +1,66 @@
+"""Evoformer attention that never holds the logits in memory, for PyTorch on the CPU."""
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+from . import _library
+
+_library.load("longfold_ops")
+
+import torch  # noqa: E402  (after the check that says which torch is wanted)
+from torch import Tensor  # noqa: E402
+
+from . import _vmap  # noqa: E402, F401  (registers itself)
+
+__all__ = ["evoformer_attention"]
+
+
+@overload
+def evoformer_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    biases: Sequence[Tensor] = (),
+    *,
+    scale: float | None = None,
+    fully_masked: Literal["zero", "mean"] = "zero",
+    return_lse: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def evoformer_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    biases: Sequence[Tensor] = (),
+    *,
+    scale: float | None = None,
+    fully_masked: Literal["zero", "mean"] = "zero",
+    return_lse: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", return_lse=False):
+    """softmax(scale * q k^T + sum of biases) v, for each of B * N rows and H heads; the logits are never in memory.
+
+    With a mask bias and a pair bias this is the row, column and triangle attention of the Evoformer (Jumper et al.,
+    Highly accurate protein structure prediction with AlphaFold, Nature 596, 2021, supplement 1.6).
+
+    Args:
+        q: [B, N, Lq, H, D], float32, bfloat16 or float64. Any strides: views, also expanded ones, are never copied.
+        k, v: [B, N, Lk, H, D], dtype and device of q.
+        biases: added to the logits. Each broadcasts to [B, N, H, Lq, Lk], and is float32, float64, bfloat16 or float16
+            whatever q is. A mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk]; -inf and -1e9 mask. A bias
+            that requires a gradient must have size 1 over N or over Lq.
+        scale: D ** -0.5 if None.
+        fully_masked: what a row gives whose largest logit is at most -5e8: "zero" output and gradients, or the "mean"
+            of v with the gradients of uniform weights.
+        return_lse: also return the log-sum-exp of the logits; gradients flow through it.
+
+    Returns:
+        out [B, N, Lq, H, D] in the dtype of q; with return_lse also log_sum_exp [B, N, H, Lq], float32 (float64 for
+        float64). The same bits for any number of threads, run after run. Sums are kept in float32 (float64).
+
+    Raises:
+        RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
+            for a second derivative, which is not implemented.
+    """
+    out, lse = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
+    return (out, lse) if return_lse else out

@@ -1,0 +1,4 @@
+from . import comm
+from .comm import is_initialized
+
+__all__ = ["comm", "is_initialized"]

@@ -1,0 +1,3 @@
+from . import deepspeed4science
+
+__all__ = ["deepspeed4science"]

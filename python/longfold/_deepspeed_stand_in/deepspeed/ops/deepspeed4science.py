@@ -1,0 +1,3 @@
+from longfold.deepspeed4science import DS4Sci_EvoformerAttention
+
+__all__ = ["DS4Sci_EvoformerAttention"]

@@ -1,0 +1,98 @@
+"""One line that names the argument, what was expected and what came."""
+
+import pytest
+import torch
+from attention import Case, make_inputs
+
+from longfold import evoformer_attention
+
+CASE = Case("errors", b=2, n=3, lq=5, lk=7, h=2, d=4)
+
+
+def call(options=None, biases=None, **replaced):
+    x = make_inputs(CASE, torch.float32) | {n: t for n, t in replaced.items() if t is not None}
+    return evoformer_attention(x["q"], x["k"], x["v"], biases or [x["mask"], x["pair"]], **(options or {}))
+
+
+WRONG = {
+    "q_rank": (
+        {"q": torch.zeros(3, 5, 2, 4)},
+        "expected q of shape [B, N, Lq, H, D], got [3, 5, 2, 4]",
+    ),
+    "k_rows": (
+        {"k": torch.zeros(2, 4, 7, 2, 4)},
+        "expected k of shape [B, N, Lk, H, D] = [2, 3, 7, 2, 4], got [2, 4, 7, 2, 4]",
+    ),
+    "v_length": (
+        {"v": torch.zeros(2, 3, 6, 2, 4)},
+        "expected v of shape [B, N, Lk, H, D] = [2, 3, 7, 2, 4], got [2, 3, 6, 2, 4]",
+    ),
+    "empty_length": (
+        {"k": torch.zeros(2, 3, 0, 2, 4), "v": torch.zeros(2, 3, 0, 2, 4)},
+        "expected every size of k to be at least 1, got [2, 3, 0, 2, 4]",
+    ),
+    "empty_queries": (
+        {"q": torch.zeros(2, 3, 0, 2, 4)},
+        "expected every size of q to be at least 1, got [2, 3, 0, 2, 4]",
+    ),
+    "half": (
+        {"q": torch.zeros(2, 3, 5, 2, 4).half()},
+        "expected q of dtype float32, bfloat16 or float64, got Half",
+    ),
+    "integers": (
+        {"q": torch.zeros(2, 3, 5, 2, 4).int()},
+        "expected q of dtype float32, bfloat16 or float64, got Int",
+    ),
+    "mixed_dtypes": (
+        {"v": torch.zeros(2, 3, 7, 2, 4).double()},
+        "expected v of the dtype of q, Float, got Double",
+    ),
+    "mixed_devices": (
+        {"k": torch.zeros(2, 3, 7, 2, 4, device="meta")},
+        "expected k on the device of q, cpu, got meta",
+    ),
+    "bias_shape": (
+        {"pair": torch.zeros(2, 1, 4, 5, 7)},
+        "expected biases[1] to broadcast to [B, N, H, Lq, Lk] = [2, 3, 2, 5, 7], got [2, 1, 4, 5, 7]",
+    ),
+    "bias_rank": (
+        {"mask": torch.zeros(1, 2, 3, 1, 1, 7)},
+        "expected biases[0] to broadcast to [B, N, H, Lq, Lk] = [2, 3, 2, 5, 7], got [1, 2, 3, 1, 1, 7]",
+    ),
+    "bias_dtype": (
+        {"mask": torch.zeros(2, 3, 1, 1, 7, dtype=torch.bool)},
+        "expected biases[0] of dtype float32, float64, bfloat16 or float16, got Bool",
+    ),
+    "bias_device": (
+        {"pair": torch.zeros(2, 1, 2, 5, 7, device="meta")},
+        "expected biases[1] on the device of q, cpu, got meta",
+    ),
+    "general_bias_with_gradient": (
+        {"pair": torch.zeros(2, 3, 2, 5, 7, requires_grad=True)},
+        "expected biases[1], which requires a gradient, to have size 1 over rows N or over queries Lq of "
+        "[B, N, H, Lq, Lk], got [2, 3, 2, 5, 7]",
+    ),
+    "expanded_bias_with_gradient": (
+        {"pair": torch.zeros(2, 1, 2, 5, 7, requires_grad=True).expand(2, 3, 2, 5, 7)},
+        "expected biases[1], which requires a gradient, to have size 1 over rows N or over queries Lq of "
+        "[B, N, H, Lq, Lk], got [2, 3, 2, 5, 7]",
+    ),
+    "scale": ({"options": {"scale": float("inf")}}, "expected a finite scale, got inf"),
+    "fully_masked": (
+        {"options": {"fully_masked": "nan"}},
+        "expected fully_masked to be 'zero' or 'mean', got 'nan'",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
+def test_message(arguments, message):
+    with pytest.raises(RuntimeError) as error:
+        call(**arguments)
+    assert str(error.value) == f"[evoformer_attention] {message}"
+
+
+def test_a_bias_of_the_largest_shape_needs_no_gradient():
+    assert call(pair=torch.zeros(2, 3, 2, 5, 7)).shape == CASE.shape("out")
+    with torch.no_grad():
+        assert call(pair=torch.zeros(2, 3, 2, 5, 7, requires_grad=True)).shape == CASE.shape("out")
