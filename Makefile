@@ -21,11 +21,10 @@ build: setup ## build/release/longfold and the Python package
 demo: build ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
 	@bash examples/demo.sh
 
-test: ## builds with warnings as errors and runs every test, then again under sanitizers
-	@$(MAKE) --no-print-directory build PRESET=ci
+test: build ## builds and passes all tests, then the C++ ones again under sanitizers
 	python tools/check_includes.py
-	ctest --preset ci
-	python -m pytest -q python/tests
+	ctest --preset $(PRESET)
+	python -m pytest -q python/tests tests/cli
 	@$(MAKE) --no-print-directory test-dev
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
@@ -34,7 +33,7 @@ test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizer
 	ctest --preset dev
 
 bench: build ## Evoformer attention beside torch, in one run
-	python bench/evoformer_attention.py
+	build/release/bench/bench_evoformer_attention
 
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

@@ -14,7 +14,7 @@ ALLOWED = {
     "model": ({"model", "ops", "base"}, {"torch"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "htslib", "nlohmann"}),
-    "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann"}),
+    "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
     "cli": (
         {"cli", "train", "data", "parallel", "model", "ops", "memory", "kernels", "base"},
         {"torch", "CLI", "nlohmann"},
@@ -24,7 +24,8 @@ LIBRARIES = {
     "torch": re.compile(r"^(torch|ATen|c10)/"),
     "cuda": re.compile(r"^cuda"),
     "nlohmann": re.compile(r"^nlohmann/"),
-    "htslib": re.compile(r"^(htslib/|zlib\.h)"),
+    "htslib": re.compile(r"^htslib/"),
+    "zlib": re.compile(r"^zlib\.h"),
     "toml++": re.compile(r"^toml\+\+/"),
     "CLI": re.compile(r"^CLI/"),
 }

@@ -161,6 +161,22 @@ void set_field(Config& config, std::string_view name, std::string_view text, con
   }
 }
 
+// Dotted names of all options.
+template <class Config>
+std::vector<std::string> option_names(const Config& config, const std::string& prefix = "") {
+  std::vector<std::string> names;
+  Config::fields(config, [&]<class T>(std::string_view key, const T& value, std::string_view) {
+    std::string name = prefix + std::string(key);
+    if constexpr (Section<T>) {
+      const std::vector<std::string> inner = option_names(value, name + ".");
+      names.insert(names.end(), inner.begin(), inner.end());
+    } else {
+      names.push_back(std::move(name));
+    }
+  });
+  return names;
+}
+
 // One line per option: name, default, help.
 template <class Config>
 std::string describe(const Config& config, const std::string& prefix = "") {

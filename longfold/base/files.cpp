@@ -75,4 +75,25 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
+AtomicFolder::AtomicFolder(std::filesystem::path path)
+    : path_(std::move(path)), temporary_(path_.string() + std::string(kPartial) + std::to_string(::getpid())) {
+  std::error_code code;
+  std::filesystem::remove_all(temporary_, code);  // of a killed process that had our number
+  if (!code) std::filesystem::create_directory(temporary_, code);
+  if (code) throw RunError("cannot create folder '" + path_.string() + "': " + code.message());
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;  // after commit there is nothing to remove
+  std::filesystem::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_);
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    throw RunError("cannot write '" + path_.string() + "': " + reason());
+  }
+  sync_folder(path_.parent_path());
+}
+
 }  // namespace longfold::base

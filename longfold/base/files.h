@@ -40,4 +40,23 @@ class AtomicFile {
 
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+// The same for a folder: files are written into a temporary sibling, which `commit` renames. The files must have been
+// committed (they are then on the disk). What a killed process leaves is a sibling whose name has kPartial in it.
+class AtomicFolder {
+ public:
+  static constexpr std::string_view kPartial = ".part-";
+
+  explicit AtomicFolder(std::filesystem::path path);  // RunError if it cannot be created
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  [[nodiscard]] const std::filesystem::path& temporary() const { return temporary_; }
+  void commit();  // RunError, for instance if a folder of that name has come to be
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+};
+
 }  // namespace longfold::base

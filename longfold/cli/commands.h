@@ -6,5 +6,8 @@
 namespace longfold::cli {
 
 void add_info(CLI::App& app);
+void add_train(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_prepare(CLI::App& app);
 
 }  // namespace longfold::cli

@@ -24,6 +24,9 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", longfold::kVersion);
   app.require_subcommand(1);
   longfold::cli::add_info(app);
+  longfold::cli::add_train(app);
+  longfold::cli::add_prepare(app);
+  longfold::cli::add_inspect(app);
   try {
     app.parse(argc, argv);
     return 0;

@@ -74,11 +74,12 @@ class Preparation {
     for (const int64_t frame : frames) encoders_.emplace_back(tokenizer, frame);
   }
 
-  void read(const std::string& path) {
+  void read(const std::string& path, const std::atomic<bool>& stop) {
     FastaReader reader(path);
     FastaEvent event;
     bool open = false;
     while (reader.next(event)) {
+      if (stop) throw RunError("interrupted: nothing was written");
       if (event.kind == FastaEvent::Kind::kRecord) {
         if (open) end_record();
         open = true;
@@ -144,14 +145,14 @@ class Preparation {
 
 }  // namespace
 
-PrepareReport prepare(const PrepareOptions& options) {
+PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& stop) {
   const Tokenizer tokenizer = make_tokenizer(options.tokenizer);
   const std::vector<int64_t> frames = parse_frames(options.frame, tokenizer);
   const std::filesystem::path folder = std::filesystem::path(options.output).parent_path();
   if (!folder.empty()) base::make_folder(folder);
   TokenFileWriter writer(options.output, tokenizer);
   Preparation preparation(tokenizer, frames, writer);
-  for (const std::string& input : options.inputs) preparation.read(input);
+  for (const std::string& input : options.inputs) preparation.read(input, stop);
   if (preparation.num_sequences() == 0) {
     throw UserError("no record is long enough for a token: expected at least " +
                     std::to_string(tokenizer.letters_per_token()) + " bases, got " +

@@ -2,8 +2,8 @@
 // length.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,6 +24,7 @@ struct PrepareReport {
 };
 
 // Writes all of the data set or nothing. UserError names file, line, record and letter of what is wrong with the input.
-[[nodiscard]] PrepareReport prepare(const PrepareOptions& options);
+// RunError soon after `stop` has become true.
+[[nodiscard]] PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& stop = false);
 
 }  // namespace longfold::data

@@ -30,7 +30,7 @@ struct Batch {
 
 // The [data] section of a recipe.
 struct SamplerConfig {
-  std::string path;  // prefix of the data set
+  std::string path = "";  // prefix of the data set
   int64_t sequence_length = 0;
   double held_out = 0.0;
   int64_t batch_size = 1;

@@ -45,7 +45,7 @@ Plan plan_forward(const ForwardArgs<T>& args) {
   if constexpr (kOnReference<T>) {
     return {.num_items = shape.B * shape.H, .scratch_bytes = reference_forward_scratch(args) * int64_t{sizeof(double)}};
   } else {
-    return {.num_items = shape.B * shape.H * num_panels(shape) * forward_row_groups(shape),
+    return {.num_items = shape.B * shape.H * forward_panel_groups(shape) * forward_row_groups(shape),
             .scratch_bytes = ForwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)}};
   }
 }

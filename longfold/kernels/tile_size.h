@@ -16,9 +16,11 @@ inline constexpr int64_t kWidestVector = 16;  // head dims are padded to this in
 inline constexpr int64_t kForwardKeys = 128;  // keys in a block: scores [128][64] fp32 are 32 KiB, within L1
 inline constexpr int64_t kBackwardKeys = 64;  // two such blocks (weights, logit gradients), 16 KiB each
 inline constexpr int64_t kSlabKeys = 8192;    // a transposed bias slab [Lk][64] fp32 is kept for all rows up to 2 MiB
-inline constexpr int64_t kGradKvBytes = 1 << 20;  // fp32 sums of grad_k and grad_v that one thread keeps: half an L2
-inline constexpr int64_t kMostPartials = 8;       // fp32 copies of a pair-bias gradient
-inline constexpr int64_t kEnoughItems = 64;       // items that keep a large machine's threads evenly busy
+inline constexpr int64_t kSlabBytes = 512 << 10;    // slabs of neighbouring panels held at once: a part of an L2
+inline constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row converted as a whole up to this size
+inline constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows
+inline constexpr int64_t kMostPartials = 8;         // fp32 copies of a pair-bias gradient
+inline constexpr int64_t kEnoughItems = 64;         // items that keep a large machine's threads evenly busy
 
 [[nodiscard]] constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -34,9 +36,22 @@ inline constexpr int64_t kEnoughItems = 64;       // items that keep a large mac
   return round_up(shape.D, kWidestVector);
 }
 
-// Forward items are (b, h, panel, group of rows n): a bias slab is made once for an item and used for all its rows.
+// Neighbouring panels that are worked on together, row after row: while their bias slabs stay in the cache, so do the
+// keys and values of a row. Fewer where rows and heads alone would not make enough items.
+[[nodiscard]] constexpr int64_t forward_panel_groups(const Shape& shape) {
+  const int64_t panels = num_panels(shape);
+  const int64_t most_by_cache = kSlabBytes / (shape.Lk * kLanes * 4);
+  const int64_t most_by_items = shape.B * shape.H * shape.N * panels / kEnoughItems;
+  return divide_up(panels, std::clamp<int64_t>(std::min(most_by_cache, most_by_items), 1, panels));
+}
+[[nodiscard]] constexpr int64_t backward_panel_groups(const Shape& shape) {
+  const int64_t panels = num_panels(shape);
+  return divide_up(panels, std::clamp<int64_t>(kSlabBytes / (shape.Lk * kLanes * 4), 1, panels));
+}
+
+// Forward items are (b, h, group of panels, group of rows n).
 [[nodiscard]] constexpr int64_t forward_row_groups(const Shape& shape) {
-  const int64_t items = shape.B * shape.H * num_panels(shape);
+  const int64_t items = shape.B * shape.H * forward_panel_groups(shape);
   return std::clamp<int64_t>(divide_up(kEnoughItems, items), 1, shape.N);
 }
 
@@ -46,9 +61,20 @@ inline constexpr int64_t kEnoughItems = 64;       // items that keep a large mac
   return std::clamp<int64_t>(divide_up(kEnoughItems, shape.B * shape.H), 1, most);
 }
 
-// Rows n whose grad_k and grad_v are summed side by side, so that a bias slab serves them all.
+// Rows n whose grad_k and grad_v are summed side by side, so that the slabs of a group of panels serve them all.
 [[nodiscard]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
+  if (backward_panel_groups(shape) == 1) return 1;
   return std::clamp<int64_t>(kGradKvBytes / (8 * shape.Lk * padded_head_dim(shape)), 1, shape.N);
+}
+
+// Keys of one row that are converted to fp32 rows at a time: all of them, or one block.
+[[nodiscard]] constexpr int64_t packed_keys(const Shape& shape, int64_t block) {
+  return shape.Lk * padded_head_dim(shape) * 4 <= kPackedBytes ? shape.Lk : std::min(block, shape.Lk);
+}
+
+// Keys of one panel for which a transposed pair bias is held at a time: all of them, or, for very long rows, one block.
+[[nodiscard]] constexpr int64_t slab_keys(const Shape& shape, int64_t block) {
+  return shape.Lk <= kSlabKeys ? shape.Lk : block;
 }
 
 }  // namespace longfold::kernels

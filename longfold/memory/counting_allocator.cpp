@@ -15,6 +15,12 @@ namespace {
 // Set once by install(); free_block is a plain function pointer and has no other way to the object.
 CountingAllocator* the_allocator = nullptr;
 
+constexpr size_t kMostBytes = size_t{1} << 60;  // sums and roundings of what is below cannot overflow
+
+std::string words(size_t bytes) {
+  return base::format_bytes(static_cast<int64_t>(std::min(bytes, kMostBytes)));
+}
+
 size_t round_up(size_t bytes, size_t step) {
   return (bytes + step - 1) / step * step;
 }
@@ -31,6 +37,10 @@ CountingAllocator& CountingAllocator::install() {
     auto* made = new CountingAllocator(c10::GetCPUAllocator());
     the_allocator = made;
     c10::SetCPUAllocator(made);
+    if (c10::GetCPUAllocator() != made) {
+      the_allocator = nullptr;
+      throw base::RunError("[memory] cannot count: another allocator was installed with a higher priority");
+    }
     return made;
   }();
   return *allocator;
@@ -43,32 +53,39 @@ bool CountingAllocator::installed() {
 c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   const c10::Device cpu(c10::DeviceType::CPU);
   if (bytes == 0) return {nullptr, nullptr, &free_block, cpu};
-  const size_t size = block_size(bytes);
   const std::lock_guard lock(mutex_);
-  if (limit_ > 0 && (bytes > static_cast<size_t>(limit_) || live_ + static_cast<int64_t>(bytes) > limit_)) {
-    throw base::RunError("[memory] this step needs " + base::format_bytes(static_cast<int64_t>(bytes)) + " more, " +
-                         base::format_bytes(live_) + " of the " + base::format_bytes(limit_) + " limit are in use");
+  if (limit_ > 0 && bytes > static_cast<size_t>(std::max<int64_t>(limit_ - live_, 0))) {
+    throw base::RunError("[memory] this step needs " + words(bytes) + " more, " + base::format_bytes(live_) +
+                         " of the " + base::format_bytes(limit_) + " limit are in use");
   }
-  void* data = nullptr;
-  const auto found = bytes >= kCachedFrom ? free_blocks_.find(size) : free_blocks_.end();
-  if (found != free_blocks_.end()) {
-    data = found->second.back().data;
-    found->second.pop_back();
-    if (found->second.empty()) free_blocks_.erase(found);
-    cached_ -= static_cast<int64_t>(size);
-  } else {
-    shrink_cache(cache_budget() - static_cast<int64_t>(size));
-    data = std::aligned_alloc(kAlignment, size);
-    if (data == nullptr) {
-      throw base::RunError("[memory] the system has no " + base::format_bytes(static_cast<int64_t>(bytes)) + " more, " +
-                           base::format_bytes(live_) + " are in use");
-    }
+  void* data = bytes <= kMostBytes ? take_block(bytes) : nullptr;
+  if (data == nullptr) {
+    throw base::RunError("[memory] this step needs " + words(bytes) + " more, the system does not give them; " +
+                         base::format_bytes(live_) + " are in use");
   }
   live_blocks_.emplace(data, bytes);
   live_ += static_cast<int64_t>(bytes);
   peak_ = std::max(peak_, live_);
   most_live_ = std::max(most_live_, live_);
   return {data, data, &free_block, cpu};
+}
+
+// A block of the right size class from the cache, or a new one; nullptr if the system has none.
+void* CountingAllocator::take_block(size_t bytes) {
+  const size_t size = block_size(bytes);
+  const auto found = free_blocks_.find(size);  // only large blocks are ever there
+  if (found != free_blocks_.end()) {
+    void* data = found->second.back().data;
+    found->second.pop_back();
+    if (found->second.empty()) free_blocks_.erase(found);
+    cached_ -= static_cast<int64_t>(size);
+    return data;
+  }
+  shrink_cache(cache_budget() - static_cast<int64_t>(size));
+  void* data = std::aligned_alloc(kAlignment, size);
+  if (data != nullptr || cached_ == 0) return data;
+  shrink_cache(0);
+  return std::aligned_alloc(kAlignment, size);
 }
 
 void CountingAllocator::free_block(void* data) {

@@ -53,6 +53,7 @@ class CountingAllocator final : public c10::Allocator {
 
   explicit CountingAllocator(c10::Allocator* previous) : previous_(previous) {}
   static void free_block(void* data);
+  void* take_block(size_t bytes);
   void release(void* data);
   void shrink_cache(int64_t budget);
   [[nodiscard]] int64_t cache_budget() const;

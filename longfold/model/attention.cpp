@@ -11,6 +11,9 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   TORCH_CHECK(q.sizes() == k.sizes() && q.sizes() == v.sizes(),
               "[causal_attention] expected q, k and v of one shape, got ", q.sizes(), ", ", k.sizes(), " and ",
               v.sizes());
+  TORCH_CHECK(q.scalar_type() == k.scalar_type() && q.scalar_type() == v.scalar_type(),
+              "[causal_attention] expected q, k and v of one dtype, got ", q.scalar_type(), ", ", k.scalar_type(),
+              " and ", v.scalar_type());
   for (const at::Tensor* x : {&q, &k, &v}) {
     TORCH_CHECK(x->is_cpu(), "[causal_attention] expected tensors on the CPU, got ", x->device());
     // The kernel reads the head dim with stride 1 whatever it is, and does not check.

@@ -16,9 +16,9 @@ Attention::Attention(const ModelConfig& config, const Layers& layers)
       dense_(register_module("dense", layers.row_linear(config.hidden_size, config.hidden_size, true))) {}
 
 at::Tensor Attention::forward(const at::Tensor& x, const RotaryTables& rotary) {
-  const at::Tensor qkv = query_key_value_->forward(x).unflatten(-1, {-1, 3 * head_size_});  // [B, S, H, 3 D]
-  const auto part = [&](int64_t i) { return qkv.narrow(-1, i * head_size_, head_size_); };
-  const at::Tensor out = core_(apply_rotary(part(0), rotary), apply_rotary(part(1), rotary), part(2));
+  const at::Tensor fused = query_key_value_->forward(x).unflatten(-1, {-1, 3 * head_size_});  // [B, S, H, 3 D]
+  const Qkv qkv = split_and_rotate(fused, rotary);
+  const at::Tensor out = core_(qkv.q, qkv.k, qkv.v);  // [B, S, H, D]
   return dense_->forward(out.flatten(2));
 }
 

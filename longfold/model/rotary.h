@@ -15,7 +15,13 @@ struct RotaryTables {
 // fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
 [[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base);
 
-// Turns the leading 2 * cos.size(-1) dimensions of every head of x [B, S, H, D]; the others pass.
-[[nodiscard]] at::Tensor apply_rotary(const at::Tensor& x, const RotaryTables& tables);
+struct Qkv {
+  at::Tensor q, k, v;  // [B, S, H, D]
+};
+
+// Splits a fused projection [B, S, H, 3 D] and turns the leading 2 * cos.size(-1) dimensions of every head of q and k.
+// All three lie in the memory of `qkv`, which is overwritten: backward of attention then keeps three tensors alive, not
+// five. Differentiable once.
+[[nodiscard]] Qkv split_and_rotate(const at::Tensor& qkv, const RotaryTables& tables);
 
 }  // namespace longfold::model

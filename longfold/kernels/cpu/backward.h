@@ -23,7 +23,9 @@ class BackwardItem {
         dim_(padded_head_dim(shape)),
         workspace_(args.grad_pair.data != nullptr ? workspace : nullptr),
         buffers_(shape, scratch),
-        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask) {}
+        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
+        k_(args.k, shape, kBackwardKeys, buffers_.k_rows),
+        v_(args.v, shape, kBackwardKeys, buffers_.v_rows) {}
 
   void run(int64_t item) {
     const int64_t groups = backward_row_groups(shape_, args_.grad_pair.data != nullptr);
@@ -42,20 +44,24 @@ class BackwardItem {
       store(buffers_.grad_k + i, Vec{});
       store(buffers_.grad_v + i, Vec{});
     }
-    for (int64_t panel = 0; panel < num_panels(shape_); ++panel) {
-      query_ = panel * kLanes;
-      queries_ = std::min(kLanes, shape_.Lq - query_);
-      biases_.start_panel(b_, h_, query_);
-      if (workspace_ != nullptr) {
-        grad_pair_ = workspace_ + partial_offset(shape_, item, panel);
-        if (first) {
-          for (int64_t i = 0; i < shape_.Lk * kLanes; i += kWidth) store(grad_pair_ + i, Vec{});
-        }
+    const int64_t groups = backward_panel_groups(shape_), panels = num_panels(shape_);
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
+      biases_.start_group(b_, h_, first_panel, last_panel);
+      if (workspace_ != nullptr && first) {
+        float* slab = workspace_ + partial_offset(shape_, item, first_panel);
+        for (int64_t i = 0; i < (last_panel - first_panel) * shape_.Lk * kLanes; i += kWidth) store(slab + i, Vec{});
       }
       for (int64_t n = begin; n < end; ++n) {
         grad_k_ = buffers_.grad_k + (n - begin) * kv;
         grad_v_ = buffers_.grad_v + (n - begin) * kv;
-        row(n);
+        biases_.start_row(n);
+        k_.start_row(b_, n, h_);
+        v_.start_row(b_, n, h_);
+        for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+          if (workspace_ != nullptr) grad_pair_ = workspace_ + partial_offset(shape_, item, panel);
+          run_panel(n, panel);
+        }
       }
     }
     for (int64_t n = begin; n < end; ++n) {
@@ -66,8 +72,10 @@ class BackwardItem {
     }
   }
 
-  void row(int64_t n) {
-    biases_.start_row(n);
+  void run_panel(int64_t n, int64_t panel) {
+    biases_.start_panel(panel);
+    query_ = panel * kLanes;
+    queries_ = std::min(kLanes, shape_.Lq - query_);
     load_panel(n);
     for (int64_t key = 0; key < shape_.Lk; key += kBackwardKeys)
       block(n, key, std::min(kBackwardKeys, shape_.Lk - key));
@@ -109,12 +117,10 @@ class BackwardItem {
   }
 
   void block(int64_t n, int64_t key, int64_t keys) {
-    const Matrix<const T> k{args_.k.at(b_, n, key, h_), args_.k.strides[2], args_.k.strides[4]};
-    const Matrix<const T> v{args_.v.at(b_, n, key, h_), args_.v.strides[2], args_.v.strides[4]};
     const float* pair = biases_.block(key, keys);
     const float* mask = biases_.mask(key);
-    const KeyRows k_rows = key_rows(k, keys, shape_.D, buffers_.k_rows, dim_);
-    const KeyRows v_rows = key_rows(v, keys, shape_.D, buffers_.v_rows, dim_);
+    const KeyRows k_rows = k_.block(key, keys);
+    const KeyRows v_rows = v_.block(key, keys);
     with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { weights<HasPair, HasMask>(k_rows, keys, pair, mask); });
     if (any_masked_) set_masked_weights(keys);
     grad_logits(v_rows, keys, grad_pair_ == nullptr ? nullptr : grad_pair_ + key * kLanes);
@@ -195,6 +201,7 @@ class BackwardItem {
   float* workspace_;
   BackwardBuffers buffers_;
   BiasPanel biases_;
+  PackedRows<T> k_, v_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
   bool any_masked_ = false;
   float* grad_pair_ = nullptr;

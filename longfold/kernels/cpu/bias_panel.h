@@ -21,10 +21,15 @@ class BiasPanel {
     }
   }
 
-  void start_panel(int64_t b, int64_t h, int64_t query) {
-    at_ = {.b = b, .n = 0, .h = h, .query = query, .key = 0};
-    queries_ = std::min(kLanes, shape_.Lq - query);
-    if (has_pair_ && keeps_slab()) fill(BiasKind::kPair, 0, shape_.Lk, false, slab_);
+  // Makes the slabs of panels [first, last) of one head.
+  void start_group(int64_t b, int64_t h, int64_t first, int64_t last) {
+    at_ = {.b = b, .n = 0, .h = h, .query = 0, .key = 0};
+    first_panel_ = first;
+    if (!has_pair_ || !keeps_slab()) return;
+    for (int64_t panel = first; panel < last; ++panel) {
+      start_panel(panel);
+      fill(BiasKind::kPair, 0, shape_.Lk, false, slab_of_panel());
+    }
   }
 
   void start_row(int64_t n) {
@@ -37,11 +42,17 @@ class BiasPanel {
     }
   }
 
-  // Pair and general biases of keys [key, key + keys) in the current row; null if there are none.
+  void start_panel(int64_t panel) {
+    panel_ = panel;
+    at_.query = panel * kLanes;
+    queries_ = std::min(kLanes, shape_.Lq - at_.query);
+  }
+
+  // Pair and general biases of keys [key, key + keys) in the current row and panel; null if there are none.
   const float* block(int64_t key, int64_t keys) {
     const float* pair = nullptr;
     if (has_pair_ && keeps_slab()) {
-      pair = slab_ + key * kLanes;
+      pair = slab_of_panel() + key * kLanes;
     } else if (has_pair_) {
       fill(BiasKind::kPair, key, keys, false, slab_);
       pair = slab_;
@@ -60,9 +71,12 @@ class BiasPanel {
  private:
   [[nodiscard]] bool keeps_slab() const { return shape_.Lk <= kSlabKeys; }
 
+  [[nodiscard]] float* slab_of_panel() const { return slab_ + (panel_ - first_panel_) * shape_.Lk * kLanes; }
+
   void fill(BiasKind kind, int64_t key, int64_t keys, bool add, float* slab) {
     BiasOrigin at = at_;
     at.key = key;
+    if (kind == BiasKind::kPair) at.n = 0;
     for (const BiasView& bias : biases_) {
       if (kind_of(bias, shape_) != kind) continue;
       transpose_bias(bias, at, queries_, keys, add, slab);
@@ -79,6 +93,8 @@ class BiasPanel {
   bool has_pair_ = false;
   bool has_general_ = false;
   BiasOrigin at_{};
+  int64_t first_panel_ = 0;
+  int64_t panel_ = 0;
   int64_t queries_ = 0;
 };
 

@@ -10,8 +10,8 @@ namespace {
 
 template <class T>
 void forward(const ForwardArgs<T>& args, const Shape& shape, int64_t begin, int64_t end, float* scratch) {
-  ForwardPanel<T> panel(args, shape, scratch);
-  for (int64_t item = begin; item < end; ++item) panel.run(item);
+  ForwardItem<T> worker(args, shape, scratch);
+  for (int64_t item = begin; item < end; ++item) worker.run(item);
 }
 
 template <class T>

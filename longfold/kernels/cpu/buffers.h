@@ -17,17 +17,12 @@ struct Bump {
   }
 };
 
-// Keys for which a transposed pair-bias slab is held: all of them, or, for very long rows, one block at a time.
-[[gnu::always_inline]] inline int64_t slab_keys(const Shape& shape, int64_t block) {
-  return shape.Lk <= kSlabKeys ? shape.Lk : block;
-}
-
 struct ForwardBuffers {
   float* q_rows;      // [64][Dp] fp32 queries; then the output on its way out
   float* q_panel;     // [Dp][64] the same, queries in the lanes
-  float* k_rows;      // [block][Dp] keys, where they cannot be read in place
-  float* v_rows;      // [block][Dp]
-  float* slab;        // [slab_keys][64] pair biases
+  float* k_rows;      // [packed_keys][Dp] keys
+  float* v_rows;      // [packed_keys][Dp]
+  float* slab;        // [panels of a group][slab_keys][64] pair biases
   float* row_slab;    // [block][64] pair biases and general biases of one row n
   float* mask;        // [Lk] mask biases of one row n
   float* weights;     // [block][64] logits, then softmax weights
@@ -43,9 +38,9 @@ struct ForwardBuffers {
     const int64_t block = kForwardKeys;
     q_rows = bump.take(kLanes * dim);
     q_panel = bump.take(kLanes * dim);
-    k_rows = bump.take(block * dim);
-    v_rows = bump.take(block * dim);
-    slab = bump.take(slab_keys(shape, block) * kLanes);
+    k_rows = bump.take(packed_keys(shape, block) * dim);
+    v_rows = bump.take(packed_keys(shape, block) * dim);
+    slab = bump.take(divide_up(num_panels(shape), forward_panel_groups(shape)) * slab_keys(shape, block) * kLanes);
     row_slab = bump.take(block * kLanes);
     mask = bump.take(round_up(shape.Lk, kWidestVector));
     weights = bump.take(block * kLanes);
@@ -62,9 +57,9 @@ struct BackwardBuffers {
   float* q_panel;         // [Dp][64]
   float* grad_out_rows;   // [64][Dp]
   float* grad_out_panel;  // [Dp][64]
-  float* k_rows;          // [block][Dp]
-  float* v_rows;          // [block][Dp]
-  float* slab;            // [slab_keys][64]
+  float* k_rows;          // [packed_keys][Dp]
+  float* v_rows;          // [packed_keys][Dp]
+  float* slab;            // [panels of a group][slab_keys][64]
   float* row_slab;        // [block][64]
   float* mask;            // [Lk]
   float* weights;         // [block][64] softmax weights
@@ -84,9 +79,9 @@ struct BackwardBuffers {
     q_panel = bump.take(kLanes * dim);
     grad_out_rows = bump.take(kLanes * dim);
     grad_out_panel = bump.take(kLanes * dim);
-    k_rows = bump.take(block * dim);
-    v_rows = bump.take(block * dim);
-    slab = bump.take(slab_keys(shape, block) * kLanes);
+    k_rows = bump.take(packed_keys(shape, block) * dim);
+    v_rows = bump.take(packed_keys(shape, block) * dim);
+    slab = bump.take(divide_up(num_panels(shape), backward_panel_groups(shape)) * slab_keys(shape, block) * kLanes);
     row_slab = bump.take(block * kLanes);
     mask = bump.take(round_up(shape.Lk, kWidestVector));
     weights = bump.take(block * kLanes);

@@ -1,5 +1,5 @@
-// Forward pass of one item: a panel of 64 queries of one head, for a group of rows n that share its bias slab.
-// Blocks of keys pass through scores, running softmax and the gathering of v; see docs/evoformer.md.
+// Forward pass of one item: some neighbouring panels of 64 queries of one head, for a group of rows n that share their
+// bias slabs. // Blocks of keys pass through scores, running softmax and the gathering of v; see docs/evoformer.md.
 #pragma once
 
 #include <limits>
@@ -15,30 +15,39 @@ namespace {
 constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running maximum before the first key
 
 template <class T>
-class ForwardPanel {
+class ForwardItem {
  public:
-  ForwardPanel(const ForwardArgs<T>& args, const Shape& shape, float* scratch)
+  ForwardItem(const ForwardArgs<T>& args, const Shape& shape, float* scratch)
       : args_(args),
         shape_(shape),
         dim_(padded_head_dim(shape)),
         buffers_(shape, scratch),
-        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask) {}
+        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
+        k_(args.k, shape, kForwardKeys, buffers_.k_rows),
+        v_(args.v, shape, kForwardKeys, buffers_.v_rows) {}
 
   void run(int64_t item) {
-    const int64_t groups = forward_row_groups(shape_);
-    const int64_t group = item % groups;
-    const int64_t panel = item / groups % num_panels(shape_);
-    h_ = item / groups / num_panels(shape_) % shape_.H;
-    b_ = item / groups / num_panels(shape_) / shape_.H;
-    query_ = panel * kLanes;
-    queries_ = std::min(kLanes, shape_.Lq - query_);
-    biases_.start_panel(b_, h_, query_);
-    for (int64_t n = shape_.N * group / groups; n < shape_.N * (group + 1) / groups; ++n) row(n);
+    const int64_t row_groups = forward_row_groups(shape_), panel_groups = forward_panel_groups(shape_);
+    const int64_t row_group = item % row_groups;
+    const int64_t panel_group = item / row_groups % panel_groups;
+    h_ = item / row_groups / panel_groups % shape_.H;
+    b_ = item / row_groups / panel_groups / shape_.H;
+    const int64_t first = num_panels(shape_) * panel_group / panel_groups;
+    const int64_t last = num_panels(shape_) * (panel_group + 1) / panel_groups;
+    biases_.start_group(b_, h_, first, last);
+    for (int64_t n = shape_.N * row_group / row_groups; n < shape_.N * (row_group + 1) / row_groups; ++n) {
+      biases_.start_row(n);
+      k_.start_row(b_, n, h_);
+      v_.start_row(b_, n, h_);
+      for (int64_t panel = first; panel < last; ++panel) run_panel(n, panel);
+    }
   }
 
  private:
-  void row(int64_t n) {
-    biases_.start_row(n);
+  void run_panel(int64_t n, int64_t panel) {
+    biases_.start_panel(panel);
+    query_ = panel * kLanes;
+    queries_ = std::min(kLanes, shape_.Lq - query_);
     const Matrix<const T> q{args_.q.at(b_, n, query_, h_), args_.q.strides[2], args_.q.strides[4]};
     pack_rows(q, queries_, shape_.D, 1.0f, buffers_.q_rows, kLanes, dim_);
     transpose_panel(buffers_.q_rows, dim_, kLanes, dim_, buffers_.q_panel, kLanes);
@@ -46,19 +55,17 @@ class ForwardPanel {
       store(buffers_.largest + lane, splat(kNothingYet));
       store(buffers_.total + lane, Vec{});
     }
-    for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) block(n, key, std::min(kForwardKeys, shape_.Lk - key));
+    for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) block(key, std::min(kForwardKeys, shape_.Lk - key));
     finish(n);
   }
 
-  void block(int64_t n, int64_t key, int64_t keys) {
-    const Matrix<const T> k{args_.k.at(b_, n, key, h_), args_.k.strides[2], args_.k.strides[4]};
-    const Matrix<const T> v{args_.v.at(b_, n, key, h_), args_.v.strides[2], args_.v.strides[4]};
+  void block(int64_t key, int64_t keys) {
     const float* pair = biases_.block(key, keys);
     const float* mask = biases_.mask(key);
-    const KeyRows k_rows = key_rows(k, keys, shape_.D, buffers_.k_rows, dim_);
+    const KeyRows k_rows = k_.block(key, keys);
     with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { scores<HasPair, HasMask>(k_rows, keys, pair, mask); });
     const bool moved = softmax(keys);
-    const KeyRows v_rows = key_rows(v, keys, shape_.D, buffers_.v_rows, dim_);
+    const KeyRows v_rows = v_.block(key, keys);
     const float *w = buffers_.weights, *correction = buffers_.correction;
     if (key == 0)
       gather<Gather::kFirst>(v_rows, w, shape_.D, keys, correction, buffers_.out_panel);
@@ -174,6 +181,7 @@ class ForwardPanel {
   int64_t dim_;
   ForwardBuffers buffers_;
   BiasPanel biases_;
+  PackedRows<T> k_, v_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
 };
 

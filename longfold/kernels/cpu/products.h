@@ -11,21 +11,48 @@
 namespace longfold::kernels {
 namespace {
 
-// Keys or values of one block as rows of D contiguous floats.
+// Keys or values as rows of D contiguous floats.
 struct KeyRows {
   const float* data;
   int64_t row;
 };
 
-// In place where the caller's memory already has that form, else converted into `buffer`.
+// The keys, or the values, of one row n and head as fp32 rows: converted as a whole where that is small, so that all
+// panels share the work, else block by block, or read in place where the caller's memory has that form.
 template <class T>
-LONGFOLD_INLINE KeyRows key_rows(Matrix<const T> from, int64_t count, int64_t D, float* buffer, int64_t padded_dim) {
-  if constexpr (std::is_same_v<T, float>) {
-    if (from.inner_stride == 1) return {from.data, from.row_stride};
+class PackedRows {
+ public:
+  PackedRows(const TensorView<const T, 5>& from, const Shape& shape, int64_t block, float* buffer)
+      : from_(from),
+        shape_(shape),
+        dim_(padded_head_dim(shape)),
+        buffer_(buffer),
+        whole_(packed_keys(shape, block) == shape.Lk) {}
+
+  void start_row(int64_t b, int64_t n, int64_t h) {
+    matrix_ = {from_.at(b, n, 0, h), from_.strides[2], from_.strides[4]};
+    if (whole_) pack_rows(matrix_, shape_.Lk, shape_.D, 1.0f, buffer_, shape_.Lk, dim_);
   }
-  pack_rows(from, count, D, 1.0f, buffer, count, padded_dim);
-  return {buffer, padded_dim};
-}
+
+  KeyRows block(int64_t key, int64_t keys) const {
+    if (whole_) return {buffer_ + key * dim_, dim_};
+    Matrix<const T> part = matrix_;
+    part.data += key * part.row_stride;
+    if constexpr (std::is_same_v<T, float>) {
+      if (part.inner_stride == 1) return {part.data, part.row_stride};
+    }
+    pack_rows(part, keys, shape_.D, 1.0f, buffer_, keys, dim_);
+    return {buffer_, dim_};
+  }
+
+ private:
+  const TensorView<const T, 5>& from_;
+  Shape shape_;
+  int64_t dim_;
+  float* buffer_;
+  bool whole_;
+  Matrix<const T> matrix_{};
+};
 
 // Visits products k[key] . q[.][64]: body(tile, first key, first lane), C vectors of lanes and R keys at a time.
 template <class Before, class Body, class After>

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# What `make demo` shows: training on a whole genome in one piece, then Evoformer attention on a real alignment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+longfold=build/release/longfold
+run=build/runs/phage-lambda
+
+echo "== 1. Phage lambda, 48,502 nucleotides, as codons (data/phage-lambda.fa.gz)"
+$longfold prepare data/phage-lambda.fa.gz --output build/phage-lambda --tokenizer genslm69 --frame 0
+
+echo
+echo "== 2. Training on the whole genome in one piece (recipes/phage-lambda.toml)"
+rm -rf "$run"
+$longfold train recipes/phage-lambda.toml --train.output "$run"
+
+echo
+echo "== 3. Evoformer MSA-row attention on the Pfam alignment SecY, forward and backward"
+.venv/bin/python examples/evoformer_secy.py
+
+cat <<'END'
+
+Next:
+  build/release/longfold inspect build/phage-lambda --offset 0 --count 12    what the model read
+  build/release/longfold train --help                                        every option and its default
+  make bench                                                                 Evoformer attention beside torch
+  docs/architecture.md                                                       how it works
+END

@@ -1,0 +1,86 @@
+// longfold inspect: what a data set holds, and a slice of it decoded back.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "longfold/base/error.h"
+#include "longfold/base/text.h"
+#include "longfold/cli/commands.h"
+#include "longfold/data/token_file.h"
+
+namespace longfold::cli {
+namespace {
+
+constexpr int64_t kListed = 10;  // sequences named in the summary
+
+struct InspectOptions {
+  std::string prefix;
+  int64_t sequence = 0;
+  int64_t offset = 0;
+  int64_t count = 20;
+};
+
+void print_summary(const data::TokenFile& file) {
+  const data::TokenFileInfo& info = file.info();
+  const data::Tokenizer& tokenizer = file.tokenizer();
+  std::printf("%s\n", file.prefix().c_str());
+  std::printf("  tokenizer  %s, %s entries, %s\n", tokenizer.name().c_str(),
+              base::format_count(tokenizer.vocab_size()).c_str(), tokenizer.hash().c_str());
+  std::printf("  sources    %s\n", base::join(info.sources, ", ").c_str());
+  std::printf("  frame      %s\n", info.frame.c_str());
+  std::printf("  content    %s\n", file.content_hash().c_str());
+  std::printf("  tokens     %s (in %s sequences, the longest %s)\n", base::format_count(file.num_tokens()).c_str(),
+              base::format_count(file.num_sequences()).c_str(), base::format_count(file.longest()).c_str());
+  data::PrepareCounts::fields(info.counts, [](std::string_view name, int64_t count, std::string_view help) {
+    if (name == "tokens") return;  // above
+    std::printf("  %-10s %s (%s)\n", std::string(name).c_str(), base::format_count(count).c_str(),
+                std::string(help).c_str());
+  });
+  for (int64_t i = 0; i < std::min(file.num_sequences(), kListed); ++i) {
+    std::printf("  sequence %ld: %s, frame %ld, %s tokens\n", long{i}, file.sequence(i).name.c_str(),
+                long{file.sequence(i).frame}, base::format_count(file.length(i)).c_str());
+  }
+  if (file.num_sequences() > kListed) {
+    std::printf("  and %s more\n", base::format_count(file.num_sequences() - kListed).c_str());
+  }
+}
+
+// Without --count, what is left of the sequence if that is less.
+at::Tensor read_slice(const data::TokenFile& file, const InspectOptions& options, bool count_given) {
+  const int64_t available = std::max<int64_t>(file.length(options.sequence) - options.offset, 0);
+  return file.tokens(options.sequence, options.offset,
+                     count_given ? options.count : std::min(options.count, available));
+}
+
+void print_slice(const data::TokenFile& file, const InspectOptions& options, const at::Tensor& tokens) {
+  const std::span<const int64_t> ids(tokens.const_data_ptr<int64_t>(), static_cast<size_t>(tokens.numel()));
+  std::printf("sequence %ld, %ld tokens from %ld\n", long{options.sequence}, long{tokens.numel()},
+              long{options.offset});
+  std::printf("  ids  ");
+  for (const int64_t id : ids) std::printf(" %ld", long{id});
+  std::printf("\n  text  %s\n", file.tokenizer().decode(ids).c_str());
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("inspect", "what a data set holds, and a slice of it decoded back");
+  const auto options = std::make_shared<InspectOptions>();
+  command->add_option("prefix", options->prefix, "prefix that `longfold prepare` wrote to")
+      ->required()
+      ->type_name("PREFIX");
+  command->add_option("--sequence", options->sequence, "sequence to decode")->capture_default_str();
+  command->add_option("--offset", options->offset, "first token to decode")->capture_default_str();
+  const CLI::Option* count =
+      command->add_option("--count", options->count, "number of tokens to decode")->capture_default_str();
+  command->callback([options, count] {
+    const data::TokenFile file(options->prefix);
+    const at::Tensor slice = read_slice(file, *options, count->count() > 0);
+    print_summary(file);
+    print_slice(file, *options, slice);
+  });
+}
+
+}  // namespace longfold::cli

@@ -1,0 +1,110 @@
+// longfold train RECIPE [--resume] [--section.key value ...]
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "longfold/base/error.h"
+#include "longfold/base/fields.h"
+#include "longfold/cli/commands.h"
+#include "longfold/cli/train_report.h"
+#include "longfold/train/trainer.h"
+
+namespace longfold::cli {
+namespace {
+
+struct Arguments {
+  std::string recipe;
+  bool resume = false;
+  std::vector<std::pair<std::string, std::string>> options;  // "section.key", text
+};
+
+// A signal handler sees nothing but globals.
+std::atomic<bool> stop_requested = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void request_stop(int) {
+  stop_requested = true;
+  constexpr std::string_view kMessage = "\nlongfold: finishing this step, then saving (again to end at once)\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+}
+
+void catch_signals() {
+  struct sigaction action{};
+  action.sa_handler = request_stop;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one ends the program at once
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error that we report, like a full disk
+}
+
+void check_output(const train::Recipe& recipe, const Arguments& arguments) {
+  const auto checkpoint = train::latest_checkpoint(recipe.train.output);
+  if (!checkpoint || arguments.resume) return;
+  throw base::UserError("'" + checkpoint->string() +
+                        "' is there already: go on from it with --resume, or choose another " +
+                        "folder with --train.output");
+}
+
+std::string unknown_option(const std::string& name) {
+  const std::vector<std::string> names = base::option_names(train::Recipe());
+  return "unknown option '--" + name + "'" +
+         (base::nearest(name, names).empty() ? " (longfold train --help lists them)" : base::suggestion(name, names));
+}
+
+void run_train(const Arguments& arguments) {
+  const train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
+  check_output(recipe, arguments);
+  const auto meter = memory::MemoryMeter::install();
+  meter.set_limit(recipe.compute.memory_limit);
+  if (recipe.compute.threads > 0) at::set_num_threads(static_cast<int>(recipe.compute.threads));
+
+  train::Trainer trainer(recipe, meter);
+  if (arguments.resume) trainer.resume();
+  print_start(recipe, trainer);
+  catch_signals();
+
+  ProgressLine progress;
+  std::filesystem::path saved;
+  train::Events events;
+  events.step = [&](const train::StepReport& report) { progress.show(report); };
+  events.checkpoint = [&](const std::filesystem::path& path) { saved = path; };
+  const bool finished = trainer.run(events, stop_requested);
+  progress.finish();
+  if (!saved.empty()) std::printf("saved        %s\n", saved.c_str());
+  if (finished) {
+    print_summary(recipe, trainer, meter, progress.tokens_per_second());
+  } else {
+    std::printf("stopped after step %ld of %ld; to go on: longfold train %s --resume\n", long{trainer.steps_done()},
+                long{recipe.train.steps}, arguments.recipe.c_str());
+  }
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "trains a model as a recipe says");
+  const auto arguments = std::make_shared<Arguments>();
+  command->add_option("recipe", arguments->recipe, "TOML file; options below override it")->required();
+  command->add_flag("--resume", arguments->resume, "goes on from the newest checkpoint in train.output");
+  const auto add_option = [=](const std::string& flag, const std::string& name) {
+    return command->add_option_function<std::string>(
+        flag, [=](const std::string& text) { arguments->options.emplace_back(name, text); });
+  };
+  add_option("--memory-limit", "compute.memory_limit")->description("short for --compute.memory_limit");
+  for (const std::string& name : base::option_names(train::Recipe())) add_option("--" + name, name)->group("");
+  command->allow_extras();  // so that a mistyped option can be answered with the nearest one
+  command->footer("Recipe options and their defaults:\n" + base::describe(train::Recipe()));
+  command->callback([=] {
+    for (const std::string& word : command->remaining()) {
+      if (word.starts_with("--")) throw base::UserError(unknown_option(word.substr(2, word.find('=') - 2)));
+    }
+    if (command->remaining_size() > 0) throw base::UserError("unexpected argument '" + command->remaining()[0] + "'");
+    run_train(*arguments);
+  });
+}
+
+}  // namespace longfold::cli

@@ -1,0 +1,207 @@
+#include "longfold/train/checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <zlib.h>
+
+#include <charconv>
+#include <cstdio>
+#include <limits>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+#include "longfold/base/safetensors.h"
+#include "longfold/version.h"
+
+namespace longfold::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "longfold-checkpoint";
+constexpr int64_t kFormatVersion = 1;
+constexpr std::string_view kFolderPrefix = "step-";
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+
+std::string folder_name(int64_t step) {
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "step-%08ld", long{step});
+  return name.data();
+}
+
+// The step of a complete checkpoint's folder name; nothing for a partial one and for anything else.
+std::optional<int64_t> step_of(const std::string& name) {
+  int64_t step = 0;
+  if (!name.starts_with(kFolderPrefix)) return {};
+  const char* end = name.data() + name.size();
+  const auto [stop, code] = std::from_chars(name.data() + kFolderPrefix.size(), end, step);
+  if (code != std::errc{} || stop != end) return {};
+  return step;
+}
+
+std::string dtype_name(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return "F32";
+    case at::kDouble:
+      return "F64";
+    case at::kBFloat16:
+      return "BF16";
+    case at::kHalf:
+      return "F16";
+    case at::kLong:
+      return "I64";
+    default:
+      TORCH_CHECK(false, "[checkpoint] expected a floating dtype or int64, got ", tensor.scalar_type());
+  }
+}
+
+std::span<const std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()};
+}
+
+std::string checksum(std::span<const std::byte> bytes) {
+  uLong crc = ::crc32(0, nullptr, 0);
+  constexpr size_t kPiece = std::numeric_limits<uInt>::max();
+  for (size_t done = 0; done < bytes.size(); done += kPiece) {
+    const size_t count = std::min(kPiece, bytes.size() - done);
+    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(bytes.data() + done), static_cast<uInt>(count));
+  }
+  std::array<char, 16> text{};
+  std::snprintf(text.data(), text.size(), "%08lx", crc);
+  return text.data();
+}
+
+Json write_tensors(const fs::path& folder, const char* file, const NamedTensors& tensors) {
+  std::vector<at::Tensor> kept;  // alive until they are written
+  std::vector<base::TensorBytes> entries;
+  Json described = Json::object();
+  for (const auto& [name, tensor] : tensors) {
+    const at::Tensor& flat = kept.emplace_back(tensor.detach().cpu().contiguous());
+    entries.push_back({name, dtype_name(flat), flat.sizes().vec(), bytes_of(flat)});
+    described[name] = {{"file", file},
+                       {"dtype", entries.back().dtype},
+                       {"shape", entries.back().shape},
+                       {"crc32", checksum(entries.back().data)}};
+  }
+  base::write_safetensors(folder / file, entries);
+  return described;
+}
+
+void remove_partial_checkpoints(const fs::path& output) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(output)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with(kFolderPrefix) && name.find(base::AtomicFolder::kPartial) != std::string::npos) {
+      std::error_code ignored;  // it is in nobody's way
+      fs::remove_all(entry.path(), ignored);
+    }
+  }
+}
+
+std::string prefix_of(const fs::path& path) {
+  std::string text = "'";
+  return text.append(path.string()).append("': ");
+}
+
+Json read_manifest_json(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "manifest.json";
+  const std::string where = prefix_of(path);
+  Json json = Json::parse(base::read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || json.value("format", Json()) != kFormat) {
+    throw base::UserError(where + "damaged, or no longfold checkpoint");
+  }
+  if (json.value("version", Json()) != kFormatVersion) {
+    throw base::UserError(where + "expected format version " + std::to_string(kFormatVersion) + ", got " +
+                          json.value("version", Json()).dump());
+  }
+  return json;
+}
+
+void load_one(const base::SafetensorsFile& file, const std::string& where, const Json& described,
+              const NamedTensor& target) {
+  const std::string tensor = where + "tensor '" + target.name + "': ";
+  const base::TensorEntry* entry = file.find(target.name);
+  if (entry == nullptr || !described.contains(target.name)) throw base::UserError(tensor + "missing");
+  const std::string expected = dtype_name(target.tensor) + " " + Json(target.tensor.sizes().vec()).dump();
+  const std::string got = entry->dtype + " " + Json(entry->shape).dump();
+  if (expected != got) throw base::UserError(tensor + "expected " + expected + ", got " + got);
+  const at::Tensor read = at::empty(target.tensor.sizes(), target.tensor.options().device(at::kCPU));
+  file.read(*entry, {static_cast<std::byte*>(read.mutable_data_ptr()), read.nbytes()});
+  const Json& crc = described[target.name].value("crc32", Json());
+  if (checksum(bytes_of(read)) != crc) {
+    throw base::UserError(tensor + "damaged: expected checksum " + crc.dump() + ", got \"" + checksum(bytes_of(read)) +
+                          "\" (remove the folder to go on from the checkpoint before it)");
+  }
+  const at::NoGradGuard no_grad;
+  target.tensor.copy_(read);
+}
+
+void load_file(const fs::path& path, const Json& described, const NamedTensors& targets) {
+  const base::SafetensorsFile file(path);
+  const std::string where = prefix_of(path);
+  for (const NamedTensor& target : targets) load_one(file, where, described, target);
+  for (const base::TensorEntry& entry : file.tensors()) {
+    if (std::ranges::find(targets, entry.name, &NamedTensor::name) == targets.end()) {
+      throw base::UserError(where + "tensor '" + entry.name + "': not in this model");
+    }
+  }
+}
+
+}  // namespace
+
+fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const CheckpointTensors& tensors) {
+  remove_partial_checkpoints(output);
+  const fs::path path = output / folder_name(manifest.step);
+  base::AtomicFolder folder(path);
+  Json described = write_tensors(folder.temporary(), kModelFile, tensors.model);
+  described.update(write_tensors(folder.temporary(), kOptimizerFile, tensors.optimizer));
+  const Json json = {
+      {"format", kFormat},
+      {"version", kFormatVersion},
+      {"longfold", kVersion},
+      {"step", manifest.step},
+      {"tokenizer", {{"name", manifest.tokenizer}, {"hash", manifest.tokenizer_hash}}},
+      {"data_hash", manifest.data_hash},
+      {"recipe", manifest.recipe},
+      {"tensors", described},
+  };
+  base::write_file(folder.temporary() / "manifest.json", json.dump(1) + "\n");
+  folder.commit();
+  return path;
+}
+
+std::optional<fs::path> latest_checkpoint(const fs::path& output) {
+  std::optional<fs::path> latest;
+  int64_t latest_step = -1;
+  if (!fs::is_directory(output)) return latest;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output)) {
+    const int64_t step = entry.is_directory() ? step_of(entry.path().filename()).value_or(-1) : -1;
+    if (step <= latest_step) continue;
+    latest = entry.path();
+    latest_step = step;
+  }
+  return latest;
+}
+
+Manifest read_manifest(const fs::path& checkpoint) {
+  const Json json = read_manifest_json(checkpoint);
+  try {
+    return {.step = json.at("step").get<int64_t>(),
+            .recipe = json.at("recipe"),
+            .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
+            .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
+            .data_hash = json.at("data_hash").get<std::string>()};
+  } catch (const Json::exception& error) {
+    throw base::UserError(prefix_of(checkpoint / "manifest.json") + error.what());
+  }
+}
+
+void load_tensors(const fs::path& checkpoint, const CheckpointTensors& tensors) {
+  const Json described = read_manifest_json(checkpoint).value("tensors", Json::object());
+  load_file(checkpoint / kModelFile, described, tensors.model);
+  load_file(checkpoint / kOptimizerFile, described, tensors.optimizer);
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,44 @@
+// A checkpoint is a folder that is whole or not there:
+//
+//   OUTPUT/step-00000020/manifest.json           what it is: format, step, recipe, data, and of each tensor the global
+//                                                 shape, dtype, file and CRC-32 of its bytes
+//                        model.safetensors       the parameters, under the names of the HF GPT-NeoX layout
+//                        optimizer.safetensors   both moments of each
+//
+// Batches are a pure function of (data.seed, step), so the step is the data cursor.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "longfold/train/named_tensors.h"
+
+namespace longfold::train {
+
+// Everything but the tensors.
+struct Manifest {
+  int64_t step = 0;               // steps done
+  nlohmann::ordered_json recipe;  // every option, as resolved
+  std::string tokenizer;          // name
+  std::string tokenizer_hash;     // of its table
+  std::string data_hash;          // of the tokens
+};
+
+struct CheckpointTensors {
+  NamedTensors model;
+  NamedTensors optimizer;
+};
+
+// Writes OUTPUT/step-N; RunError, and nothing under that name, if the disk fails. Returns the folder.
+std::filesystem::path save_checkpoint(const std::filesystem::path& output, const Manifest& manifest,
+                                      const CheckpointTensors& tensors);
+
+// The complete checkpoint with the highest step, or nothing.
+[[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& output);
+
+// Both throw UserError that names the file and, for tensors, the tensor: missing, unknown, damaged or of another shape.
+[[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint);
+void load_tensors(const std::filesystem::path& checkpoint, const CheckpointTensors& tensors);  // in place
+
+}  // namespace longfold::train

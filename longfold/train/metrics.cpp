@@ -1,0 +1,58 @@
+#include "longfold/train/metrics.h"
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+
+namespace longfold::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// The lines of the steps up to `done`. A last line without its newline was cut off by a kill, and is dropped.
+std::string lines_until(const std::filesystem::path& path, int64_t done) {
+  const std::string text = base::read_file(path);
+  size_t kept = 0;
+  for (size_t end = text.find('\n'), number = 1; end != std::string::npos; end = text.find('\n', kept), ++number) {
+    const Json json = Json::parse(text.substr(kept, end - kept), nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.value("step", Json()).is_number_integer()) {
+      throw base::UserError("'" + path.string() + "': line " + std::to_string(number) + " is no JSON with a step");
+    }
+    if (json["step"].get<int64_t>() > done) break;
+    kept = end + 1;
+  }
+  return text.substr(0, kept);
+}
+
+}  // namespace
+
+std::string to_json_line(const StepReport& report) {
+  return Json{{"step", report.step},
+              {"loss", report.loss},
+              {"held_out_loss", report.held_out_loss ? Json(*report.held_out_loss) : Json()},
+              {"grad_norm", report.grad_norm},
+              {"learning_rate", report.learning_rate},
+              {"tokens_per_second", report.tokens_per_second},
+              {"memory_live", report.memory_live},
+              {"memory_peak", report.memory_peak}}
+             .dump() +
+         "\n";
+}
+
+MetricsFile::MetricsFile(std::filesystem::path path, int64_t done) : path_(std::move(path)) {
+  base::write_file(path_, done > 0 && std::filesystem::exists(path_) ? lines_until(path_, done) : "");
+  file_.reset(std::fopen(path_.c_str(), "ab"));
+  if (!file_) throw base::UserError("cannot write '" + path_.string() + "': " + std::strerror(errno));
+}
+
+void MetricsFile::write(const StepReport& report) {
+  const std::string line = to_json_line(report);
+  if (std::fwrite(line.data(), 1, line.size(), file_.get()) != line.size() || std::fflush(file_.get()) != 0) {
+    throw base::RunError("cannot write '" + path_.string() + "': " + std::strerror(errno));
+  }
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,60 @@
+// AdamW with decoupled weight decay, and clipping by the global gradient norm.
+//
+// Decay pulls on matrices only: a decayed bias or layer-norm gain loses its resting place and gains nothing.
+#pragma once
+
+#include "longfold/train/named_tensors.h"
+
+namespace longfold::train {
+
+struct OptimizerConfig {
+  double learning_rate = 1e-3;
+  double final_learning_rate = 1e-4;
+  int64_t warmup_steps = 10;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;
+  double clip_norm = 1.0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("learning_rate", self.learning_rate, "peak learning rate, reached after the warm-up");
+    visit("final_learning_rate", self.final_learning_rate, "where the cosine ends, at the last step");
+    visit("warmup_steps", self.warmup_steps, "steps over which the learning rate rises from 0");
+    visit("beta1", self.beta1, "decay of the mean of gradients");
+    visit("beta2", self.beta2, "decay of the mean of squared gradients");
+    visit("epsilon", self.epsilon, "added to the root of the mean of squared gradients");
+    visit("weight_decay", self.weight_decay, "pull of weight matrices towards 0, times the learning rate");
+    visit("clip_norm", self.clip_norm, "largest gradient norm, longer gradients are scaled down; 0 = never");
+  }
+  void validate() const;
+  friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
+};
+
+// Scales the gradients of the parameters down to norm `clip_norm` if they are longer, and returns the norm before.
+// Summed in fp64, in the order of the parameters.
+double clip_gradients(const NamedTensors& parameters, double clip_norm);
+
+class AdamW {
+ public:
+  AdamW(const OptimizerConfig& config, NamedTensors parameters);
+
+  // One update from the gradients, which are freed. `step` counts from 1; its only use is the bias correction.
+  void update(int64_t step, double learning_rate);
+
+  // Both moments of every parameter, for the checkpoint: "<parameter>.mean" and "<parameter>.mean_square".
+  [[nodiscard]] NamedTensors state() const;
+
+ private:
+  struct Group {
+    std::vector<at::Tensor> parameters, means, mean_squares;
+    double weight_decay = 0;
+  };
+  OptimizerConfig config_;
+  NamedTensors parameters_;
+  NamedTensors state_;
+  Group matrices_, others_;
+};
+
+}  // namespace longfold::train

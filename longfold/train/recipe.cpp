@@ -1,0 +1,92 @@
+#include "longfold/train/recipe.h"
+
+#include <toml++/toml.h>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+
+namespace longfold::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const toml::node& node, const std::string& where) {
+  if (const auto* table = node.as_table()) {
+    Json json = Json::object();
+    for (const auto& [key, value] : *table) json[std::string(key.str())] = to_json(value, where);
+    return json;
+  }
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* number = node.as_integer()) return number->get();
+  if (const auto* number = node.as_floating_point()) return number->get();
+  if (const auto* truth = node.as_boolean()) return truth->get();
+  throw base::UserError(where + "line " + std::to_string(node.source().begin.line) +
+                        ": expected a text, a number, true or false, got a list or a date");
+}
+
+Json read_toml(const std::filesystem::path& path, const std::string& where) {
+  const std::string text = base::read_file(path);
+  try {
+    return to_json(toml::parse(text), where);
+  } catch (const toml::parse_error& error) {
+    throw base::UserError(where + "line " + std::to_string(error.source().begin.line) + ": " +
+                          std::string(error.description()));
+  }
+}
+
+void expect(bool condition, const std::string& name, const std::string& expected, const Json& got) {
+  if (!condition) throw base::UserError("expected " + name + " to be " + expected + ", got " + got.dump());
+}
+
+void check_same(const Json& now, const Json& then, const std::string& key, const std::string& checkpoint) {
+  if (now == then) return;
+  throw base::UserError("cannot resume: " + key + " was " + then.dump() + " in '" + checkpoint + "', the recipe says " +
+                        now.dump());
+}
+
+}  // namespace
+
+void RunConfig::validate() const {
+  expect(!output.empty(), "train.output", "a folder", output);
+  expect(steps >= 1, "train.steps", "1 or more", steps);
+  expect(checkpoint_every >= 0, "train.checkpoint_every", "0 or more", checkpoint_every);
+}
+
+void ComputeConfig::validate() const {
+  if (device == "cuda") throw base::UserError("compute.device is \"cuda\", but this build has no CUDA engine");
+  expect(device == "cpu", "compute.device", "\"cpu\"", device);
+  expect(threads >= 0 && threads <= 4096, "compute.threads", "from 0 to 4096", threads);
+}
+
+void Recipe::validate() const {
+  model.validate();
+  data.validate();
+  optimizer.validate();
+  train.validate();
+  compute.validate();
+  expect(optimizer.warmup_steps <= train.steps, "optimizer.warmup_steps", "at most train.steps",
+         optimizer.warmup_steps);
+}
+
+Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<std::string, std::string>> options) {
+  const std::string where = path.string() + ": ";
+  Recipe recipe;
+  base::from_json(read_toml(path, where), recipe, where);
+  for (const auto& [name, text] : options) base::set_field(recipe, name, text);
+  recipe.validate();
+  return recipe;
+}
+
+void check_same_run(const Recipe& recipe, const Json& trained, const std::string& checkpoint) {
+  const Json now = base::to_json(recipe);
+  for (const char* section : {"model", "data"}) {
+    for (const auto& [key, value] : now[section].items()) {
+      if (key == "path") continue;  // the data set may move: its content is checked by hash
+      check_same(value, trained.value(section, Json()).value(key, Json()), std::string(section) + "." + key,
+                 checkpoint);
+    }
+  }
+  check_same(now["train"]["seed"], trained.value("train", Json()).value("seed", Json()), "train.seed", checkpoint);
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,74 @@
+// A run is a recipe: a TOML file with the sections below, plus options given on the command line.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "longfold/base/fields.h"
+#include "longfold/data/sampler.h"
+#include "longfold/model/config.h"
+#include "longfold/train/optimizer.h"
+
+namespace longfold::train {
+
+struct RunConfig {
+  std::string output;
+  int64_t steps = 100;
+  int64_t checkpoint_every = 0;
+  int64_t seed = 0;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("output", self.output, "folder for checkpoints and metrics.jsonl");
+    visit("steps", self.steps, "optimizer steps");
+    visit("checkpoint_every", self.checkpoint_every, "steps between checkpoints; 0 = only the last");
+    visit("seed", self.seed, "of the initial weights");
+  }
+  void validate() const;
+  friend bool operator==(const RunConfig&, const RunConfig&) = default;
+};
+
+struct ComputeConfig {
+  std::string device = "cpu";
+  int64_t threads = 0;
+  base::Bytes memory_limit;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("device", self.device, "cpu");
+    visit("threads", self.threads, "threads; 0 = one for each core");
+    visit("memory_limit", self.memory_limit, "most that tensors may take, such as 2GiB; 0 = no limit");
+  }
+  void validate() const;
+  friend bool operator==(const ComputeConfig&, const ComputeConfig&) = default;
+};
+
+struct Recipe {
+  model::ModelConfig model;
+  data::SamplerConfig data;
+  OptimizerConfig optimizer;
+  RunConfig train;
+  ComputeConfig compute;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, "");
+    visit("data", self.data, "");
+    visit("optimizer", self.optimizer, "");
+    visit("train", self.train, "");
+    visit("compute", self.compute, "");
+  }
+  void validate() const;
+  friend bool operator==(const Recipe&, const Recipe&) = default;
+};
+
+// Reads the file, then sets the options ("optimizer.beta1", "0.9"), then validates. UserError that names file and key.
+[[nodiscard]] Recipe read_recipe(const std::filesystem::path& path,
+                                 std::span<const std::pair<std::string, std::string>> options);
+
+// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed.
+void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained, const std::string& checkpoint);
+
+}  // namespace longfold::train

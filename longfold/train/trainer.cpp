@@ -1,0 +1,180 @@
+#include "longfold/train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+#include "longfold/train/schedule.h"
+
+namespace longfold::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+model::Transformer make_model(const Recipe& recipe, const data::Tokenizer& tokenizer) {
+  if (recipe.model.vocab_size != tokenizer.vocab_size()) {
+    throw base::UserError("expected model.vocab_size to be " + std::to_string(tokenizer.vocab_size()) +
+                          ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
+                          std::to_string(recipe.model.vocab_size));
+  }
+  model::Transformer transformer(recipe.model);
+  transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
+  return transformer;
+}
+
+NamedTensors named_parameters(const model::Transformer& transformer) {
+  NamedTensors parameters;
+  for (const auto& item : transformer->named_parameters()) parameters.push_back({item.key(), item.value()});
+  return parameters;
+}
+
+// Sum of the losses that count, over how many count; 0 where none does.
+at::Tensor weighted_mean(const at::Tensor& losses, const at::Tensor& weights) {
+  return (losses * weights).sum() / weights.sum().clamp_min(1);
+}
+
+struct Sum {
+  double losses = 0, weights = 0;
+
+  void add(const at::Tensor& token_losses, const at::Tensor& token_weights) {
+    losses += (token_losses.detach() * token_weights).sum(at::kDouble).item<double>();
+    weights += token_weights.sum(at::kDouble).item<double>();
+  }
+  [[nodiscard]] std::optional<double> mean() const {
+    return weights > 0 ? std::optional(losses / weights) : std::nullopt;
+  }
+};
+
+std::optional<double> mean_of(const at::Tensor& losses, const at::Tensor& weights) {
+  Sum sum;
+  sum.add(losses, weights);
+  return sum.mean();
+}
+
+}  // namespace
+
+Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
+    : recipe_(recipe),
+      meter_(meter),
+      file_(recipe.data.path),
+      sampler_(file_, recipe.data),
+      model_(make_model(recipe, file_.tokenizer())),
+      optimizer_(recipe.optimizer, named_parameters(model_)) {}
+
+bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
+  const std::filesystem::path output = recipe_.train.output;
+  const int64_t every = recipe_.train.checkpoint_every;
+  base::make_folder(output);
+  MetricsFile metrics(output / "metrics.jsonl", step_);
+  while (step_ < recipe_.train.steps && !stop) {
+    const StepReport report = train_step();
+    metrics.write(report);
+    events.step(report);
+    if (every > 0 && step_ % every == 0) save(events);
+  }
+  save(events);
+  return step_ >= recipe_.train.steps;
+}
+
+StepReport Trainer::train_step() {
+  const auto start = Clock::now();
+  const data::Batch batch = sampler_.batch(step_);
+
+  const at::Tensor losses = model_->token_losses(batch.tokens, batch.labels, batch.positions);  // [B, S]
+  weighted_mean(losses, batch.weights).backward();
+
+  StepReport report;
+  report.step = step_ + 1;
+  report.num_steps = recipe_.train.steps;
+  report.loss = mean_of(losses, batch.weights).value_or(0);
+  report.held_out_loss = mean_of(losses, batch.held_out_weights);
+  report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
+  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    throw base::RunError("step " + std::to_string(report.step) + ": the loss is " + std::to_string(report.loss) +
+                         ", its gradient norm " + std::to_string(report.grad_norm) +
+                         "; a lower optimizer.learning_rate may help");
+  }
+
+  const OptimizerConfig& config = recipe_.optimizer;
+  const Schedule schedule{.peak = config.learning_rate,
+                          .floor = config.final_learning_rate,
+                          .warmup_steps = config.warmup_steps,
+                          .num_steps = recipe_.train.steps};
+  report.learning_rate = learning_rate(schedule, report.step);
+  optimizer_.update(report.step, report.learning_rate);
+  step_ = report.step;
+
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  report.tokens_per_second = static_cast<double>(batch.tokens.numel()) / seconds;
+  report.seconds_left = seconds_left(seconds);
+  report.memory_live = meter_.live();
+  report.memory_peak = meter_.peak();
+  return report;
+}
+
+double Trainer::seconds_left(double seconds) {
+  seconds_ += seconds;
+  ++timed_steps_;
+  return seconds_ / static_cast<double>(timed_steps_) * static_cast<double>(recipe_.train.steps - step_);
+}
+
+void Trainer::save(const Events& events) {
+  if (step_ == saved_step_) return;
+  const Manifest manifest{.step = step_,
+                          .recipe = base::to_json(recipe_),
+                          .tokenizer = file_.tokenizer().name(),
+                          .tokenizer_hash = file_.tokenizer().hash(),
+                          .data_hash = file_.content_hash()};
+  const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), optimizer_.state()});
+  saved_step_ = step_;
+  events.checkpoint(path);
+}
+
+void Trainer::resume() {
+  const auto path = latest_checkpoint(recipe_.train.output);
+  if (!path) {
+    throw base::UserError("cannot resume: no checkpoint in '" + recipe_.train.output +
+                          "' (leave out --resume to begin)");
+  }
+  const Manifest manifest = read_manifest(*path);
+  if (manifest.tokenizer_hash != file_.tokenizer().hash()) {
+    throw base::UserError("cannot resume: '" + path->string() + "' was trained with tokenizer " + manifest.tokenizer +
+                          " (" + manifest.tokenizer_hash + "), " + recipe_.data.path + " has " +
+                          file_.tokenizer().name() + " (" + file_.tokenizer().hash() + ")");
+  }
+  check_same_run(recipe_, manifest.recipe, path->string());
+  if (manifest.data_hash != file_.content_hash()) {
+    throw base::UserError("cannot resume: '" + path->string() + "' was trained on tokens with hash " +
+                          manifest.data_hash + ", those of " + recipe_.data.path + " have " + file_.content_hash());
+  }
+  if (manifest.step > recipe_.train.steps) {
+    throw base::UserError("cannot resume: '" + path->string() + "' is already at step " +
+                          std::to_string(manifest.step) + ", train.steps is " + std::to_string(recipe_.train.steps));
+  }
+  load_tensors(*path, {parameters(), optimizer_.state()});
+  step_ = saved_step_ = manifest.step;
+}
+
+Evaluation Trainer::evaluate() {
+  const at::NoGradGuard no_grad;
+  const auto losses_of = [&](const data::Batch& batch) {
+    return model_->token_losses(batch.tokens, batch.labels, batch.positions);
+  };
+  const data::Batch last = sampler_.batch(std::max<int64_t>(step_ - 1, 0));
+  Sum held_out;
+  for (int64_t i = 0; i < sampler_.num_held_out_windows(); ++i) {
+    const data::Batch window = sampler_.held_out_window(i);
+    held_out.add(losses_of(window), window.held_out_weights);
+  }
+  return {.loss = mean_of(losses_of(last), last.weights), .held_out_loss = held_out.mean()};
+}
+
+NamedTensors Trainer::parameters() const {
+  return named_parameters(model_);
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,63 @@
+"""The `longfold` fixture runs the program as a user would."""
+
+import os
+import pathlib
+import signal
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+    def one_line_error(self, code: int) -> str:
+        """The message, after checking that it is all that was printed to standard error."""
+        assert self.code == code, (self.code, self.stdout, self.stderr)
+        lines = self.stderr.splitlines()
+        assert len(lines) == 1, self.stderr
+        assert lines[0].startswith("longfold: ")
+        return lines[0].removeprefix("longfold: ")
+
+
+@pytest.fixture(scope="session")
+def program() -> pathlib.Path:
+    path = pathlib.Path(os.environ.get("LONGFOLD_PROGRAM", ROOT / "build" / "release" / "longfold"))
+    assert path.exists(), f"{path} is missing: run `make build`, or set LONGFOLD_PROGRAM"
+    return path
+
+
+@pytest.fixture
+def longfold(program):
+    """longfold("prepare", "x.fa", stdin=b"...") -> Result. file_limit is the largest file it may write, in bytes."""
+
+    def run(*arguments, stdin: bytes = b"", file_limit: int | None = None, timeout: float = 300, cwd=None) -> Result:
+        def limit_files():
+            import resource
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write fails, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+
+        done = subprocess.run(
+            [str(program), *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            cwd=cwd,
+            preexec_fn=limit_files if file_limit is not None else None,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+@pytest.fixture
+def phage_lambda() -> pathlib.Path:
+    return ROOT / "data" / "phage-lambda.fa.gz"

@@ -1,0 +1,211 @@
+#include "longfold/data/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "longfold/base/fields.h"
+#include "tests/data/scratch.h"
+
+namespace longfold::data {
+namespace {
+
+// Every token of a record differs from its neighbours 1 to 3 places away, and nothing is [UNK] or [PAD].
+std::vector<int32_t> record(size_t length, int32_t start = 0) {
+  std::vector<int32_t> ids(length);
+  for (size_t i = 0; i < length; ++i) ids[i] = 5 + (start + static_cast<int32_t>(i)) % 4;
+  return ids;
+}
+
+std::vector<float> to_floats(const at::Tensor& tensor) {
+  const auto* begin = tensor.const_data_ptr<float>();
+  return {begin, begin + tensor.numel()};
+}
+
+std::vector<float> ones_and_zeros(std::string_view text) {
+  std::vector<float> values;
+  for (const char c : text) values.push_back(c == '1' ? 1.0f : 0.0f);
+  return values;
+}
+
+TEST(Sampler, WholeRecord) {
+  const TokenFile file(write_tokens({{5, 6, 7, 8, 5, 5, 6, 6, 7, 7}}));
+  const Batch batch = Sampler(file, {.held_out = 0.35}).batch(0);
+  EXPECT_EQ(batch.tokens.sizes(), (std::vector<int64_t>{1, 10}));
+  EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{5, 6, 7, 8, 5, 5, 6, 6, 7, 7}));
+  EXPECT_EQ(to_vector(batch.labels), (std::vector<int64_t>{6, 7, 8, 5, 5, 6, 6, 7, 7, 3}));
+  EXPECT_EQ(to_vector(batch.positions), (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  // 0.35 of 10 tokens, rounded down: tokens 7, 8 and 9 are held out, which are the labels of 6, 7 and 8.
+  EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("1111110000"));
+  EXPECT_EQ(to_floats(batch.held_out_weights), ones_and_zeros("0000001110"));
+}
+
+TEST(Sampler, UnknownAndPadLabelsNeverCount) {
+  const TokenFile file(write_tokens({{5, 0, 7, 3, 5, 0, 6, 3, 7}}));
+  const Batch batch = Sampler(file, {.held_out = 0.5}).batch(0);
+  EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("010100000"));
+  EXPECT_EQ(to_floats(batch.held_out_weights), ones_and_zeros("000001010"));
+}
+
+TEST(Sampler, WindowsSeeTheLabelBehindTheirEnd) {
+  const TokenFile file(write_tokens({record(10)}));
+  const Sampler sampler(file, {.sequence_length = 4});
+  ASSERT_EQ(sampler.num_windows(), 3);
+  std::map<int64_t, Batch> by_padding;
+  for (int64_t step = 0; step < 3; ++step) {
+    const Batch batch = sampler.batch(step);
+    EXPECT_EQ(batch.tokens.sizes(), (std::vector<int64_t>{1, 4}));
+    EXPECT_EQ(to_vector(batch.positions), (std::vector<int64_t>{0, 1, 2, 3}));
+    if (to_vector(batch.tokens)[2] == 3) {
+      EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{5, 6, 3, 3}));
+      EXPECT_EQ(to_vector(batch.labels), (std::vector<int64_t>{6, 3, 3, 3}));
+      EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("1000"));
+    } else {
+      EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{5, 6, 7, 8}));
+      EXPECT_EQ(to_vector(batch.labels), (std::vector<int64_t>{6, 7, 8, 5}));
+      EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("1111"));
+    }
+  }
+}
+
+// Whatever the cut, an epoch trains on every label before the held-out part once, and on no other.
+TEST(Sampler, EachLabelCountsOncePerEpoch) {
+  const std::vector<size_t> lengths = {23, 1, 8, 2, 40};
+  std::vector<std::vector<int32_t>> records;
+  std::vector<std::string> vocabulary = {"[UNK]", "[PAD]"};
+  for (const size_t length : lengths) {  // every token of the set is another one
+    records.emplace_back();
+    for (size_t i = 0; i < length; ++i) {
+      records.back().push_back(static_cast<int32_t>(vocabulary.size()));
+      vocabulary.push_back("t" + std::to_string(vocabulary.size()));
+    }
+  }
+  const TokenFile file(write_tokens(records, Tokenizer("each", vocabulary)));
+  const double held_out = 0.3;
+  std::multiset<int64_t> expected_train;
+  std::multiset<int64_t> expected_held_out;
+  for (const auto& ids : records) {
+    const int64_t held = first_held_out(std::ssize(ids), held_out);
+    for (int64_t i = 1; i < std::ssize(ids); ++i) {
+      (i < held ? expected_train : expected_held_out).insert(ids[static_cast<size_t>(i)]);
+    }
+  }
+  const auto collect = [](const Batch& batch, const at::Tensor& weights, std::multiset<int64_t>& found) {
+    const std::vector<int64_t> labels = to_vector(batch.labels);
+    const std::vector<int64_t> tokens = to_vector(batch.tokens);
+    const std::vector<float> counts = to_floats(weights);
+    for (size_t i = 0; i < labels.size(); ++i) {
+      if (counts[i] == 0) continue;
+      EXPECT_EQ(labels[i], tokens[i] + 1) << "the label is the next token of the record";
+      found.insert(labels[i]);
+    }
+  };
+  for (const int64_t length : {0, 1, 2, 3, 7, 8, 22, 23, 39, 40}) {
+    const Sampler sampler(file, {.sequence_length = length, .held_out = held_out, .seed = 3});
+    for (int64_t epoch = 0; epoch < 2; ++epoch) {
+      std::multiset<int64_t> train;
+      for (int64_t i = 0; i < sampler.num_windows(); ++i) {
+        const Batch batch = sampler.batch(epoch * sampler.num_windows() + i);
+        collect(batch, batch.weights, train);
+      }
+      EXPECT_EQ(train, expected_train) << "sequence_length " << length;
+    }
+    std::multiset<int64_t> found;
+    for (int64_t i = 0; i < sampler.num_held_out_windows(); ++i) {
+      const Batch batch = sampler.held_out_window(i);
+      collect(batch, batch.held_out_weights, found);
+    }
+    EXPECT_EQ(found, expected_held_out) << "sequence_length " << length;
+  }
+}
+
+std::vector<std::vector<int64_t>> first_tokens(const Sampler& sampler, int64_t steps) {
+  std::vector<std::vector<int64_t>> found;
+  for (int64_t step = 0; step < steps; ++step)
+    found.push_back(to_vector(sampler.batch(step).tokens.select(1, 0).contiguous()));
+  return found;
+}
+
+class SamplerOrder : public testing::Test {
+ protected:
+  SamplerOrder() {
+    std::vector<std::string> vocabulary = {"[UNK]", "[PAD]"};
+    std::vector<int32_t> ids;
+    for (int32_t i = 2; i < 103; ++i) {
+      ids.push_back(i);
+      vocabulary.push_back(std::to_string(i));
+    }
+    file_ = std::make_unique<TokenFile>(write_tokens({ids}, Tokenizer("each", vocabulary)));  // 20 windows of 5
+  }
+  std::unique_ptr<TokenFile> file_;
+};
+
+TEST_F(SamplerOrder, IsAFunctionOfSeedAndStep) {
+  const Sampler sampler(*file_, {.sequence_length = 5, .batch_size = 3, .seed = 7});
+  const Sampler again(*file_, {.sequence_length = 5, .batch_size = 3, .seed = 7});
+  const auto whole = first_tokens(sampler, 20);
+  for (const int64_t step : {19, 3, 0, 12}) {  // out of order, as after a resume
+    EXPECT_EQ(to_vector(again.batch(step).tokens.select(1, 0).contiguous()), whole[static_cast<size_t>(step)]);
+  }
+  EXPECT_NE(first_tokens(Sampler(*file_, {.sequence_length = 5, .batch_size = 3, .seed = 8}), 20), whole);
+}
+
+TEST_F(SamplerOrder, DiffersBetweenEpochsAndDoesNotDependOnTheBatchSize) {
+  const auto flat = [](const std::vector<std::vector<int64_t>>& steps) {
+    std::vector<int64_t> all;
+    for (const auto& step : steps) all.insert(all.end(), step.begin(), step.end());
+    return all;
+  };
+  const auto ones = flat(first_tokens(Sampler(*file_, {.sequence_length = 5}), 60));
+  const auto threes = flat(first_tokens(Sampler(*file_, {.sequence_length = 5, .batch_size = 3}), 20));
+  EXPECT_EQ(ones, threes);
+  const std::vector<int64_t> first(ones.begin(), ones.begin() + 20);
+  const std::vector<int64_t> second(ones.begin() + 20, ones.begin() + 40);
+  EXPECT_NE(first, second);
+  EXPECT_FALSE(std::is_sorted(first.begin(), first.end()));
+  const std::set<int64_t> distinct(first.begin(), first.end());
+  EXPECT_EQ(distinct.size(), 20u);
+}
+
+// Pinned, because a checkpoint resumes into this order.
+TEST_F(SamplerOrder, IsPinned) {
+  const Sampler sampler(*file_, {.sequence_length = 5, .seed = 1});
+  std::vector<int64_t> windows;
+  for (int64_t step = 0; step < 6; ++step) windows.push_back((to_vector(sampler.batch(step).tokens)[0] - 2) / 5);
+  EXPECT_EQ(windows, (std::vector<int64_t>{14, 11, 6, 3, 15, 19}));
+}
+
+TEST(Sampler, ConfigurationsThatDoNotFitAreNamed) {
+  const std::string prefix = write_tokens({record(10), record(7)});
+  const TokenFile file(prefix);
+  const auto message = [&](const SamplerConfig& config) { return message_of([&] { Sampler(file, config); }); };
+  EXPECT_EQ(message({.sequence_length = 11}),
+            "expected sequence_length to be at most 10, the longest record of '" + prefix + "', got 11");
+  EXPECT_EQ(message({.sequence_length = 10}), "");
+  EXPECT_EQ(message({.sequence_length = -1}), "expected sequence_length to be 0 or more, got -1");
+  EXPECT_EQ(message({.held_out = 1.0}), "expected held_out to be in [0, 1), got 1.000000");
+  EXPECT_EQ(message({.held_out = -0.1}), "expected held_out to be in [0, 1), got -0.100000");
+  EXPECT_EQ(message({.held_out = std::nan("")}), "expected held_out to be in [0, 1), got nan");
+  EXPECT_EQ(message({.sequence_length = 4, .batch_size = 0}), "expected batch_size to be 1 or more, got 0");
+  EXPECT_EQ(message({.seed = -1}), "expected seed to be 0 or more, got -1");
+  EXPECT_EQ(message({.batch_size = 2}),
+            "expected batch_size 1 with sequence_length 0 (whole records differ in length), got 2");
+}
+
+TEST(Sampler, DataWithNothingToTrainOnIsAnError) {
+  const TokenFile file(write_tokens({{5}, {6, 7}}));
+  EXPECT_EQ(Sampler(file, {}).num_windows(), 1);
+  EXPECT_NE(message_of([&] { Sampler(file, {.held_out = 0.5}); }).find("has no token to train on"), std::string::npos);
+}
+
+TEST(Sampler, ConfigIsASection) {
+  SamplerConfig config;
+  base::set_field(config, "sequence_length", "128");
+  base::set_field(config, "held_out", "0.1");
+  EXPECT_EQ(base::to_json(config).dump(),
+            R"({"path":"","sequence_length":128,"held_out":0.1,"batch_size":1,"seed":0})");
+}
+
+}  // namespace
+}  // namespace longfold::data

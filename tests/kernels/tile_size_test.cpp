@@ -1,0 +1,42 @@
+#include "longfold/kernels/tile_size.h"
+
+#include <gtest/gtest.h>
+
+#include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/evoformer_attention.h"
+
+namespace longfold::kernels {
+namespace {
+
+// The contract of docs/evoformer.md: at most 4 MiB of scratch a thread, at most 8 partial copies of a pair-bias
+// gradient.
+TEST(TileSize, MemoryStaysWithinTheContract) {
+  for (const Shape& shape :
+       {Shape{1, 512, 640, 640, 8, 32}, Shape{1, 5120, 384, 384, 8, 8}, Shape{1, 4096, 4096, 4096, 4, 32},
+        Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32}}) {
+    EXPECT_LE(ForwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
+    EXPECT_LE(backward_row_groups(shape, true), kMostPartials);
+    if (shape.Lk <= 4096) {
+      EXPECT_LE(BackwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
+    }
+  }
+}
+
+TEST(TileSize, ItemsAreEnoughWhereTheShapeAllows) {
+  const auto items = [](const Shape& s) { return s.B * s.H * forward_panel_groups(s) * forward_row_groups(s); };
+  EXPECT_GE(items({1, 128, 256, 256, 8, 32}), kEnoughItems);
+  EXPECT_GE(items({1, 1, 4096, 4096, 4, 32}), kEnoughItems);
+  EXPECT_EQ(items({1, 1, 64, 64, 4, 32}), 4) << "one panel, one row: only heads are left";
+}
+
+TEST(TileSize, GroupsCoverEverything) {
+  for (int64_t length : {1, 64, 65, 1000, 4096}) {
+    const Shape shape{1, 3, length, length, 2, 32};
+    EXPECT_GE(forward_panel_groups(shape), 1);
+    EXPECT_LE(forward_panel_groups(shape), num_panels(shape));
+    EXPECT_LE(backward_rows_at_once(shape), shape.N);
+  }
+}
+
+}  // namespace
+}  // namespace longfold::kernels

@@ -1,0 +1,208 @@
+// The model against the oracle: hidden states, losses and the gradient of every parameter, within 1e-5 of the largest
+// reference value; and models that are a little wrong, which must not pass.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "longfold/model/attention.h"
+#include "longfold/model/transformer.h"
+#include "oracle.h"
+
+namespace longfold::model {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+ModelConfig small(bool parallel_residual, double rotary_pct) {
+  return {.vocab_size = 11,
+          .num_layers = 2,
+          .hidden_size = 48,
+          .num_heads = 3,
+          .ffn_size = 40,
+          .rotary_pct = rotary_pct,
+          .rotary_base = 100,
+          .parallel_residual = parallel_residual};
+}
+
+struct Batch {
+  at::Tensor tokens, labels, positions, weights;
+};
+
+// Two rows; positions restart in the middle of the second; one label is ignored.
+Batch make_batch(int64_t S) {
+  Batch batch{at::randint(11, {2, S}, at::kLong), at::randint(11, {2, S}, at::kLong),
+              at::arange(S).expand({2, S}).clone(), at::rand({2, S}, at::kDouble) + 0.5};
+  batch.positions[1].slice(0, S / 2) -= S / 2;
+  if (S > 1) batch.labels[0][S - 1] = kIgnoredLabel;
+  return batch;
+}
+
+// Every parameter matters and all values inside are O(1).
+void randomise(TransformerImpl& model) {
+  const at::NoGradGuard no_grad;
+  at::manual_seed(7);
+  for (auto& entry : model.named_parameters()) {
+    at::Tensor& value = entry.value();
+    if (value.dim() == 2)
+      value.normal_(0, entry.key().ends_with("embed_in.weight") ? 1 : 1 / std::sqrt(value.size(1)));
+    else if (entry.key().ends_with(".bias"))
+      value.normal_(0, 0.5);
+    else
+      value.normal_(1, 0.3);
+  }
+}
+
+double relative(const at::Tensor& got, const at::Tensor& expected) {
+  return ((got - expected).abs().max() / expected.abs().max()).item<double>();
+}
+
+struct Difference {
+  double outputs = 0, gradients = 0;
+  std::string worst;
+};
+
+// `model`, whose parameters may be `mutated` after the oracle has read them, against the oracle for `config`.
+Difference compare(const ModelConfig& config, Transformer& model, const Batch& batch,
+                   const std::function<void(TransformerImpl&)>& mutate = {}) {
+  Parameters parameters;
+  for (const auto& entry : model->named_parameters()) {
+    parameters[entry.key()] = entry.value().detach().to(at::kDouble).requires_grad_();
+  }
+  if (mutate) mutate(*model);
+  const OracleOutput expected = oracle(config, parameters, batch.tokens, batch.labels, batch.positions);
+  (expected.losses * batch.weights).sum().backward();
+  const at::Tensor losses = model->token_losses(batch.tokens, batch.labels, batch.positions);
+  EXPECT_EQ(losses.scalar_type(), at::kFloat);
+  EXPECT_EQ(losses.sizes(), batch.tokens.sizes());
+  (losses * batch.weights).sum().backward();
+
+  Difference difference;
+  difference.outputs = std::max(relative(losses, expected.losses),
+                                relative(model->hidden(batch.tokens, batch.positions), expected.hidden));
+  for (const auto& entry : model->named_parameters()) {
+    const double error =
+        entry.value().grad().defined() ? relative(entry.value().grad(), parameters.at(entry.key()).grad()) : INFINITY;
+    if (!(error <= difference.gradients)) difference.gradients = error, difference.worst = entry.key();
+  }
+  return difference;
+}
+
+class Oracle : public testing::TestWithParam<std::tuple<bool, double, int64_t>> {};
+
+TEST_P(Oracle, HiddenLossesAndEveryGradientAgree) {
+  const auto [parallel_residual, rotary_pct, S] = GetParam();
+  at::manual_seed(1);
+  const ModelConfig config = small(parallel_residual, rotary_pct);
+  Transformer model(config);
+  randomise(*model);
+  const Difference difference = compare(config, model, make_batch(S));
+  EXPECT_LT(difference.outputs, kTolerance);
+  EXPECT_LT(difference.gradients, kTolerance) << difference.worst;
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, Oracle,
+                         testing::Combine(testing::Bool(), testing::Values(0.25, 1.0), testing::Values(2, 37, 130)));
+
+struct Mutation {
+  const char* name;
+  std::function<void(ModelConfig&)> config = [](ModelConfig&) {};
+  std::function<void(Layers&)> layers = [](Layers&) {};
+  std::function<void(TransformerImpl&)> parameters = {};
+  bool only_gradients = false;
+};
+
+at::Tensor parameter(TransformerImpl& model, const std::string& name) {
+  return model.named_parameters()[name].data();
+}
+
+const std::vector<Mutation> kMutations{
+    {.name = "sequential instead of parallel residual", .config = [](ModelConfig& c) { c.parallel_residual = false; }},
+    {.name = "twice the rotated dimensions", .config = [](ModelConfig& c) { c.rotary_pct = 0.5; }},
+    {.name = "no rotation", .config = [](ModelConfig& c) { c.rotary_pct = 0; }},
+    {.name = "another rotary base", .config = [](ModelConfig& c) { c.rotary_base = 101; }},
+    {.name = "another epsilon", .config = [](ModelConfig& c) { c.layer_norm_epsilon = 1e-3; }},
+    {.name = "a wrong scale of the scores",
+     .layers =
+         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q * 1.001, k, v); }; }},
+    {.name = "keys and queries exchanged",
+     .layers = [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(k, q, v); }; }},
+    {.name = "attention that returns zeros",
+     .layers = [](Layers& l) { l.attention = [](auto& q, auto&, auto&) { return q * 0; }; }},
+    {.name = "attention that sees the future",
+     .layers =
+         [](Layers& l) {
+           l.attention = [](auto& q, auto& k, auto& v) {
+             return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+                 .transpose(1, 2);
+           };
+         }},
+    {.name = "values without a gradient",
+     .layers =
+         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q, k, v.detach()); }; },
+     .only_gradients = true},
+    {.name = "keys without a gradient",
+     .layers =
+         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q, k.detach(), v); }; },
+     .only_gradients = true},
+    {.name = "a block left out",
+     .layers =
+         [](Layers& l) {
+           l.wrap_block = [count = 0](const auto&, BlockForward forward) mutable -> BlockForward {
+             if (count++ == 0) return forward;
+             return [](const at::Tensor& x, const RotaryTables&) { return x; };
+           };
+         }},
+    {.name = "a loss that forgets the ignored label",
+     .layers =
+         [](Layers& l) {
+           l.loss = [loss = l.loss](auto& hidden, auto& head, auto& labels) {
+             return loss(hidden, head, labels.clamp_min(0));
+           };
+         }},
+    {.name = "one bias of the projection off",
+     .parameters =
+         [](TransformerImpl& m) { parameter(m, "gpt_neox.layers.1.attention.query_key_value.bias")[3] += 0.01; }},
+    {.name = "query, key and value rows not per head",
+     .parameters =
+         [](TransformerImpl& m) {
+           at::Tensor weight = parameter(m, "gpt_neox.layers.0.attention.query_key_value.weight");
+           weight.copy_(weight.view({3, 3, 16, 48}).transpose(0, 1).reshape({144, 48}));
+         }},
+};
+
+TEST(OracleMutations, AModelThatIsALittleWrongDoesNotPass) {
+  for (const Mutation& mutation : kMutations) {
+    at::manual_seed(1);
+    const ModelConfig config = small(true, 0.25);
+    ModelConfig changed = config;
+    mutation.config(changed);
+    Layers layers = local_layers();
+    mutation.layers(layers);
+    Transformer model(changed, layers);
+    randomise(*model);
+    const Difference difference = compare(config, model, make_batch(37), mutation.parameters);
+    EXPECT_GT(difference.gradients, 10 * kTolerance) << mutation.name;
+    if (mutation.only_gradients)
+      EXPECT_LT(difference.outputs, kTolerance) << mutation.name;
+    else
+      EXPECT_GT(difference.outputs, 10 * kTolerance) << mutation.name;
+  }
+}
+
+TEST(OracleMutations, WrongPositionsDoNotPass) {
+  at::manual_seed(1);
+  const ModelConfig config = small(true, 1);
+  Transformer model(config);
+  randomise(*model);
+  const Batch batch = make_batch(37);
+  const at::Tensor right = model->hidden(batch.tokens, batch.positions);
+  const at::Tensor no_restart = model->hidden(batch.tokens, at::arange(37).expand({2, 37}));
+  EXPECT_TRUE(at::equal(right[0], no_restart[0]));
+  EXPECT_GT(relative(no_restart[1], right[1]), 10 * kTolerance);
+}
+
+}  // namespace
+}  // namespace longfold::model

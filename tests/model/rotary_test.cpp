@@ -1,0 +1,97 @@
+#include "longfold/model/rotary.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "longfold/memory/meter.h"
+
+namespace longfold::model {
+namespace {
+
+at::Tensor positions_of(std::vector<int64_t> values) {
+  return at::tensor(values, at::kLong).unsqueeze(0);
+}
+
+TEST(Rotary, TablesHoldFarPositions) {
+  const std::vector<int64_t> positions{0, 1, 48502, 1'000'003, 16'777'217};  // the last is no fp32 number
+  const RotaryTables tables = rotary_tables(positions_of(positions), 6, 10000);
+  ASSERT_EQ(tables.cos.sizes(), (std::vector<int64_t>{1, 5, 3}));
+  ASSERT_EQ(tables.cos.scalar_type(), at::kFloat);
+  for (size_t p = 0; p < positions.size(); ++p) {
+    for (int64_t i = 0; i < 3; ++i) {
+      const long double angle = positions[p] * std::pow(10000.0L, -2.0L * i / 6);
+      EXPECT_NEAR(tables.cos[0][p][i].item<double>(), static_cast<double>(std::cos(angle)), 1e-7)
+          << positions[p] << " " << i;
+      EXPECT_NEAR(tables.sin[0][p][i].item<double>(), static_cast<double>(std::sin(angle)), 1e-7)
+          << positions[p] << " " << i;
+    }
+  }
+}
+
+TEST(Rotary, RestartingPositionsGiveTheSameRowsAgain) {
+  const RotaryTables tables = rotary_tables(positions_of({0, 1, 2, 0, 1}), 8, 10000);
+  EXPECT_TRUE(at::equal(tables.sin.narrow(1, 0, 2), tables.sin.narrow(1, 3, 2)));
+  EXPECT_FALSE(at::equal(tables.sin.narrow(1, 1, 2), tables.sin.narrow(1, 3, 2)));
+}
+
+// What the rotation of one head should be, by the formula.
+double turned(const at::Tensor& x, const RotaryTables& tables, int64_t s, int64_t d) {
+  const int64_t half = tables.cos.size(-1);
+  const auto in = [&](int64_t i) { return x[i].item<double>(); };
+  if (d >= 2 * half) return in(d);
+  const double cos = tables.cos[0][s][d % half].item<double>(), sin = tables.sin[0][s][d % half].item<double>();
+  return d < half ? in(d) * cos - in(d + half) * sin : in(d) * cos + in(d - half) * sin;
+}
+
+TEST(Rotary, TurnsEachPairOfQueriesAndKeysAndLeavesTheRest) {
+  const at::Tensor qkv = at::randn({1, 3, 2, 30}, at::kDouble);
+  const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
+  const Qkv split = split_and_rotate(qkv.clone(), tables);
+  for (int64_t s = 0; s < 3; ++s) {
+    for (int64_t h = 0; h < 2; ++h) {
+      for (int64_t d = 0; d < 10; ++d) {
+        const at::Tensor head = qkv[0][s][h];
+        EXPECT_NEAR(split.q[0][s][h][d].item<double>(), turned(head.slice(0, 0, 10), tables, s, d), 1e-15);
+        EXPECT_NEAR(split.k[0][s][h][d].item<double>(), turned(head.slice(0, 10, 20), tables, s, d), 1e-15);
+        EXPECT_EQ(split.v[0][s][h][d].item<double>(), head[20 + d].item<double>());
+      }
+    }
+  }
+}
+
+TEST(Rotary, GradientIsTheTransposedRotation) {
+  const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
+  const at::Tensor x = at::randn({1, 3, 2, 18}, at::kDouble).requires_grad_();
+  const at::Tensor weight = at::randn({3, 1, 3, 2, 6}, at::kDouble);
+  const auto scalar = [&](const at::Tensor& input) {
+    const Qkv split = split_and_rotate(input * 1, tables);
+    return (split.q * weight[0] + split.k * weight[1] + split.v * weight[2]).sum();
+  };
+  scalar(x).backward();
+  const at::NoGradGuard no_grad;  // linear, so a finite difference of any size is exact
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    at::Tensor step = at::zeros_like(x);
+    step.view(-1)[i] = 1;
+    EXPECT_NEAR(x.grad().view(-1)[i].item<double>(), (scalar(x + step) - scalar(x)).item<double>(), 1e-12);
+  }
+}
+
+TEST(Rotary, NeedsNoMemoryOfItsOwnSize) {
+  const auto meter = memory::MemoryMeter::install();
+  const RotaryTables tables = rotary_tables(at::arange(1000).unsqueeze(0), 8, 10000);
+  const at::Tensor qkv = at::randn({1, 1000, 4, 96});
+  const int64_t before = meter.live();
+  const Qkv split = split_and_rotate(qkv, tables);
+  EXPECT_EQ(meter.live(), before);
+  EXPECT_EQ(split.q.storage().data(), qkv.storage().data());
+}
+
+TEST(Rotary, RefusesFloatingPositions) {
+  EXPECT_THROW(rotary_tables(at::zeros({1, 4}), 4, 10000), c10::Error);
+}
+
+}  // namespace
+}  // namespace longfold::model

@@ -1,0 +1,93 @@
+#include "longfold/train/recipe.h"
+
+#include <gtest/gtest.h>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+#include "tests/scratch.h"
+
+namespace longfold::train {
+namespace {
+
+using Options = std::vector<std::pair<std::string, std::string>>;
+
+constexpr const char* kGood = "[data]\npath = 'x'\n[train]\noutput = 'y'\nsteps = 20\n";
+
+Recipe read(const std::string& text, const Options& options = {}) {
+  const ScratchFolder folder;
+  base::write_file(folder / "r.toml", text);
+  return read_recipe(folder / "r.toml", options);
+}
+
+// What the recipe is refused with, from the recipe's name on.
+std::string refusal(const std::string& text, const Options& options = {}) {
+  try {
+    read(text, options);
+  } catch (const base::UserError& error) {
+    const std::string message = error.what();
+    const size_t name = message.find("r.toml");
+    return name == std::string::npos ? message : message.substr(name);
+  }
+  return "";
+}
+
+TEST(Recipe, ReadsSectionsAndKeepsDefaults) {
+  const Recipe recipe = read("[model]\nnum_layers = 3\n[compute]\nmemory_limit = '1MiB'\n" + std::string(kGood));
+  EXPECT_EQ(recipe.model.num_layers, 3);
+  EXPECT_EQ(recipe.model.hidden_size, model::ModelConfig().hidden_size);
+  EXPECT_EQ(recipe.compute.memory_limit.count, 1 << 20);
+  EXPECT_EQ(recipe.data.path, "x");
+  EXPECT_EQ(recipe.train.steps, 20);
+}
+
+TEST(Recipe, OptionsWin) {
+  const Recipe recipe = read(kGood, {{"train.steps", "30"}, {"optimizer.beta1", "0.5"}, {"train.steps", "40"}});
+  EXPECT_EQ(recipe.train.steps, 40);
+  EXPECT_EQ(recipe.optimizer.beta1, 0.5);
+}
+
+TEST(Recipe, RefusesWithTheKeyOrTheLine) {
+  EXPECT_EQ(refusal("[model]\nnum_layer = 3\n"), "r.toml: unknown key 'model.num_layer', did you mean 'num_layers'?");
+  EXPECT_EQ(refusal("[optimiser]\nbeta1 = 3\n"), "r.toml: unknown key 'optimiser', did you mean 'optimizer'?");
+  EXPECT_EQ(refusal("[model]\nnum_layers = 'many'\n"),
+            "r.toml: expected model.num_layers to be a whole number, got \"many\"");
+  EXPECT_EQ(refusal("[model]\nnum_layers = [1]\n"),
+            "r.toml: line 2: expected a text, a number, true or false, got a list or a date");
+  EXPECT_TRUE(refusal("[model]\n\nnum_layers = = 3\n").starts_with("r.toml: line 3: "))
+      << refusal("[model]\n\nnum_layers = = 3\n");
+  EXPECT_TRUE(refusal("[model]\nnum_layers = 3\nnum_layers = 4\n").starts_with("r.toml: line 3: "));
+  EXPECT_EQ(refusal(kGood, {{"train.step", "3"}}), "unknown option 'train.step', did you mean 'steps'?");
+}
+
+TEST(Recipe, IsValidatedBeforeAnyWork) {
+  EXPECT_EQ(refusal("[data]\npath = 'x'\n"), "expected train.output to be a folder, got \"\"");
+  EXPECT_EQ(refusal(kGood, {{"train.steps", "0"}}), "expected train.steps to be 1 or more, got 0");
+  EXPECT_EQ(refusal(kGood, {{"compute.device", "cuda"}}),
+            "compute.device is \"cuda\", but this build has no CUDA engine");
+  EXPECT_EQ(refusal(kGood, {{"compute.device", "tpu"}}), "expected compute.device to be \"cpu\", got \"tpu\"");
+  EXPECT_EQ(refusal(kGood, {{"optimizer.warmup_steps", "21"}}),
+            "expected optimizer.warmup_steps to be at most train.steps, got 21");
+  EXPECT_NE(refusal(kGood, {{"model.hidden_size", "100"}, {"model.num_heads", "3"}}).find("hidden_size"),
+            std::string::npos);
+  EXPECT_NE(refusal(kGood, {{"model.rotary_pct", "0.27"}}).find("rotary_pct"), std::string::npos);
+}
+
+TEST(Recipe, ResumedRunsMayChangeSomeKeysOnly) {
+  const Recipe trained = read(kGood);
+  const auto json = base::to_json(trained);
+  const auto refused = [&](const Options& options) -> std::string {
+    try {
+      check_same_run(read(kGood, options), json, "c");
+    } catch (const base::UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refused({{"train.steps", "99"}, {"data.path", "z"}, {"train.output", "z"}, {"compute.threads", "1"}}), "");
+  EXPECT_EQ(refused({{"model.num_layers", "2"}}), "cannot resume: model.num_layers was 8 in 'c', the recipe says 2");
+  EXPECT_EQ(refused({{"data.held_out", "0.2"}}), "cannot resume: data.held_out was 0.0 in 'c', the recipe says 0.2");
+  EXPECT_EQ(refused({{"train.seed", "2"}}), "cannot resume: train.seed was 0 in 'c', the recipe says 2");
+}
+
+}  // namespace
+}  // namespace longfold::train

@@ -1,0 +1,296 @@
+#include "longfold/train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "longfold/base/error.h"
+#include "longfold/base/files.h"
+#include "tests/scratch.h"
+
+namespace longfold::train {
+namespace {
+
+const std::atomic<bool> kNeverStop = false;
+
+// A made-up genome that a model can learn: each codon mostly decides the next. The last tenth is held out.
+std::vector<int32_t> learnable_tokens(int64_t count) {
+  std::vector<int32_t> tokens{5};
+  uint32_t random = 1;
+  while (static_cast<int64_t>(tokens.size()) < count) {
+    random = random * 1664525 + 1013904223;
+    const auto next = (random >> 24) < 200 ? static_cast<uint32_t>(tokens.back()) * 7 + 3 : random >> 16;
+    tokens.push_back(static_cast<int32_t>(5 + next % 64));
+  }
+  return tokens;
+}
+
+void write_data(const std::string& prefix, const std::vector<int32_t>& tokens, const char* tokenizer = "genslm69") {
+  data::TokenFileWriter writer(prefix, data::make_tokenizer(tokenizer));
+  writer.append(tokens);
+  writer.end_sequence({.name = "made-up"});
+  data::TokenFileInfo info{.sources = {}, .frame = "0", .counts = {}};
+  info.counts.tokens = static_cast<int64_t>(tokens.size());
+  writer.commit(info);
+}
+
+Recipe small_recipe(const ScratchFolder& folder, const std::string& output, int64_t length = 200) {
+  write_data(folder / "data", learnable_tokens(length));
+  Recipe recipe;
+  recipe.model.num_layers = 2;
+  recipe.model.hidden_size = 32;
+  recipe.model.num_heads = 2;
+  recipe.model.ffn_size = 64;
+  recipe.data.path = folder / "data";
+  recipe.data.held_out = 0.1;
+  recipe.optimizer.learning_rate = 1e-2;
+  recipe.train.steps = 20;
+  recipe.train.output = folder / output;
+  recipe.train.seed = 3;
+  return recipe;
+}
+
+struct Outcome {
+  std::vector<double> losses, held_out_losses, grad_norms;
+  NamedTensors parameters;
+  bool finished = false;
+};
+
+// Stops after step `stop_after`, 0 for never.
+Outcome run(const Recipe& recipe, bool resume = false, int64_t stop_after = 0) {
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  if (resume) trainer.resume();
+  Outcome result;
+  std::atomic<bool> stop = false;
+  Events events;
+  events.step = [&](const StepReport& report) {
+    result.losses.push_back(report.loss);
+    result.held_out_losses.push_back(report.held_out_loss.value_or(-1));
+    result.grad_norms.push_back(report.grad_norm);
+    if (report.step == stop_after) stop = true;
+  };
+  result.finished = trainer.run(events, stop);
+  result.parameters = trainer.parameters();
+  return result;
+}
+
+void expect_same_parameters(const NamedTensors& a, const NamedTensors& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i].tensor, b[i].tensor)) << a[i].name;
+}
+
+std::string refusal(const Recipe& recipe, bool resume = false) {
+  try {
+    Trainer trainer(recipe, memory::MemoryMeter::install());
+    if (resume) trainer.resume();
+  } catch (const base::UserError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Trainer, LearnsAndRepeatsBitwise) {
+  const ScratchFolder folder;
+  const Outcome first = run(small_recipe(folder, "a"));
+  const Outcome second = run(small_recipe(folder, "b"));
+  ASSERT_EQ(first.losses.size(), 20);
+  EXPECT_TRUE(first.finished);
+  EXPECT_NEAR(first.losses[0], std::log(69), 0.1) << "begins near uniform";
+  EXPECT_LT(first.losses[19], first.losses[0] - 1);
+  EXPECT_EQ(first.losses, second.losses);
+  EXPECT_EQ(first.held_out_losses, second.held_out_losses);
+  EXPECT_EQ(first.grad_norms, second.grad_norms);
+  expect_same_parameters(first.parameters, second.parameters);
+  Recipe other_seed = small_recipe(folder, "c");
+  other_seed.train.seed = 4;
+  EXPECT_NE(run(other_seed).losses, first.losses);
+}
+
+TEST(Trainer, ThreadsDoNotChangeABit) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a", 2000);
+  recipe.model.hidden_size = 64;
+  recipe.model.ffn_size = 256;
+  recipe.train.steps = 4;
+  recipe.optimizer.warmup_steps = 1;
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const Outcome one = run(recipe);
+  at::set_num_threads(2);
+  recipe.train.output = folder / "b";
+  const Outcome two = run(recipe);
+  at::set_num_threads(before);
+  EXPECT_EQ(one.losses, two.losses);
+  EXPECT_EQ(one.grad_norms, two.grad_norms);
+  expect_same_parameters(one.parameters, two.parameters);
+}
+
+TEST(Trainer, ResumedInTheMiddleGivesTheSameBits) {
+  const ScratchFolder folder;
+  const Outcome whole = run(small_recipe(folder, "whole"));
+  Recipe recipe = small_recipe(folder, "parts");
+  const Outcome first = run(recipe, /*resume=*/false, /*stop_after=*/12);
+  EXPECT_FALSE(first.finished);
+  EXPECT_TRUE(std::filesystem::exists(folder / "parts/step-00000012/manifest.json"));
+  const Outcome rest = run(recipe, /*resume=*/true);
+  EXPECT_TRUE(rest.finished);
+  std::vector<double> joined = first.losses;
+  joined.insert(joined.end(), rest.losses.begin(), rest.losses.end());
+  EXPECT_EQ(joined, whole.losses);
+  expect_same_parameters(rest.parameters, whole.parameters);
+  const std::string metrics = base::read_file(folder / "parts/metrics.jsonl");
+  EXPECT_EQ(std::ranges::count(metrics, '\n'), 20) << "continued, not duplicated";
+  EXPECT_EQ(base::read_file(folder / "parts/step-00000020/model.safetensors"),
+            base::read_file(folder / "whole/step-00000020/model.safetensors"));
+  EXPECT_EQ(base::read_file(folder / "parts/step-00000020/optimizer.safetensors"),
+            base::read_file(folder / "whole/step-00000020/optimizer.safetensors"));
+}
+
+TEST(Trainer, ResumedAtTheEndDoesNothing) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  const Outcome whole = run(recipe);
+  const Outcome again = run(recipe, /*resume=*/true);
+  EXPECT_TRUE(again.finished && again.losses.empty());
+  expect_same_parameters(again.parameters, whole.parameters);
+}
+
+TEST(Trainer, HeldOutTokensNeverTouchTheParameters) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.steps = 10;
+  const Outcome before = run(recipe);
+  std::vector<int32_t> tokens = learnable_tokens(200);
+  for (size_t i = 180; i < 200; ++i) tokens[i] = tokens[i] == 20 ? 21 : 20;
+  write_data(recipe.data.path, tokens);
+  recipe.train.output = folder / "b";
+  const Outcome held_out_changed = run(recipe);
+  EXPECT_EQ(held_out_changed.losses, before.losses);
+  expect_same_parameters(held_out_changed.parameters, before.parameters);
+  EXPECT_NE(held_out_changed.held_out_losses, before.held_out_losses) << "the change was there";
+  tokens[179] = tokens[179] == 20 ? 21 : 20;  // the last token that is trained on
+  write_data(recipe.data.path, tokens);
+  recipe.train.output = folder / "c";
+  EXPECT_NE(run(recipe).losses, before.losses);
+}
+
+// One step, written out with an independent model, fp64 sums and the formulas of clipping and AdamW.
+TEST(Trainer, OneStepIsTheFormula) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.steps = 2;
+  recipe.optimizer = {.learning_rate = 0.1, .warmup_steps = 2, .epsilon = 1e-2, .weight_decay = 0.5, .clip_norm = 0.1};
+  const Outcome got = run(recipe, /*resume=*/false, /*stop_after=*/1);
+
+  model::Transformer transformer(recipe.model);
+  transformer->initialise(3);
+  const data::TokenFile file(recipe.data.path);
+  const at::Tensor tokens = file.tokens(0).unsqueeze(0);
+  const at::Tensor labels = at::roll(tokens, -1, 1);
+  const at::Tensor losses = transformer->token_losses(tokens, labels, at::arange(200, at::kLong).unsqueeze(0))[0];
+  const at::Tensor trained = losses.slice(0, 0, 179).to(at::kDouble);  // labels are tokens 1 .. 179
+  EXPECT_NEAR(got.losses[0], trained.mean().item<double>(), 1e-6);
+  EXPECT_NEAR(got.held_out_losses[0], losses.slice(0, 179, 199).to(at::kDouble).mean().item<double>(), 1e-6);
+
+  trained.mean().backward();
+  double square = 0;
+  for (const at::Tensor& parameter : transformer->parameters()) {
+    square += parameter.grad().to(at::kDouble).square().sum().item<double>();
+  }
+  EXPECT_NEAR(got.grad_norms[0], std::sqrt(square), 1e-5 * std::sqrt(square));
+  ASSERT_GT(std::sqrt(square), 0.1) << "clipping has something to do";
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < got.parameters.size(); ++i) {
+    const at::Tensor& parameter = transformer->parameters()[i];
+    const at::Tensor gradient = parameter.grad().to(at::kDouble) * (0.1 / std::sqrt(square));
+    const double rate = 0.05, decay = parameter.dim() >= 2 ? 0.5 : 0.0;  // step 1 of a warm-up of 2
+    const at::Tensor expected = parameter * (1 - rate * decay) - rate * gradient / (gradient.abs() + 1e-2);
+    const at::Tensor moved = (expected - parameter).abs().max();
+    const double error = (got.parameters[i].tensor - expected).abs().max().item<double>();
+    EXPECT_LT(error, 1e-5) << got.parameters[i].name << " moved by " << moved.item<double>();
+  }
+}
+
+TEST(Trainer, EvaluatesBothStretches) {
+  const ScratchFolder folder;
+  const Recipe recipe = small_recipe(folder, "a");
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  StepReport first;
+  Events events;
+  const Evaluation before = trainer.evaluate();
+  events.step = [&](const StepReport& report) {
+    if (report.step == 1) first = report;
+  };
+  trainer.run(events, kNeverStop);
+  ASSERT_TRUE(before.loss && before.held_out_loss && first.held_out_loss);
+  EXPECT_NEAR(*before.loss, first.loss, 1e-9);
+  EXPECT_NEAR(*before.held_out_loss, *first.held_out_loss, 1e-9);
+  EXPECT_LT(*trainer.evaluate().loss, first.loss - 1);
+}
+
+TEST(Trainer, CheckpointsComeOnTimeAndOnce) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.steps = 10;
+  recipe.train.checkpoint_every = 5;
+  std::vector<std::string> saved;
+  Events events;
+  events.checkpoint = [&](const std::filesystem::path& path) { saved.push_back(path.filename()); };
+  Trainer(recipe, memory::MemoryMeter::install()).run(events, kNeverStop);
+  EXPECT_EQ(saved, (std::vector<std::string>{"step-00000005", "step-00000010"}));
+}
+
+TEST(Trainer, DivergenceEndsTheRunAndKeepsTheCheckpoint) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.checkpoint_every = 1;
+  recipe.optimizer.learning_rate = 1e30;
+  recipe.optimizer.final_learning_rate = 0;
+  recipe.optimizer.warmup_steps = 0;
+  try {
+    run(recipe);
+    FAIL();
+  } catch (const base::RunError& error) {
+    EXPECT_NE(std::string(error.what()).find("optimizer.learning_rate"), std::string::npos) << error.what();
+  }
+  EXPECT_TRUE(latest_checkpoint(recipe.train.output).has_value());
+}
+
+TEST(Trainer, RefusesDataThatDoesNotFit) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.model.vocab_size = 70;
+  EXPECT_EQ(refusal(recipe),
+            "expected model.vocab_size to be 69, that of the tokenizer 'genslm69' of " + recipe.data.path + ", got 70");
+  recipe = small_recipe(folder, "a");
+  EXPECT_EQ(refusal(recipe, /*resume=*/true),
+            "cannot resume: no checkpoint in '" + recipe.train.output + "' (leave out --resume to begin)");
+}
+
+TEST(Trainer, RefusesToResumeWithAnotherTokenizerDataOrModel) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  run(recipe, /*resume=*/false, /*stop_after=*/2);
+  Recipe other = recipe;
+  other.model.num_layers = 1;
+  EXPECT_NE(refusal(other, true).find("model.num_layers was 2"), std::string::npos) << refusal(other, true);
+  other = recipe;
+  other.train.steps = 1;
+  other.optimizer.warmup_steps = 0;
+  EXPECT_NE(refusal(other, true).find("is already at step 2"), std::string::npos);
+
+  std::vector<int32_t> tokens = learnable_tokens(200);
+  tokens[5] = tokens[5] == 20 ? 21 : 20;
+  write_data(recipe.data.path, tokens);
+  EXPECT_NE(refusal(recipe, true).find("was trained on tokens with hash"), std::string::npos);
+  for (int32_t& token : tokens) token = 5 + token % 4;
+  write_data(recipe.data.path, tokens, "nucleotide");
+  other = recipe;
+  other.model.vocab_size = 9;
+  EXPECT_NE(refusal(other, true).find("was trained with tokenizer genslm69 (fnv1a64:"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace longfold::train
