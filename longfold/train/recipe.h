@@ -38,7 +38,7 @@ struct ComputeConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("device", self.device, "cpu");
-    visit("threads", self.threads, "threads; 0 = one for each core");
+    visit("threads", self.threads, "threads; 0 = one for each core; the last bits of a run depend on it");
     visit("memory_limit", self.memory_limit, "most that tensors may take, such as 2GiB; 0 = no limit");
   }
   void validate() const;

@@ -1,0 +1,299 @@
+"""longfold train, from the outside: repeatable, resumable, interruptible, and plain about what is wrong."""
+
+import json
+import math
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+SMALL = {
+    "model.num_layers": 1,
+    "model.hidden_size": 32,
+    "model.num_heads": 2,
+    "model.ffn_size": 32,
+    "data.sequence_length": 256,
+    "data.batch_size": 2,
+    "data.held_out": 0.1,
+    "optimizer.warmup_steps": 2,
+    "train.steps": 6,
+    "compute.threads": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def data(program, tmp_path_factory):
+    """Phage lambda as codons."""
+    prefix = tmp_path_factory.mktemp("data") / "lambda"
+    genome = pathlib.Path(__file__).parents[2] / "data" / "phage-lambda.fa.gz"
+    subprocess.run([program, "prepare", genome, "--output", prefix], check=True, capture_output=True)
+    return prefix
+
+
+@pytest.fixture
+def recipe(data, tmp_path):
+    """recipe({"train.steps": 3}) writes a recipe that differs from SMALL in that."""
+
+    def write(changes=None):
+        sections = {}
+        values = {**SMALL, "data.path": str(data), "train.output": str(tmp_path / "run"), **(changes or {})}
+        for name, value in values.items():
+            section, key = name.split(".")
+            sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
+        path = tmp_path / "recipe.toml"
+        path.write_text("\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items()) + "\n")
+        return path
+
+    return write
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return [(line["step"], line["loss"], line["held_out_loss"], line["grad_norm"]) for line in metrics(folder)]
+
+
+def checkpoints(folder):
+    """The complete ones."""
+    return sorted(path.name for path in folder.glob("step-*") if path.name[5:].isdigit())
+
+
+def model_bytes(folder, step):
+    return [
+        (folder / f"step-{step:08d}" / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")
+    ]
+
+
+def start(program, *arguments):
+    return subprocess.Popen(
+        [str(program), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(process, step):
+    for line in process.stderr:
+        if line.startswith(f"step {step}/"):
+            return
+    raise AssertionError(f"the program ended before step {step}")
+
+
+def test_trains_and_reports(longfold, recipe, tmp_path):
+    done = longfold("train", recipe({"train.steps": 12, "optimizer.learning_rate": 1e-2}))
+    assert done.code == 0, done.stderr
+    progress = done.stderr.splitlines()
+    assert len(progress) == 12 and progress[0].startswith("step 1/12  loss 4.2")
+    for words in ("memorisation", "held out", "uniform", "Markov order 0", "Markov order 2", "tokens/s", "never built"):
+        assert words in done.stdout
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert abs(lines[0]["loss"] - math.log(69)) < 0.1 and lines[-1]["loss"] < lines[0]["loss"] - 0.05
+    assert lines[-1]["memory_peak"] >= lines[-1]["memory_live"] > 0
+
+
+def test_safetensors_package_reads_the_checkpoint(longfold, recipe, tmp_path):
+    assert longfold("train", recipe()).code == 0
+    folder = tmp_path / "run" / "step-00000006"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    tensors = load_file(folder / "model.safetensors") | load_file(folder / "optimizer.safetensors")
+    assert set(tensors) == set(manifest["tensors"])
+    assert tensors["gpt_neox.embed_in.weight"].shape == (69, 32)
+    for name, tensor in tensors.items():
+        assert list(tensor.shape) == manifest["tensors"][name]["shape"]
+        assert tensor.dtype == np.float32 and np.isfinite(tensor).all()
+    assert manifest["step"] == 6 and manifest["recipe"]["model"]["hidden_size"] == 32
+    assert manifest["tokenizer"]["name"] == "genslm69"
+
+
+def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
+    for name in ("a", "b"):
+        assert longfold("train", recipe(), "--train.steps", 20, "--train.output", tmp_path / name).code == 0
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert model_bytes(tmp_path / "a", 20) == model_bytes(tmp_path / "b", 20)
+
+
+def test_interrupted_and_resumed_gives_the_same_bits(longfold, program, recipe, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    path = recipe({"train.steps": 60})
+    assert longfold("train", path, "--train.output", whole).code == 0
+    process = start(program, "train", path, "--train.output", parts)
+    wait_for_step(process, 3)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert f"to go on: longfold train {path} --resume" in stdout
+    done = losses(parts)
+    assert checkpoints(parts) == [f"step-{len(done):08d}"] and 3 <= len(done) < 60
+    assert longfold("train", path, "--train.output", parts, "--resume").code == 0
+    assert losses(parts) == losses(whole)
+    assert model_bytes(parts, 60) == model_bytes(whole, 60)
+
+
+def test_second_interrupt_ends_at_once(program, recipe, tmp_path):
+    # Steps of seconds, so that both signals come within one.
+    process = start(program, "train", recipe({"data.sequence_length": 0, "data.batch_size": 1, "model.num_layers": 4}))
+    wait_for_step(process, 1)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert "finishing this step" in process.stderr.readline() + process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGINT
+    assert checkpoints(tmp_path / "run") == []
+
+
+def test_kill_leaves_whole_checkpoints(longfold, program, recipe, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    path = recipe({"train.steps": 40, "train.checkpoint_every": 1})
+    assert longfold("train", path, "--train.output", whole).code == 0
+    resume = []
+    for step in (4, 9, 15):
+        process = start(program, "train", path, "--train.output", killed, *resume)
+        wait_for_step(process, step)
+        time.sleep(0.003 * step)  # somewhere in a step or in a checkpoint
+        process.kill()
+        process.communicate()
+        resume = ["--resume"]
+    (killed / "step-00000039.part-1").mkdir()  # what a kill in the middle of a checkpoint leaves
+    (killed / "step-00000039.part-1" / "model.safetensors").write_bytes(b"half")
+    assert longfold("train", path, "--train.output", killed, *resume).code == 0
+    assert losses(killed) == losses(whole)
+    assert model_bytes(killed, 40) == model_bytes(whole, 40)
+    assert checkpoints(killed) == [f"step-{step:08d}" for step in range(1, 41)]
+
+
+def test_full_disk_keeps_the_previous_checkpoint(longfold, recipe, tmp_path):
+    assert longfold("train", recipe(), "--train.steps", 3).code == 0
+    before = model_bytes(tmp_path / "run", 3)
+    done = longfold("train", recipe(), "--resume", file_limit=20_000)
+    assert done.code == 1
+    assert done.stderr.splitlines()[-1].startswith("longfold: cannot write '")
+    assert "File too large" in done.stderr.splitlines()[-1] and "terminate" not in done.stderr
+    assert checkpoints(tmp_path / "run") == ["step-00000003"]
+    assert model_bytes(tmp_path / "run", 3) == before
+    assert longfold("train", recipe(), "--resume").code == 0
+
+
+def test_memory_limit_is_one_explained_line(longfold, recipe):
+    done = longfold("train", recipe(), "--memory-limit", "1MiB")
+    assert "1.00 MiB" in done.one_line_error(1)
+    assert longfold("train", recipe(), "--memory-limit", "1GiB").code == 0
+
+
+def test_never_overwrites(longfold, recipe, tmp_path):
+    assert longfold("train", recipe(), "--train.steps", 3).code == 0
+    before = model_bytes(tmp_path / "run", 3), losses(tmp_path / "run")
+    message = longfold("train", recipe()).one_line_error(2)
+    assert "--resume" in message and "step-00000003" in message
+    assert before == (model_bytes(tmp_path / "run", 3), losses(tmp_path / "run"))
+
+
+def damage(folder):
+    path = folder / "step-00000003" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return "model.safetensors': tensor '", "damaged"
+
+
+def truncate(folder):
+    path = folder / "step-00000003" / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    return ("optimizer.safetensors", "truncated")
+
+
+def lose_manifest(folder):
+    (folder / "step-00000003" / "manifest.json").unlink()
+    return ("manifest.json", "No such file")
+
+
+def lose_everything(folder):
+    shutil.rmtree(folder / "step-00000003")
+    return ("cannot resume: no checkpoint in",)
+
+
+@pytest.mark.parametrize("harm", [damage, truncate, lose_manifest, lose_everything])
+def test_bad_checkpoints(longfold, recipe, tmp_path, harm):
+    assert longfold("train", recipe(), "--train.steps", 3).code == 0
+    words = harm(tmp_path / "run")
+    message = longfold("train", recipe(), "--resume").one_line_error(2)
+    assert all(word in message for word in words), message
+    assert len(losses(tmp_path / "run")) == 3, "nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.num_layer": 2}, "unknown key 'model.num_layer', did you mean 'num_layers'?"),
+        ({"modle.num_layers": 2}, "unknown key 'modle', did you mean 'model'?"),
+        ({"model.num_layers": "two"}, 'expected model.num_layers to be a whole number, got "two"'),
+        ({"train.steps": 1.5}, "expected train.steps to be a whole number, got 1.5"),
+        ({"model.num_layers": [2]}, "got a list or a date"),
+        ({"model.num_heads": 3}, "model.hidden_size 32 is not divisible by model.num_heads 3"),
+        ({"model.rotary_pct": 0.45}, "model.rotary_pct 0.45"),
+        ({"model.vocab_size": 71}, "expected model.vocab_size to be 69"),
+        ({"data.sequence_length": 20_000}, "sequence_length to be at most 16167"),
+        ({"data.held_out": 1.5}, "held_out"),
+        ({"data.path": "/nowhere/data"}, "/nowhere/data"),
+        ({"train.output": "/proc/run"}, "cannot create folder '/proc/run'"),
+        ({"train.output": ""}, "train.output"),
+        ({"compute.device": "cuda"}, "this build has no CUDA engine"),
+        ({"compute.memory_limit": "lots"}, "lots"),
+        ({"optimizer.beta1": 1.0}, "optimizer.beta1"),
+    ],
+)
+def test_bad_recipes(longfold, recipe, tmp_path, changes, words):
+    assert words in longfold("train", recipe(changes)).one_line_error(2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--train.step", "3"], "unknown option '--train.step', did you mean 'train.steps'?"),
+        (["--train.step=3"], "unknown option '--train.step', did you mean 'train.steps'?"),
+        (["--train.steps", "few"], "expected train.steps to be a whole number, got 'few'"),
+        (["--model.num_heads", "5"], "hidden_size"),
+        (["--memory-limit", "2 elephants"], "2 elephants"),
+        (["--elephants"], "unknown option '--elephants'"),
+        (["more"], "unexpected argument 'more'"),
+        (["--resume"], "cannot resume: no checkpoint in"),
+    ],
+)
+def test_bad_options(longfold, recipe, tmp_path, arguments, words):
+    assert words in longfold("train", recipe(), *arguments).one_line_error(2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_toml_names_the_line(longfold, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("[model]\nnum_layers = = 2\n")
+    assert f"{path}: line 2: " in longfold("train", path).one_line_error(2)
+    assert "nowhere.toml" in longfold("train", tmp_path / "nowhere.toml").one_line_error(2)
+
+
+def test_model_of_one_tokenizer_refuses_data_of_another(longfold, recipe, phage_lambda, tmp_path):
+    assert longfold("train", recipe(), "--train.steps", 3).code == 0
+    assert longfold("prepare", phage_lambda, "-o", tmp_path / "nt", "--tokenizer", "nucleotide").code == 0
+    other = {"data.path": str(tmp_path / "nt"), "model.vocab_size": 9}
+    message = longfold("train", recipe(other), "--resume").one_line_error(2)
+    assert "was trained with tokenizer genslm69" in message and "nucleotide" in message
+
+
+def test_help_lists_every_option(longfold):
+    done = longfold("train", "--help")
+    assert done.code == 0
+    for name in (
+        "model.num_layers 8",
+        "data.held_out 0.0",
+        "optimizer.beta2 0.95",
+        "train.steps 100",
+        "compute.device",
+    ):
+        assert f"--{name}" in done.stdout
