@@ -148,12 +148,14 @@ void bench_shape(const Shape& s, int repeats, double peak, const memory::MemoryM
   const Spread base_forward = spread(contenders[0].forward_ms), base_both = spread(contenders[0].both_ms);
   for (const Contender& c : contenders) {
     const Spread forward = spread(c.forward_ms), both = spread(c.both_ms);
-    std::printf("| %s N%ld L%ld H%ld D%ld | %s | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f) | %.1f | %.1f | %.0f | %.0f%% | %s | %s | %.1e | %.1e |\n",
-                s.dtype == at::kFloat ? "fp32" : "bf16", long{s.N}, long{s.L}, long{s.H}, long{s.D}, c.name,
-                forward.median, forward.low, forward.high, both.median, both.low, both.high,
-                forward.median / base_forward.median, both.median / base_both.median, flops / forward.median / 1e6,
-                100 * flops / forward.median / 1e-3 / peak, base::format_bytes(c.forward_extra).c_str(),
-                base::format_bytes(c.both_extra).c_str(), c.out_error, c.grad_error);
+    std::printf(
+        "| %s N%ld L%ld H%ld D%ld | %s | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f) | %.1f | %.1f | %.0f | %.0f%% | %s | %s | "
+        "%.1e | %.1e |\n",
+        s.dtype == at::kFloat ? "fp32" : "bf16", long{s.N}, long{s.L}, long{s.H}, long{s.D}, c.name, forward.median,
+        forward.low, forward.high, both.median, both.low, both.high, forward.median / base_forward.median,
+        both.median / base_both.median, flops / forward.median / 1e6, 100 * flops / forward.median / 1e-3 / peak,
+        base::format_bytes(c.forward_extra).c_str(), base::format_bytes(c.both_extra).c_str(), c.out_error,
+        c.grad_error);
     std::fflush(stdout);
   }
 }
@@ -163,9 +165,12 @@ int run(int argc, char** argv) {
   bool small = false;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--repeats" && i + 1 < argc) repeats = std::max(1, std::atoi(argv[++i]));
-    else if (word == "--threads" && i + 1 < argc) threads = std::atoi(argv[++i]);
-    else if (word == "--small") small = true;
+    if (word == "--repeats" && i + 1 < argc)
+      repeats = std::max(1, std::atoi(argv[++i]));
+    else if (word == "--threads" && i + 1 < argc)
+      threads = std::atoi(argv[++i]);
+    else if (word == "--small")
+      small = true;
     else {
       std::fprintf(stderr, "usage: %s [--repeats N] [--threads N] [--small]\n", argv[0]);
       return 2;
@@ -178,16 +183,18 @@ int run(int argc, char** argv) {
               std::string(kernels::isa_name(kernels::selected_isa())).c_str(), kTorchVersion, at::get_num_threads(),
               peak / 1e9);
   std::printf(
-      "Times in ms: median (least-most) of %d. Ratios: this over longfold. Extra peak: results and gradients included.\n\n",
+      "Times in ms: median (least-most) of %d. Ratios: this over longfold. Extra peak: results and gradients "
+      "included.\n\n",
       repeats);
   std::printf(
-      "| shape | by | forward | forward + backward | x fwd | x both | GFLOP/s fwd | of peak | extra fwd | extra both | error out | error grads |\n"
+      "| shape | by | forward | forward + backward | x fwd | x both | GFLOP/s fwd | of peak | extra fwd | extra both | "
+      "error out | error grads |\n"
       "|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   std::vector<Shape> shapes{{64, 256, 4, 32, at::kFloat}};
   if (!small) {
-    shapes = {{64, 256, 4, 32, at::kFloat},  {128, 256, 8, 8, at::kFloat},     {32, 512, 8, 32, at::kFloat},
-              {64, 384, 4, 32, at::kFloat},  {8, 1024, 4, 32, at::kFloat},     {64, 256, 4, 16, at::kFloat},
-              {1, 384, 16, 24, at::kFloat},  {5, 384, 16, 48, at::kFloat},     {64, 256, 4, 32, at::kBFloat16},
+    shapes = {{64, 256, 4, 32, at::kFloat},    {128, 256, 8, 8, at::kFloat},   {32, 512, 8, 32, at::kFloat},
+              {64, 384, 4, 32, at::kFloat},    {8, 1024, 4, 32, at::kFloat},   {64, 256, 4, 16, at::kFloat},
+              {1, 384, 16, 24, at::kFloat},    {5, 384, 16, 48, at::kFloat},   {64, 256, 4, 32, at::kBFloat16},
               {128, 256, 8, 8, at::kBFloat16}, {32, 512, 8, 32, at::kBFloat16}};
   }
   for (const Shape& shape : shapes) bench_shape(shape, repeats, peak, meter);
@@ -197,4 +204,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace longfold::bench
 
-int main(int argc, char** argv) { return longfold::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  return longfold::bench::run(argc, argv);
+}

@@ -8,7 +8,8 @@ endif()
 
 add_library(longfold_sanitize INTERFACE)
 if(LONGFOLD_SANITIZE)
-  target_compile_options(longfold_sanitize INTERFACE -fsanitize=${LONGFOLD_SANITIZE} -fno-omit-frame-pointer -O1)
+  target_compile_options(longfold_sanitize INTERFACE -fsanitize=${LONGFOLD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer
+                         -O1)
   target_link_options(longfold_sanitize INTERFACE -fsanitize=${LONGFOLD_SANITIZE})
 endif()
 

@@ -1,16 +1,16 @@
 // longfold train RECIPE [--resume] [--section.key value ...]
 #include <ATen/Parallel.h>
-#include <unistd.h>
 
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/launch.h"
+#include "longfold/cli/signals.h"
 #include "longfold/cli/train_report.h"
+#include "longfold/parallel/engine.h"
 #include "longfold/train/trainer.h"
 
 namespace longfold::cli {
@@ -21,25 +21,6 @@ struct Arguments {
   bool resume = false;
   std::vector<std::pair<std::string, std::string>> options;  // "section.key", text
 };
-
-// A signal handler sees nothing but globals.
-std::atomic<bool> stop_requested = false;
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-void request_stop(int) {
-  stop_requested = true;
-  constexpr std::string_view kMessage = "\nlongfold: finishing this step, then saving (again to end at once)\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
-}
-
-void catch_signals() {
-  struct sigaction action{};
-  action.sa_handler = request_stop;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one ends the program at once
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error that we report, like a full disk
-}
 
 void check_output(const train::Recipe& recipe, const Arguments& arguments) {
   const auto checkpoint = train::latest_checkpoint(recipe.train.output);
@@ -62,6 +43,7 @@ std::string command_to_go_on(const Arguments& arguments) {
 }
 
 void run_train(const Arguments& arguments) {
+  parallel::require_engine(parallel::mpi_engine(), num_launched_processes());
   const train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
   check_output(recipe, arguments);
   const auto meter = memory::MemoryMeter::install();
@@ -71,14 +53,15 @@ void run_train(const Arguments& arguments) {
   train::Trainer trainer(recipe, meter);
   if (arguments.resume) trainer.resume();
   print_start(recipe, trainer);
-  catch_signals();
+  const std::atomic<bool>& stop =
+      catch_signals("\nlongfold: finishing this step, then saving (again to end at once)\n");
 
   ProgressLine progress;
   std::filesystem::path saved;
   train::Events events;
   events.step = [&](const train::StepReport& report) { progress.show(report); };
   events.checkpoint = [&](const std::filesystem::path& path) { saved = path; };
-  const bool finished = trainer.run(events, stop_requested);
+  const bool finished = trainer.run(events, stop);
   progress.finish();
   if (!saved.empty()) std::printf("saved        %s\n", saved.c_str());
   if (finished) {

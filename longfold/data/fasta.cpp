@@ -60,7 +60,10 @@ bool FastaReader::next(FastaEvent& event) {
     const size_t line_end = bytes.find('\n');
     const std::string_view piece = bytes.substr(0, line_end);
     size_t used = length_without_trailing_blanks(piece);
-    if (line_end == std::string_view::npos && used == 0 && fill()) continue;  // blanks: is there more on their line?
+    if (line_end == std::string_view::npos && used == 0) {  // blanks: does their line go on?
+      if (fill()) continue;
+      if (!at_end_) used = piece.size();  // a buffer full of them is nothing to overlook
+    }
     event = {FastaEvent::Kind::kBases, piece.substr(0, used), line_, column_};
     if (line_end != std::string_view::npos) {
       begin_ += line_end + 1;

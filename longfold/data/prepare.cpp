@@ -37,6 +37,7 @@ std::vector<int64_t> parse_frames(const std::string& frame, const Tokenizer& tok
 class Spool {
  public:
   void push(const std::vector<int32_t>& ids) {
+    if (ids.empty()) return;
     if (!file_) {
       file_.reset(std::tmpfile());
       if (!file_) throw RunError(std::string("cannot create a temporary file: ") + std::strerror(errno));

@@ -82,6 +82,7 @@ TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer)
       json_(prefix_ + ".json") {}
 
 void TokenFileWriter::append(std::span<const int32_t> ids) {
+  if (ids.empty()) return;
   encoded_.clear();
   if (dtype_for(tokenizer_.vocab_size()) == TokenDtype::kU16) {
     for (const int32_t id : ids) append_bytes(encoded_, static_cast<uint16_t>(id));

@@ -13,7 +13,7 @@ enum class BiasKind : uint8_t {
 };
 
 [[gnu::always_inline]] inline BiasKind kind_of(const BiasView& bias, const Shape& shape) {
-  if (bias.strides[3] == 0 || shape.Lq == 1) return BiasKind::kMask;
+  if (bias.strides[3] == 0) return BiasKind::kMask;
   if (bias.strides[1] == 0 || shape.N == 1) return BiasKind::kPair;
   return BiasKind::kGeneral;
 }

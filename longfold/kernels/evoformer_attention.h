@@ -22,14 +22,17 @@ inline constexpr float kFullyMaskedLogit = -5e8f;
 // What a fully masked row gives: zero output and gradients, or the mean of v with the gradients of uniform weights.
 enum class FullyMasked : uint8_t { kZero, kMean };
 
+// log_sum_exp is rounded, and half a unit in its last place is up to 5e-7 of every weight of a row: more than all other
+// errors of the backward pass together. lse_correction, a factor near 1, is what the rounding left out.
 template <class T>
 struct ForwardArgs {
-  TensorView<const T, 5> q;                   // [B, N, Lq, H, D]
-  TensorView<const T, 5> k;                   // [B, N, Lk, H, D]
-  TensorView<const T, 5> v;                   // [B, N, Lk, H, D]
-  std::span<const BiasView> biases;           // each [B, N, H, Lq, Lk] by broadcasting
-  TensorView<T, 5> out;                       // [B, N, Lq, H, D]
-  TensorView<Accumulator<T>, 4> log_sum_exp;  // [B, N, H, Lq]; fully masked rows hold their largest logit
+  TensorView<const T, 5> q;                      // [B, N, Lq, H, D]
+  TensorView<const T, 5> k;                      // [B, N, Lk, H, D]
+  TensorView<const T, 5> v;                      // [B, N, Lk, H, D]
+  std::span<const BiasView> biases;              // each [B, N, H, Lq, Lk] by broadcasting
+  TensorView<T, 5> out;                          // [B, N, Lq, H, D]
+  TensorView<Accumulator<T>, 4> log_sum_exp;     // [B, N, H, Lq]; fully masked rows hold their largest logit
+  TensorView<Accumulator<T>, 4> lse_correction;  // [B, N, H, Lq]; weights are exp(logit - log_sum_exp) times this
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };
@@ -42,6 +45,7 @@ struct BackwardArgs {
   std::span<const BiasView> biases;                        // as in the forward pass
   TensorView<const T, 5> out;                              // [B, N, Lq, H, D], from the forward pass
   TensorView<const Accumulator<T>, 4> log_sum_exp;         // [B, N, H, Lq], from the forward pass
+  TensorView<const Accumulator<T>, 4> lse_correction;      // [B, N, H, Lq], from the forward pass
   TensorView<const T, 5> grad_out;                         // [B, N, Lq, H, D]
   TensorView<const Accumulator<T>, 4> grad_log_sum_exp{};  // [B, N, H, Lq]; data may be null: zero
   TensorView<T, 5> grad_q;                                 // [B, N, Lq, H, D]

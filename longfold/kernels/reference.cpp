@@ -73,7 +73,9 @@ void reference_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, s
           for (int64_t j = 0; j < size.Lk; ++j) out += weight[j] * load(args.v(b, n, j, h, d));
           store(args.out(b, n, i, h, d), sum > 0 ? out / sum : masked ? Acc{0} : out / sum);
         }
-        args.log_sum_exp(b, n, h, i) = masked ? largest : largest + std::log(sum);
+        const Acc lse = masked ? largest : largest + std::log(sum);
+        args.log_sum_exp(b, n, h, i) = lse;
+        args.lse_correction(b, n, h, i) = masked ? Acc{1} : std::exp(lse - largest) / sum;
       }
     }
   }
@@ -106,6 +108,7 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
         std::fill(grad_q, grad_q + size.D, Acc{0});
         logits(args, b, n, h, i, weight);
         const Acc lse = args.log_sum_exp(b, n, h, i);
+        const Acc correction = args.lse_correction(b, n, h, i);
         const bool masked = lse <= Acc{kFullyMaskedLogit};
         const Acc uniform = args.fully_masked == FullyMasked::kMean ? Acc{1} / static_cast<Acc>(size.Lk) : Acc{0};
         Acc delta = 0;
@@ -114,7 +117,7 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
         }
         if (args.grad_log_sum_exp.data != nullptr) delta -= args.grad_log_sum_exp(b, n, h, i);
         for (int64_t j = 0; j < size.Lk; ++j) {
-          const Acc p = masked ? uniform : std::exp(weight[j] - lse);
+          const Acc p = masked ? uniform : std::exp(weight[j] - lse) * correction;
           Acc grad_p = 0;
           for (int64_t d = 0; d < size.D; ++d) {
             const Acc grad_out = load(args.grad_out(b, n, i, h, d));

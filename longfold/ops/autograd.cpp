@@ -20,7 +20,7 @@ using torch::autograd::variable_list;
 
 // Computes the gradients of q, k, v and of the biases that need one, from those of out and log_sum_exp.
 struct EvoformerAttentionBackward : public torch::autograd::Node {
-  SavedVariable q, k, v, out, log_sum_exp;
+  SavedVariable q, k, v, out, log_sum_exp, lse_correction;
   std::vector<SavedVariable> biases;
   std::optional<double> scale;
   std::string fully_masked;
@@ -33,6 +33,7 @@ struct EvoformerAttentionBackward : public torch::autograd::Node {
     if (!grads[0].defined() && !grads[1].defined()) return result;
     const auto self = getptr();
     const at::Tensor out_value = out.unpack(self), lse_value = log_sum_exp.unpack(self);
+    const at::Tensor correction_value = lse_correction.unpack();
     std::vector<at::Tensor> bias_values;
     c10::List<bool> bias_needs_grad;
     for (size_t i = 0; i < biases.size(); ++i) {
@@ -43,8 +44,8 @@ struct EvoformerAttentionBackward : public torch::autograd::Node {
         grads[0].defined() ? grads[0] : at::zeros({}, out_value.options()).expand_symint(out_value.sym_sizes());
     const auto grad_lse = grads[1].defined() ? std::optional(grads[1]) : std::nullopt;
     auto [grad_q, grad_k, grad_v, grad_biases] =
-        call_backward(grad_out, grad_lse, q.unpack(), k.unpack(), v.unpack(), bias_values, out_value, lse_value, scale,
-                      fully_masked, bias_needs_grad);
+        call_backward(grad_out, grad_lse, q.unpack(), k.unpack(), v.unpack(), bias_values, out_value, lse_value,
+                      correction_value, scale, fully_masked, bias_needs_grad);
     result[0] = std::move(grad_q);
     result[1] = std::move(grad_k);
     result[2] = std::move(grad_v);
@@ -57,7 +58,7 @@ struct EvoformerAttentionBackward : public torch::autograd::Node {
 
   void release_variables() override {
     const std::lock_guard lock(mutex_);
-    for (SavedVariable* saved : {&q, &k, &v, &out, &log_sum_exp}) saved->reset_data();
+    for (SavedVariable* saved : {&q, &k, &v, &out, &log_sum_exp, &lse_correction}) saved->reset_data();
     for (SavedVariable& saved : biases) saved.reset_data();
   }
 };
@@ -83,9 +84,9 @@ std::shared_ptr<EvoformerAttentionBackward> make_node(const at::Tensor& q, const
   return node;
 }
 
-std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList biases, std::optional<double> scale,
-                                           std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                       at::TensorList biases, std::optional<double> scale,
+                                                       std::string_view fully_masked) {
   refuse_forward_mode("evoformer_attention", {q, k, v}, biases);
   std::shared_ptr<EvoformerAttentionBackward> node;
   if (torch::autograd::compute_requires_grad(q, k, v, biases)) {
@@ -95,31 +96,32 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
     }
     node = make_node(q, k, v, biases, scale, fully_masked);
   }
-  at::Tensor out, log_sum_exp;
+  at::Tensor out, log_sum_exp, lse_correction;
   {
     const at::AutoDispatchBelowADInplaceOrView below;
-    std::tie(out, log_sum_exp) = call_forward(q, k, v, biases, scale, fully_masked);
+    std::tie(out, log_sum_exp, lse_correction) = call_forward(q, k, v, biases, scale, fully_masked);
   }
   if (node) {
     torch::autograd::set_history(out, node);
     torch::autograd::set_history(log_sum_exp, node);
     node->out = SavedVariable(out, true);
     node->log_sum_exp = SavedVariable(log_sum_exp, true);
+    node->lse_correction = SavedVariable(lse_correction, false);
   }
-  return {std::move(out), std::move(log_sum_exp)};
+  return {std::move(out), std::move(log_sum_exp), std::move(lse_correction)};
 }
 
 // Gradients that themselves require gradients lead to a node that says what is missing, rather than nowhere.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
-    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
-    c10::List<bool> bias_needs_grad) {
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
   refuse_forward_mode("evoformer_attention_backward", {grad_out, q, k, v}, biases);
   auto result = [&] {
     const at::AutoDispatchBelowADInplaceOrView below;
-    return call_backward(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, scale, fully_masked,
-                         std::move(bias_needs_grad));
+    return call_backward(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, lse_correction, scale,
+                         fully_masked, std::move(bias_needs_grad));
   }();
   if (torch::autograd::compute_requires_grad(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp)) {
     const auto node = std::shared_ptr<torch::autograd::Error>(

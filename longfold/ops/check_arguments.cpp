@@ -89,7 +89,8 @@ Settings check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Ten
 
 Settings check_backward_arguments(const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp,
                                   const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
-                                  const at::Tensor& out, const at::Tensor& log_sum_exp, std::optional<double> scale,
+                                  const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                  const at::Tensor& lse_correction, std::optional<double> scale,
                                   std::string_view fully_masked, const c10::List<bool>& bias_needs_grad) {
   const Settings settings = check_arguments(q, k, v, biases, scale, fully_masked);
   for (const auto& [tensor, name] : {std::pair(&out, "out"), std::pair(&grad_out, "grad_out")}) {
@@ -104,6 +105,7 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
                 q.device(), ", got ", tensor.scalar_type(), " on ", tensor.device());
   };
   check_statistic(log_sum_exp, "log_sum_exp");
+  check_statistic(lse_correction, "lse_correction");
   if (grad_log_sum_exp) check_statistic(*grad_log_sum_exp, "grad_log_sum_exp");
   TORCH_CHECK(bias_needs_grad.size() == biases.size(), "[evoformer_attention] expected ", biases.size(),
               " values in bias_needs_grad, got ", bias_needs_grad.size());

@@ -23,7 +23,8 @@ Settings check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Ten
 
 Settings check_backward_arguments(const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp,
                                   const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
-                                  const at::Tensor& out, const at::Tensor& log_sum_exp, std::optional<double> scale,
+                                  const at::Tensor& out, const at::Tensor& log_sum_exp,
+                                  const at::Tensor& lse_correction, std::optional<double> scale,
                                   std::string_view fully_masked, const c10::List<bool>& bias_needs_grad);
 
 // The gradient of a bias is a sum of the logit gradients over queries (mask), or over rows (pair).

@@ -1,5 +1,6 @@
 // The ops on the CPU: tensors to views, results allocated, items spread over threads. The arithmetic is in kernels/.
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include <array>
@@ -72,13 +73,14 @@ at::Tensor contiguous_like(const at::Tensor& tensor) {
   return at::empty(tensor.sizes(), tensor.options(), at::MemoryFormat::Contiguous);
 }
 
-std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList biases, std::optional<double> scale,
-                                           std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                       at::TensorList biases, std::optional<double> scale,
+                                                       std::string_view fully_masked) {
   const Settings settings = check_arguments(q, k, v, biases, scale, fully_masked);
   const auto out = contiguous_like(q);
   const auto log_sum_exp =
       at::empty({q.size(0), q.size(1), q.size(3), q.size(2)}, q.options().dtype(accumulator_type(q.scalar_type())));
+  const auto lse_correction = at::empty_like(log_sum_exp);
   const auto views = bias_views(biases);
   with_element_type(q.scalar_type(), [&]<class T>(T) {
     const kernels::ForwardArgs<T> args{.q = view<const T, 5>(q),
@@ -87,6 +89,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
                                        .biases = views,
                                        .out = view<T, 5>(out),
                                        .log_sum_exp = view<Accumulator<T>, 4>(log_sum_exp),
+                                       .lse_correction = view<Accumulator<T>, 4>(lse_correction),
                                        .scale = settings.scale,
                                        .fully_masked = settings.fully_masked};
     const kernels::Plan plan = kernels::plan_forward(args);
@@ -94,7 +97,7 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
       kernels::run_forward(args, begin, end, scratch);
     });
   });
-  return {out, log_sum_exp};
+  return {out, log_sum_exp, lse_correction};
 }
 
 // The two sums of logit gradients that bias gradients are made of; undefined where no bias asks for them.
@@ -138,10 +141,10 @@ std::vector<at::Tensor> bias_gradients(LogitGradients& sums, at::TensorList bias
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
-    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
-    c10::List<bool> bias_needs_grad) {
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
   const Settings settings = check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp,
-                                                     scale, fully_masked, bias_needs_grad);
+                                                     lse_correction, scale, fully_masked, bias_needs_grad);
   const auto grad_q = contiguous_like(q), grad_k = contiguous_like(k), grad_v = contiguous_like(v);
   LogitGradients sums = allocate_logit_gradients(q, k, biases, bias_needs_grad);
   const auto views = bias_views(biases);
@@ -153,6 +156,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
                                         .biases = views,
                                         .out = view<const T, 5>(out),
                                         .log_sum_exp = view<const Acc, 4>(log_sum_exp),
+                                        .lse_correction = view<const Acc, 4>(lse_correction),
                                         .grad_out = view<const T, 5>(grad_out),
                                         .grad_log_sum_exp = view<const Acc, 4>(grad_log_sum_exp.value_or(at::Tensor())),
                                         .grad_q = view<T, 5>(grad_q),

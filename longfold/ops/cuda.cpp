@@ -8,9 +8,9 @@
 namespace longfold::ops {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           at::TensorList biases, std::optional<double> scale,
-                                           std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                       at::TensorList biases, std::optional<double> scale,
+                                                       std::string_view fully_masked) {
   check_arguments(q, k, v, biases, scale, fully_masked);
   kernels::cuda::require_kernels("evoformer_attention");
   return {};
@@ -19,10 +19,10 @@ std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
-    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
-    c10::List<bool> bias_needs_grad) {
-  check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, scale, fully_masked,
-                           bias_needs_grad);
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
+  check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, lse_correction, scale,
+                           fully_masked, bias_needs_grad);
   kernels::cuda::require_kernels("evoformer_attention_backward");
   return {};
 }

@@ -11,15 +11,16 @@
 
 namespace longfold::ops {
 
-using ForwardSignature = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k,
-                                                            const at::Tensor& v, at::TensorList biases,
-                                                            std::optional<double> scale, std::string_view fully_masked);
+using ForwardSignature = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k,
+                                                                        const at::Tensor& v, at::TensorList biases,
+                                                                        std::optional<double> scale,
+                                                                        std::string_view fully_masked);
 
 using BackwardSignature = std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
-    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
-    c10::List<bool> bias_needs_grad);
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad);
 
 // Plain function declarations: each calls the op at the dispatch keys that are active on this thread.
 ForwardSignature call_forward;

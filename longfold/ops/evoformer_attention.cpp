@@ -14,9 +14,10 @@ auto find_op(const char* name) {
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> call_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                at::TensorList biases, std::optional<double> scale,
-                                                std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_forward(const at::Tensor& q, const at::Tensor& k,
+                                                            const at::Tensor& v, at::TensorList biases,
+                                                            std::optional<double> scale,
+                                                            std::string_view fully_masked) {
   static const auto op = find_op<ForwardSignature>("longfold::evoformer_attention");
   return op.call(q, k, v, biases, scale, fully_masked);
 }
@@ -24,17 +25,17 @@ std::tuple<at::Tensor, at::Tensor> call_forward(const at::Tensor& q, const at::T
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> call_backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
-    const at::Tensor& log_sum_exp, std::optional<double> scale, std::string_view fully_masked,
-    c10::List<bool> bias_needs_grad) {
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
   static const auto op = find_op<BackwardSignature>("longfold::evoformer_attention_backward");
-  return op.call(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, scale, fully_masked,
+  return op.call(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, lse_correction, scale, fully_masked,
                  std::move(bias_needs_grad));
 }
 
 EvoformerAttentionResult evoformer_attention_with_log_sum_exp(const at::Tensor& q, const at::Tensor& k,
                                                               const at::Tensor& v, at::TensorList biases,
                                                               const EvoformerAttentionOptions& options) {
-  auto [out, log_sum_exp] =
+  auto [out, log_sum_exp, lse_correction] =
       call_forward(q, k, v, biases, options.scale, options.fully_masked == FullyMasked::kMean ? "mean" : "zero");
   return {std::move(out), std::move(log_sum_exp)};
 }

@@ -2,15 +2,17 @@
 #include <torch/library.h>
 
 TORCH_LIBRARY(longfold, m) {
-  // out [B, N, Lq, H, D] and log_sum_exp [B, N, H, Lq] in the dtype that sums are kept in.
+  // out [B, N, Lq, H, D]; log_sum_exp and lse_correction [B, N, H, Lq] in the dtype that sums are kept in. The weights
+  // are exp(logit - log_sum_exp) * lse_correction; the correction, what rounding took, has no gradient.
   m.def(
       "evoformer_attention(Tensor q, Tensor k, Tensor v, Tensor[] biases, *, float? scale=None, "
-      "str fully_masked=\"zero\") -> (Tensor out, Tensor log_sum_exp)",
+      "str fully_masked=\"zero\") -> (Tensor out, Tensor log_sum_exp, Tensor lse_correction)",
       {at::Tag::pt2_compliant_tag});
   // The last result holds one gradient for each True of bias_needs_grad, in order.
   m.def(
       "evoformer_attention_backward(Tensor grad_out, Tensor? grad_log_sum_exp, Tensor q, Tensor k, Tensor v, "
-      "Tensor[] biases, Tensor out, Tensor log_sum_exp, *, float? scale=None, str fully_masked=\"zero\", "
+      "Tensor[] biases, Tensor out, Tensor log_sum_exp, Tensor lse_correction, *, float? scale=None, str "
+      "fully_masked=\"zero\", "
       "bool[] bias_needs_grad) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor[] grad_biases)",
       {at::Tag::pt2_compliant_tag});
 }

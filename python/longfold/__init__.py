@@ -62,5 +62,5 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
         RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
             for a second derivative, which is not implemented.
     """
-    out, lse = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
+    out, lse, _ = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
     return (out, lse) if return_lse else out

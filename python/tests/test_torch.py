@@ -43,9 +43,9 @@ def test_opcheck(dtype, requires_grad):
 
 def test_opcheck_of_the_backward_op():
     q, k, v, mask, pair = tensors(torch.float32, requires_grad=False)
-    out, lse = OPS.evoformer_attention(q, k, v, [mask, pair])
+    out, lse, correction = OPS.evoformer_attention(q, k, v, [mask, pair])
     for grad_lse, needs in ((None, [True, True]), (torch.randn_like(lse), [False, True])):
-        args = (torch.randn_like(out), grad_lse, q, k, v, [mask, pair], out, lse)
+        args = (torch.randn_like(out), grad_lse, q, k, v, [mask, pair], out, lse, correction)
         torch.library.opcheck(OPS.evoformer_attention_backward.default, args, {"bias_needs_grad": needs})
 
 

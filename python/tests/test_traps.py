@@ -183,9 +183,15 @@ def test_constant_bias_changes_next_to_nothing(dtype):
         close(moved[name].float(), value.float(), 2e-2 if dtype == torch.bfloat16 else 5e-3)
 
 
+THREAD_CASES = [
+    Case("several_panels", b=2, n=7, lq=70, lk=90, h=3, d=16),
+    Case("a_long_sum_for_a_scalar_bias", n=512, lq=1, lk=100, h=1, d=8),
+]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_same_bits_for_any_number_of_threads(dtype):
-    case = Case("threads", b=2, n=7, lq=70, lk=90, h=3, d=16)
+@pytest.mark.parametrize("case", THREAD_CASES, ids=lambda case: case.name)
+def test_same_bits_for_any_number_of_threads(case, dtype):
     inputs, cotangent = make_inputs(case, dtype), cotangents(case, dtype)
     inputs["scalar"] = torch.randn(1, dtype=dtype)
 

@@ -37,7 +37,9 @@ def program() -> pathlib.Path:
 def longfold(program):
     """longfold("prepare", "x.fa", stdin=b"...") -> Result. file_limit is the largest file it may write, in bytes."""
 
-    def run(*arguments, stdin: bytes = b"", file_limit: int | None = None, timeout: float = 300, cwd=None) -> Result:
+    def run(
+        *arguments, stdin: bytes = b"", file_limit: int | None = None, timeout: float = 300, cwd=None, env=None
+    ) -> Result:
         def limit_files():
             import resource
 
@@ -50,6 +52,7 @@ def longfold(program):
             capture_output=True,
             timeout=timeout,
             cwd=cwd,
+            env=os.environ | (env or {}),
             preexec_fn=limit_files if file_limit is not None else None,
             check=False,
         )

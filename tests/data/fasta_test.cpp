@@ -115,7 +115,13 @@ TEST(Fasta, ReadsLongLinesInPieces) {
     ASSERT_EQ(records.size(), 2u);
     EXPECT_TRUE(records[0] == first + bases) << shift;
     EXPECT_TRUE(records[1] == first) << shift;
+
+    put(path, ">a\n" + first + "  GT\n");  // blanks inside a line are not for the reader to drop
+    EXPECT_TRUE(read(path)[0].bases == first + "  GT") << shift;
   }
+  const std::string blanks(2 * kBuffer, ' ');
+  put(path, ">a\nAC" + blanks + "GT\n");
+  EXPECT_EQ(read(path)[0].bases.find_first_not_of(' ', 2), 2 + blanks.size());
 }
 
 TEST(Fasta, ReadsHeadersAcrossBuffers) {

@@ -131,8 +131,10 @@ TEST(TokenFile, DamagedIndexIsNamed) {
   EXPECT_EQ(with(18, "\x03"), ": expected the size of 3 sequences and 3 document starts, got 82 bytes");
   EXPECT_EQ(with(18, huge), ": expected the size of 9223372036854775807 sequences and 3 document starts, got 82 bytes");
   // 12 times this many wraps round to the right size in 64 bits.
-  EXPECT_NE(with(18, std::string_view("\x02\0\0\0\0\0\0\x40", 8)), "");
-  EXPECT_NE(with(26, minus), "");
+  EXPECT_EQ(with(18, std::string_view("\x02\0\0\0\0\0\0\x40", 8)),
+            ": expected the size of 4611686018427387906 sequences and 3 document starts, got 82 bytes");
+  EXPECT_EQ(with(26, minus),
+            ": expected the size of 2 sequences and 18446744073709551615 document starts, got 82 bytes");
   EXPECT_EQ(with(34, minus.substr(0, 4)), ": expected a length of 0 or more, got -1 of sequence 0");
   EXPECT_EQ(with(42, "\x01"), ": expected byte offset 0, got 1 of sequence 0");
   EXPECT_EQ(with(50, huge), ": expected byte offset 6, got 9223372036854775807 of sequence 1");

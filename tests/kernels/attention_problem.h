@@ -137,7 +137,7 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
   auto grad_lse = converted<Acc>(p.grad_lse);
   const T nan = from_double<T>(std::nan(""));  // whatever is not written shows
   std::vector<T> out(q.size(), nan), grad_q(q.size(), nan), grad_k(k.size(), nan), grad_v(k.size(), nan);
-  std::vector<Acc> lse(grad_lse.size(), std::nanf("")), grad_pair(pair.size(), std::nanf("")),
+  std::vector<Acc> lse(grad_lse.size(), std::nanf("")), correction(lse), grad_pair(pair.size(), std::nanf("")),
       grad_mask(s.mask ? static_cast<size_t>(s.B * s.N * s.H * s.Lk) : 0, std::nanf(""));
   std::vector<BiasView> biases;
   if (s.mask) biases.push_back({mask.data(), DType::kFloat32, {s.N * s.Lk, s.Lk, 0, 0, 1}});
@@ -149,6 +149,7 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
                                .biases = biases,
                                .out = view<T>(out, queries),
                                .log_sum_exp = view<Acc>(lse, lse_sizes),
+                               .lse_correction = view<Acc>(correction, lse_sizes),
                                .scale = p.scale,
                                .fully_masked = p.fully_masked};
   BackwardArgs<T> backward{.q = forward.q,
@@ -157,6 +158,7 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
                            .biases = biases,
                            .out = view<const T>(out, queries),
                            .log_sum_exp = view<const Acc>(lse, lse_sizes),
+                           .lse_correction = view<const Acc>(correction, lse_sizes),
                            .grad_out = view<const T>(grad_out, queries),
                            .grad_log_sum_exp = view<const Acc>(grad_lse, lse_sizes),
                            .grad_q = view<T>(grad_q, queries),

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <latch>
 #include <optional>
 #include <random>
 #include <string>
@@ -201,7 +202,8 @@ TEST_F(Memory, TheErrorComesThroughParallelLoopsWithItsType) {
 }
 
 TEST_F(Memory, ManyThreadsAllocateFillCheckAndFree) {
-  constexpr int kThreads = 4, kRounds = 3000;
+  constexpr int kThreads = 4, kRounds = 30000;
+  std::latch start(kThreads);
   std::atomic<int64_t> damaged = 0;
   {
     std::vector<std::jthread> threads;
@@ -209,6 +211,7 @@ TEST_F(Memory, ManyThreadsAllocateFillCheckAndFree) {
       threads.emplace_back([&, t] {
         std::mt19937 random(static_cast<unsigned>(t));
         std::vector<std::optional<at::Tensor>> slots(8);
+        start.arrive_and_wait();
         for (int round = 0; round < kRounds; ++round) {
           std::optional<at::Tensor>& slot = slots[random() % slots.size()];
           if (slot) {

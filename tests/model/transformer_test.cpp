@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -214,6 +215,7 @@ TEST(Initialise, HasTheAskedSpread) {
   config.ffn_size = 256;
   Transformer model(config);
   model->initialise(1);
+  std::set<std::string> beginnings;
   for (const auto& entry : model->named_parameters()) {
     const std::string& name = entry.key();
     const at::Tensor& value = entry.value();
@@ -229,6 +231,7 @@ TEST(Initialise, HasTheAskedSpread) {
       const double n = static_cast<double>(value.numel());
       EXPECT_NEAR(value.std().item<double>() / expected, 1, 5 / std::sqrt(2 * n)) << name;
       EXPECT_NEAR(value.mean().item<double>() / expected, 0, 5 / std::sqrt(n)) << name;
+      EXPECT_TRUE(beginnings.insert(std::to_string(value[0][0].item<double>() / expected)).second) << name;
     }
   }
 }

@@ -92,7 +92,13 @@ class BackwardItem {
     const Matrix<const T> grad_out{args_.grad_out.at(b_, n, query_, h_), args_.grad_out.strides[2],
                                    args_.grad_out.strides[4]};
     const Matrix<const T> q{args_.q.at(b_, n, query_, h_), args_.q.strides[2], args_.q.strides[4]};
-    pack_rows(grad_out, queries_, shape_.D, 1.0f, buffers_.grad_out_rows, kLanes, dim_);
+    // Weights enter every sum next to grad_out or delta, so the correction of the log-sum-exp is applied to those.
+    for (int64_t i = 0; i < queries_; ++i) {
+      const Matrix<const T> row{grad_out.data + i * grad_out.row_stride, grad_out.row_stride, grad_out.inner_stride};
+      const float correction = *args_.lse_correction.at(b_, n, h_, query_ + i);
+      pack_rows(row, 1, shape_.D, correction, buffers_.grad_out_rows + i * dim_, 1, dim_);
+    }
+    for (int64_t i = queries_ * dim_; i < kLanes * dim_; i += kWidth) store(buffers_.grad_out_rows + i, Vec{});
     transpose_panel(buffers_.grad_out_rows, dim_, kLanes, dim_, buffers_.grad_out_panel, kLanes);
     pack_rows(out, queries_, shape_.D, 1.0f, buffers_.q_rows, kLanes, dim_);
     any_masked_ = false;
@@ -104,7 +110,9 @@ class BackwardItem {
       float delta = sum(products), log_sum_exp = std::numeric_limits<float>::infinity();  // weights of padding: zero
       if (i < queries_) {
         log_sum_exp = *args_.log_sum_exp.at(b_, n, h_, query_ + i);
-        if (args_.grad_log_sum_exp.data != nullptr) delta -= *args_.grad_log_sum_exp.at(b_, n, h_, query_ + i);
+        if (args_.grad_log_sum_exp.data != nullptr) {
+          delta -= *args_.lse_correction.at(b_, n, h_, query_ + i) * *args_.grad_log_sum_exp.at(b_, n, h_, query_ + i);
+        }
       }
       any_masked_ |= log_sum_exp <= kFullyMaskedLogit;
       buffers_.delta[i] = delta;

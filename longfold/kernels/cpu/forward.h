@@ -13,6 +13,7 @@ namespace longfold::kernels {
 namespace {
 
 constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running maximum before the first key
+constexpr int64_t kSumKeys = 16;                                   // weights added up in one chain
 
 template <class T>
 class ForwardItem {
@@ -114,13 +115,18 @@ class ForwardItem {
         total[c] = Vec{};
       }
       float* weights = buffers_.weights + lane;
-      for (int64_t key = 0; key < keys; ++key, weights += kLanes) {
+      for (int64_t key = 0; key < keys;) {
+        Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
+        for (const int64_t end = std::min(key + kSumKeys, keys); key < end; ++key, weights += kLanes) {
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) {
-          const Vec w = exp_difference(load(weights + c * kWidth), largest[c]);
-          total[c] += w;
-          store(weights + c * kWidth, w);
+          for (int c = 0; c < C; ++c) {
+            const Vec w = exp_difference(load(weights + c * kWidth), largest[c]);
+            part[c] += w;
+            store(weights + c * kWidth, w);
+          }
         }
+#pragma GCC unroll 4
+        for (int c = 0; c < C; ++c) total[c] += part[c];
       }
       for (int c = 0; c < C; ++c) {
         const int64_t at = lane + c * kWidth;
@@ -136,7 +142,7 @@ class ForwardItem {
   }
 
   void finish(int64_t n) {
-    alignas(64) float log_sum_exp[kLanes];
+    alignas(64) float log_sum_exp[kLanes], lse_correction[kLanes];
     const Vec bound = splat(kFullyMaskedLogit);
     bool any_masked = false;
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
@@ -144,7 +150,9 @@ class ForwardItem {
       const Vec total = load(buffers_.total + lane);
       any_masked |= any_at_most(largest, bound);
       store(buffers_.correction + lane, select_at_most(largest, bound, Vec{}, 1.0f / total));
-      store(log_sum_exp + lane, select_at_most(largest, bound, largest, largest + log(total)));
+      const Vec lse = largest + log(total);
+      store(log_sum_exp + lane, select_at_most(largest, bound, largest, lse));
+      store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), exp_difference(lse, largest) / total));
     }
     for (int64_t d = 0; d < shape_.D; ++d) {
       float* out = buffers_.out_panel + d * kLanes;
@@ -159,6 +167,7 @@ class ForwardItem {
     for (int64_t i = 0; i < queries_; ++i) {
       const bool nothing = log_sum_exp[i] == kNothingYet;
       *args_.log_sum_exp.at(b_, n, h_, query_ + i) = nothing ? -std::numeric_limits<float>::infinity() : log_sum_exp[i];
+      *args_.lse_correction.at(b_, n, h_, query_ + i) = lse_correction[i];
     }
   }
 
