@@ -53,7 +53,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* bytes, size_t count) {
-  if (std::fwrite(bytes, 1, count, file_.get()) != count) {
+  if (count > 0 && std::fwrite(bytes, 1, count, file_.get()) != count) {  // an empty tensor may be at nullptr
     throw RunError("cannot write '" + path_.string() + "': " + reason());
   }
 }

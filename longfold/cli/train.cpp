@@ -36,6 +36,12 @@ std::string unknown_option(const std::string& name) {
          (base::nearest(name, names).empty() ? " (longfold train --help lists them)" : base::suggestion(name, names));
 }
 
+std::string command_to_go_on(const Arguments& arguments) {
+  std::string command = "longfold train " + arguments.recipe + " --resume";
+  for (const auto& [name, text] : arguments.options) command += " --" + name + " " + text;
+  return command;
+}
+
 void run_train(const Arguments& arguments) {
   parallel::require_engine(parallel::mpi_engine(), num_launched_processes());
   const train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
@@ -61,8 +67,8 @@ void run_train(const Arguments& arguments) {
   if (finished) {
     print_summary(recipe, trainer, meter, progress.tokens_per_second());
   } else {
-    std::printf("stopped after step %ld of %ld; to go on: longfold train %s --resume\n", long{trainer.steps_done()},
-                long{recipe.train.steps}, arguments.recipe.c_str());
+    std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
+                command_to_go_on(arguments).c_str());
   }
 }
 

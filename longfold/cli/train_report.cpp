@@ -34,10 +34,12 @@ void ProgressLine::show(const train::StepReport& report) {
                base::format_count(static_cast<int64_t>(report.tokens_per_second)).c_str(),
                base::format_bytes(report.memory_peak).c_str(), base::format_duration(report.seconds_left).c_str(),
                terminal_ ? "" : "\n");
+  open_ = terminal_;
 }
 
 void ProgressLine::finish() {
-  if (terminal_ && steps_ > 0) std::fputs("\n", stderr);
+  if (open_) std::fputs("\n", stderr);
+  open_ = false;
 }
 
 double ProgressLine::tokens_per_second() const {

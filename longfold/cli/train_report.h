@@ -9,12 +9,16 @@ namespace longfold::cli {
 class ProgressLine {
  public:
   ProgressLine();
+  ~ProgressLine() { finish(); }  // an error message then has a line of its own
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
   void show(const train::StepReport& report);
   void finish();
   [[nodiscard]] double tokens_per_second() const;  // over all steps shown
 
  private:
   bool terminal_;
+  bool open_ = false;  // a line without its end is on the terminal
   int64_t steps_ = 0;
   double seconds_per_token_ = 0;  // summed over steps
 };

@@ -127,7 +127,7 @@ def test_interrupted_and_resumed_gives_the_same_bits(longfold, program, recipe, 
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert f"to go on: longfold train {path} --resume" in stdout
+    assert f"to go on: longfold train {path} --resume --train.output {parts}\n" in stdout
     done = losses(parts)
     assert checkpoints(parts) == [f"step-{len(done):08d}"] and 3 <= len(done) < 60
     assert longfold("train", path, "--train.output", parts, "--resume").code == 0

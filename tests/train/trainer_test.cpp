@@ -132,8 +132,11 @@ TEST_F(TrainerTest, ThreadsChangeOnlyTheLastBits) {
 
 TEST_F(TrainerTest, ResumedInTheMiddleGivesTheSameBits) {
   const ScratchFolder folder;
-  const Outcome whole = run(small_recipe(folder, "whole"));
-  Recipe recipe = small_recipe(folder, "parts");
+  Recipe recipe = small_recipe(folder, "whole");
+  recipe.data.sequence_length = 32;  // so that steps see different windows
+  recipe.data.batch_size = 2;
+  const Outcome whole = run(recipe);
+  recipe.train.output = folder / "parts";
   const Outcome first = run(recipe, /*resume=*/false, /*stop_after=*/12);
   EXPECT_FALSE(first.finished);
   EXPECT_TRUE(std::filesystem::exists(folder / "parts/step-00000012/manifest.json"));
