@@ -13,7 +13,7 @@ setup: ## installs system packages (or prints the line to ask for) and .venv
 	@bash tools/setup.sh
 
 build: setup ## build/release/longfold and the Python package
-	@cmake --preset $(PRESET) -Wno-dev --log-level=WARNING
+	@cmake --preset $(PRESET) --log-level=WARNING
 	@cmake --build --preset $(PRESET)
 	@# .venv finds the package in this checkout; a .venv that is a link belongs to another one.
 	@[ -L .venv ] || echo '$(CURDIR)/python' > "$$($(VENV)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/longfold.pth"
@@ -28,7 +28,7 @@ test: build ## builds and passes all tests, then the C++ ones again under saniti
 	@$(MAKE) --no-print-directory test-dev
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
-	@cmake --preset dev -Wno-dev --log-level=WARNING
+	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev
 	ctest --preset dev
 
@@ -37,7 +37,7 @@ bench: build ## Evoformer attention beside torch, in one run
 
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
-	@ruff format -q python tools bench examples && ruff check -q --fix python tools bench examples
+	@ruff format -q python tests tools examples && ruff check -q --fix python tests tools examples
 
 clean: ## removes the build folders
 	rm -rf build python/longfold/lib

@@ -11,6 +11,7 @@ needed=(
   "toml++/toml.h libtomlplusplus-dev"
   "nlohmann/json.hpp nlohmann-json3-dev"
   "htslib/bgzf.h libhts-dev"
+  "zlib.h zlib1g-dev"
   "gtest/gtest.h libgtest-dev"
 )
 missing=()

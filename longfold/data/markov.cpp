@@ -1,5 +1,6 @@
 #include "longfold/data/markov.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -102,7 +103,10 @@ std::vector<std::vector<int64_t>> read_records(const TokenFile& file) {
 }  // namespace
 
 BaselineScore uniform_baseline(const TokenFile& file, double held_out) {
-  BaselineScore score{std::log(static_cast<double>(file.tokenizer().vocab_size())), 0};
+  const auto& vocabulary = file.tokenizer().vocabulary();
+  const auto num_letters = std::count_if(vocabulary.begin(), vocabulary.end(),
+                                         [](const std::string& text) { return !text.starts_with('['); });
+  BaselineScore score{std::log(static_cast<double>(num_letters)), 0};
   for_each_label(file.tokenizer(), read_records(file), held_out, true,
                  [&](const auto&, int64_t) { ++score.num_labels; });
   return score;

@@ -20,7 +20,8 @@ struct BaselineScore {
   int64_t num_labels = 0;  // how many there are
 };
 
-[[nodiscard]] BaselineScore uniform_baseline(const TokenFile& file, double held_out);  // log(V) on the same labels
+// Logarithm of the number of ids that stand for letters: [PAD] and its kin never are labels.
+[[nodiscard]] BaselineScore uniform_baseline(const TokenFile& file, double held_out);
 [[nodiscard]] BaselineScore markov_baseline(const TokenFile& file, double held_out, int64_t order);
 
 }  // namespace longfold::data

@@ -119,9 +119,9 @@ def run(function, inputs: dict[str, Tensor], cotangent: Tensor, **options) -> di
 
 
 def floors(inputs: dict[str, Tensor], cotangent: Tensor) -> dict[str, float]:
-    """What one rounding of each weight and each product costs, in the type that sums are kept in: independent errors, so
-    their squares add up, and no result is held to better than two standard deviations. In fp64 the formula's own error is
-    of that size, hence the factor."""
+    """What one rounding of each weight and each product costs, in the type that sums are kept in: independent errors,
+    so their squares add up, and no result is held to better than two standard deviations. In fp64 the formula's own
+    error is of that size, hence the factor."""
     x, grad = fp64(inputs), cotangent.double()
     exact_type = inputs["q"].dtype == torch.float64
     eps = 16 * torch.finfo(torch.float64).eps if exact_type else torch.finfo(torch.float32).eps

@@ -94,10 +94,10 @@ TEST(Markov, AgreesWithPlainCounting) {
   }
 }
 
-TEST(Markov, UniformIsTheLogarithmOfTheVocabulary) {
+TEST(Markov, UniformIsTheLogarithmOfTheLetters) {
   const TokenFile file(write_tokens({{5, 6, 0, 8, 5, 0, 7, 8, 5, 6}}));
   const BaselineScore score = uniform_baseline(file, 0.5);
-  EXPECT_DOUBLE_EQ(score.loss, std::log(9.0));
+  EXPECT_DOUBLE_EQ(score.loss, std::log(4.0));
   EXPECT_EQ(score.num_labels, 4) << "five tokens in the tail, of them one [UNK]";
   EXPECT_EQ(markov_baseline(file, 0.5, 1).num_labels, 4);
 }

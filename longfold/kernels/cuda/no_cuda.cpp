@@ -11,6 +11,8 @@ void require_kernels(std::string_view op) {
       "] expected tensors on the CPU, got CUDA tensors: this build of longfold has no CUDA kernels");
 }
 
-std::string engine_status() { return "missing: this version has no CUDA kernels"; }
+std::string engine_status() {
+  return "missing: this version has no CUDA kernels";
+}
 
 }  // namespace longfold::kernels::cuda
