@@ -27,7 +27,7 @@ enum class BiasKind : uint8_t {
     case DType::kBFloat16:
       return to_float(static_cast<const bfloat16*>(bias.data)[offset]);
     case DType::kFloat16:
-      return half_to_float(static_cast<const uint16_t*>(bias.data)[offset]);
+      return to_float(static_cast<const float16*>(bias.data)[offset]);
   }
   return 0;
 }

@@ -1,4 +1,4 @@
-// Chooses between the reference (double) and the CPU kernels of the selected instruction set (float, bfloat16).
+// Chooses between the reference (double) and the CPU kernels of the selected instruction set (all else).
 #include "longfold/kernels/evoformer_attention.h"
 
 #include <type_traits>
@@ -23,7 +23,15 @@ Shape shape_of(const Args& args) {
 
 template <class T>
 IsaKernels<T> selected_kernels() {
-  return selected_isa() == Isa::kAvx512 ? avx512_kernels<T>() : portable_kernels<T>();
+  switch (selected_isa()) {
+    case Isa::kAvx512:
+      return avx512_kernels<T>();
+    case Isa::kAvx2:
+      return avx2_kernels<T>();
+    case Isa::kPortable:
+      break;
+  }
+  return portable_kernels<T>();
 }
 
 float* floats(std::span<std::byte> bytes) {
@@ -69,7 +77,8 @@ Plan plan_backward(const BackwardArgs<T>& args) {
     const int64_t num_items = shape.B * shape.H * backward_row_groups(shape, pair);
     return {.num_items = num_items,
             .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
-            .scratch_bytes = BackwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)},
+            .scratch_bytes = BackwardBuffers(shape, backward_keys(shape, kDeltaFromWeights<T>), nullptr).num_floats *
+                             int64_t{sizeof(float)},
             .workspace_bytes = pair ? partial_offset(shape, num_items, 0) * int64_t{sizeof(float)} : 0};
   }
 }
@@ -99,6 +108,7 @@ void finish_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, st
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)
 LONGFOLD_INSTANTIATE(bfloat16)
+LONGFOLD_INSTANTIATE(float16)
 #undef LONGFOLD_INSTANTIATE
 
 }  // namespace longfold::kernels

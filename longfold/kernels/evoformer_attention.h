@@ -2,7 +2,7 @@
 // rows and H heads, the [B, N, H, Lq, Lk] logits never in memory.
 //
 // B batch, N rows that share a pair bias, Lq and Lk lengths, H heads, D head dim. All tensors by view, any strides.
-// T is float, bfloat16 or double; sums are kept in fp32 (double for T = double).
+// T is float, bfloat16, float16 or double; sums are kept in fp32 (double for T = double).
 //
 // The caller owns threads and memory: it asks for a plan, and calls run_* with ranges that together cover the items, in
 // any order and from any threads, each thread with a scratch of its own. The result's bits depend on neither.

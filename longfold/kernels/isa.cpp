@@ -1,5 +1,6 @@
 #include "longfold/kernels/isa.h"
 
+#include <array>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -7,32 +8,45 @@
 namespace longfold::kernels {
 namespace {
 
-bool cpu_has_avx512() {
+constexpr std::array<Isa, 3> kBestFirst{Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
+
+bool cpu_has(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#else
-  return false;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (isa == Isa::kAvx2) return avx2;
+  if (isa == Isa::kAvx512) {
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  }
 #endif
+  return isa == Isa::kPortable;
 }
 
 Isa choose() {
   const char* forced = std::getenv("LONGFOLD_ISA");
-  if (forced == nullptr || *forced == '\0') return cpu_has_avx512() ? Isa::kAvx512 : Isa::kPortable;
-  const std::string_view name = forced;
-  if (name == isa_name(Isa::kPortable)) return Isa::kPortable;
-  if (name == isa_name(Isa::kAvx512)) {
-    if (cpu_has_avx512()) return Isa::kAvx512;
-    throw std::invalid_argument("[LONGFOLD_ISA] this CPU has no avx512 (F, BW, DQ, VL)");
+  const std::string_view name = forced == nullptr ? "" : forced;
+  for (const Isa isa : kBestFirst) {
+    if (name.empty() && cpu_has(isa)) return isa;
+    if (name != isa_name(isa)) continue;
+    if (cpu_has(isa)) return isa;
+    throw std::invalid_argument("[LONGFOLD_ISA] this CPU has no " + std::string(name));
   }
-  throw std::invalid_argument("[LONGFOLD_ISA] expected portable or avx512, got '" + std::string(name) + "'");
+  throw std::invalid_argument("[LONGFOLD_ISA] expected portable, avx2 or avx512, got '" + std::string(name) + "'");
 }
 
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
-  return isa == Isa::kAvx512 ? "avx512" : "portable";
+  switch (isa) {
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kPortable:
+      break;
+  }
+  return "portable";
 }
 
 Isa selected_isa() {

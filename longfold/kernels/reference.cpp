@@ -18,6 +18,9 @@ double load(double value) {
 float load(bfloat16 value) {
   return to_float(value);
 }
+float load(float16 value) {
+  return to_float(value);
+}
 void store(float& to, float value) {
   to = value;
 }
@@ -26,6 +29,9 @@ void store(double& to, double value) {
 }
 void store(bfloat16& to, float value) {
   to = to_bfloat16(value);
+}
+void store(float16& to, float value) {
+  to = to_float16(value);
 }
 
 template <class Args>
@@ -81,15 +87,16 @@ void reference_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, s
   }
 }
 
-// With p = softmax weights: dv += p do, dp = do . v, ds = p (dp - do . out + dlse), dq += scale ds k, dk += scale ds q,
-// and ds summed over rows (pair bias) or over queries (mask bias) are the bias gradients.
+// With p = softmax weights: dv += p do, dp = do . v, ds = p (dp - sum of p dp + dlse), dq += scale ds k,
+// dk += scale ds q, and ds summed over rows (pair bias) or over queries (mask bias) are the bias gradients.
 template <class T>
 void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<Accumulator<T>> scratch) {
   using Acc = Accumulator<T>;
   const Sizes size(args);
   const auto scale = static_cast<Acc>(args.scale);
   Acc* weight = scratch.data();             // [Lk]
-  Acc* grad_q = weight + size.Lk;           // [D]
+  Acc* grad_p = weight + size.Lk;           // [Lk]
+  Acc* grad_q = grad_p + size.Lk;           // [D]
   Acc* grad_k = grad_q + size.D;            // [Lk, D]
   Acc* grad_v = grad_k + size.Lk * size.D;  // [Lk, D]
   for (int64_t item = begin; item < end; ++item) {
@@ -112,19 +119,19 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
         const bool masked = lse <= Acc{kFullyMaskedLogit};
         const Acc uniform = args.fully_masked == FullyMasked::kMean ? Acc{1} / static_cast<Acc>(size.Lk) : Acc{0};
         Acc delta = 0;
-        for (int64_t d = 0; d < size.D; ++d) {
-          delta += load(args.grad_out(b, n, i, h, d)) * load(args.out(b, n, i, h, d));
-        }
         if (args.grad_log_sum_exp.data != nullptr) delta -= args.grad_log_sum_exp(b, n, h, i);
         for (int64_t j = 0; j < size.Lk; ++j) {
-          const Acc p = masked ? uniform : std::exp(weight[j] - lse) * correction;
-          Acc grad_p = 0;
+          weight[j] = masked ? uniform : std::exp(weight[j] - lse) * correction;
+          grad_p[j] = 0;
           for (int64_t d = 0; d < size.D; ++d) {
             const Acc grad_out = load(args.grad_out(b, n, i, h, d));
-            grad_p += grad_out * load(args.v(b, n, j, h, d));
-            grad_v[j * size.D + d] += p * grad_out;
+            grad_p[j] += grad_out * load(args.v(b, n, j, h, d));
+            grad_v[j * size.D + d] += weight[j] * grad_out;
           }
-          const Acc grad_s = p * (grad_p - delta);
+          delta += weight[j] * grad_p[j];
+        }
+        for (int64_t j = 0; j < size.Lk; ++j) {
+          const Acc grad_s = weight[j] * (grad_p[j] - delta);
           for (int64_t d = 0; d < size.D; ++d) {
             grad_q[d] += scale * grad_s * load(args.k(b, n, j, h, d));
             grad_k[j * size.D + d] += scale * grad_s * load(args.q(b, n, i, h, d));
@@ -152,7 +159,7 @@ int64_t reference_forward_scratch(const ForwardArgs<T>& args) {
 template <class T>
 int64_t reference_backward_scratch(const BackwardArgs<T>& args) {
   const Sizes size(args);
-  return size.Lk + size.D + 2 * size.Lk * size.D;
+  return 2 * size.Lk + size.D + 2 * size.Lk * size.D;
 }
 
 #define LONGFOLD_INSTANTIATE(T)                                                                             \
@@ -163,6 +170,7 @@ int64_t reference_backward_scratch(const BackwardArgs<T>& args) {
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)
 LONGFOLD_INSTANTIATE(bfloat16)
+LONGFOLD_INSTANTIATE(float16)
 #undef LONGFOLD_INSTANTIATE
 
 }  // namespace longfold::kernels

@@ -11,7 +11,8 @@ void reference_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, s
 template <class T>
 void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end, std::span<Accumulator<T>> scratch);
 
-// Accumulators that the two need: one row of logits; that, and fp32 sums for one row n of grad_q, grad_k and grad_v.
+// Accumulators that the two need: one row of logits; two such rows, and sums for one row n of grad_q, grad_k and
+// grad_v.
 template <class T>
 [[nodiscard]] int64_t reference_forward_scratch(const ForwardArgs<T>& args);
 template <class T>

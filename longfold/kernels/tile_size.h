@@ -7,15 +7,21 @@
 
 namespace longfold::kernels {
 
+// The backward pass needs delta, the sum over d of grad_out * out. Where out was rounded to 16 bits that is too coarse
+// for nearly one-hot weights, and delta is summed as weights * (grad_out . v) instead.
+template <class T>
+inline constexpr bool kDeltaFromWeights = sizeof(T) == 2;
+
 struct Shape {
   int64_t B, N, Lq, Lk, H, D;
 };
 
-inline constexpr int64_t kLanes = 64;         // queries in a panel: one per vector lane, 4 AVX-512 vectors
-inline constexpr int64_t kWidestVector = 16;  // head dims are padded to this in packed panels
-inline constexpr int64_t kForwardKeys = 128;  // keys in a block: scores [128][64] fp32 are 32 KiB, within L1
-inline constexpr int64_t kBackwardKeys = 64;  // two such blocks (weights, logit gradients), 16 KiB each
-inline constexpr int64_t kSlabKeys = 8192;    // a transposed bias slab [Lk][64] fp32 is kept for all rows up to 2 MiB
+inline constexpr int64_t kLanes = 64;           // queries in a panel: one per vector lane, 4 AVX-512 vectors
+inline constexpr int64_t kWidestVector = 16;    // head dims are padded to this in packed panels
+inline constexpr int64_t kForwardKeys = 128;    // keys in a block: scores [128][64] fp32 are 32 KiB, within L1
+inline constexpr int64_t kBackwardKeys = 64;    // two such blocks (weights, logit gradients), 16 KiB each
+inline constexpr int64_t kWholeRowKeys = 1024;  // 16-bit backward: weights of whole rows, 512 KiB for the two blocks
+inline constexpr int64_t kSlabKeys = 8192;      // a transposed bias slab [Lk][64] fp32 is kept for all rows up to 2 MiB
 inline constexpr int64_t kSlabBytes = 512 << 10;    // slabs of neighbouring panels held at once: a part of an L2
 inline constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row converted as a whole up to this size
 inline constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows
@@ -65,6 +71,12 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
 [[nodiscard]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
   if (backward_panel_groups(shape) == 1) return 1;
   return std::clamp<int64_t>(kGradKvBytes / (8 * shape.Lk * padded_head_dim(shape)), 1, shape.N);
+}
+
+// Keys in a backward block. 16-bit types need a sum over the whole row before they can go on (cpu/backward.h): where
+// the row is short it is one block, so that nothing is computed twice.
+[[nodiscard]] constexpr int64_t backward_keys(const Shape& shape, bool delta_from_weights) {
+  return delta_from_weights && shape.Lk <= kWholeRowKeys ? shape.Lk : kBackwardKeys;
 }
 
 // Keys of one row that are converted to fp32 rows at a time: all of them, or one block.

@@ -33,8 +33,8 @@ void check_like_q(const at::Tensor& tensor, const char* name, const at::Tensor& 
 
 Sizes check_qkv(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const auto dtype = q.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble,
-              "[evoformer_attention] expected q of dtype float32, bfloat16 or float64, got ", dtype);
+  TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kDouble,
+              "[evoformer_attention] expected q of dtype float32, bfloat16, float16 or float64, got ", dtype);
   check_rank(q, "q", "[B, N, Lq, H, D]");
   check_rank(k, "k", "[B, N, Lk, H, D]");
   const auto& s = q.sym_sizes();

@@ -22,6 +22,7 @@ template <class Function>
 auto with_element_type(at::ScalarType type, Function&& function) {
   if (type == at::kDouble) return function(double{});
   if (type == at::kBFloat16) return function(kernels::bfloat16{});
+  if (type == at::kHalf) return function(kernels::float16{});
   TORCH_INTERNAL_ASSERT(type == at::kFloat, "check_arguments lets nothing else through");
   return function(float{});
 }

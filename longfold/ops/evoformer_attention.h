@@ -28,7 +28,7 @@ struct EvoformerAttentionResult {
   at::Tensor log_sum_exp;  // [B, N, H, Lq], fp32 (fp64 for fp64 inputs)
 };
 
-// q [B, N, Lq, H, D]; k and v [B, N, Lk, H, D]; any strides; fp32, bf16 or fp64. Each bias broadcasts to
+// q [B, N, Lq, H, D]; k and v [B, N, Lk, H, D]; any strides; fp32, bf16, fp16 or fp64. Each bias broadcasts to
 // [B, N, H, Lq, Lk] and may have another dtype: a mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk].
 // A bias that requires a gradient must not vary over both rows N and queries Lq.
 // Throws c10::Error with one line "[evoformer_attention] expected ..., got ...".

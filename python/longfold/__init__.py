@@ -44,7 +44,8 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
     Highly accurate protein structure prediction with AlphaFold, Nature 596, 2021, supplement 1.6).
 
     Args:
-        q: [B, N, Lq, H, D], float32, bfloat16 or float64. Any strides: views, also expanded ones, are never copied.
+        q: [B, N, Lq, H, D], float32, bfloat16, float16 or float64. Any strides: views, expanded ones too, are never
+            copied.
         k, v: [B, N, Lk, H, D], dtype and device of q.
         biases: added to the logits. Each broadcasts to [B, N, H, Lq, Lk], and is float32, float64, bfloat16 or float16
             whatever q is. A mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk]; -inf and -1e9 mask. A bias

@@ -147,11 +147,12 @@ def floors(inputs: dict[str, Tensor], cotangent: Tensor) -> dict[str, float]:
 
 
 def check_accuracy(name: str, value: Tensor, exact: Tensor, eager: Tensor, floor: float) -> None:
-    """The accuracy rule: at most twice the error of eager torch in the same dtype, beyond the floor; for the largest
-    error and for the root mean square."""
+    """The accuracy rule: at most twice the error of eager torch in the same dtype, beyond the floor and what rounding
+    the exact result to that dtype costs; for the largest error and for the root mean square."""
     assert value.shape == exact.shape and value.dtype == eager.dtype, name
     error, allowed = (value.double() - exact).abs(), (eager.double() - exact).abs()
+    rounding = (exact.to(value.dtype).double() - exact).abs()
     assert not error.isnan().any(), f"{name}: NaN"
     for kind, measure in (("largest", torch.amax), ("rms", lambda x: x.square().mean().sqrt())):
-        got, bound = measure(error).item(), 2 * measure(allowed).item() + floor
+        got, bound = measure(error).item(), (2 * measure(allowed) + measure(rounding)).item() + floor
         assert got <= bound, f"{name}: {kind} error {got:.3g}, allowed {bound:.3g}"

@@ -35,13 +35,9 @@ WRONG = {
         {"q": torch.zeros(2, 3, 0, 2, 4)},
         "expected every size of q to be at least 1, got [2, 3, 0, 2, 4]",
     ),
-    "half": (
-        {"q": torch.zeros(2, 3, 5, 2, 4).half()},
-        "expected q of dtype float32, bfloat16 or float64, got Half",
-    ),
     "integers": (
         {"q": torch.zeros(2, 3, 5, 2, 4).int()},
-        "expected q of dtype float32, bfloat16 or float64, got Int",
+        "expected q of dtype float32, bfloat16, float16 or float64, got Int",
     ),
     "mixed_dtypes": (
         {"v": torch.zeros(2, 3, 7, 2, 4).double()},

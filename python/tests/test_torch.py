@@ -118,7 +118,9 @@ def test_no_grad_saves_nothing(mode):
             out, _ = attention(*tensors())
         assert not saved and out.grad_fn is None
         attention(*tensors())
-        assert len(saved) == 7  # q, k, v, two biases, out, log-sum-exp: the hook does see what is saved
+        assert (
+            len(saved) == 8
+        )  # q, k, v, two biases, out, log-sum-exp and its correction: the hook does see what is saved
 
 
 def test_in_place_change_after_forward_is_noticed():

@@ -44,7 +44,7 @@ STRIDES = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("restride", STRIDES.values(), ids=STRIDES.keys())
 def test_strides_do_not_change_bits(restride, dtype):
     inputs, cotangent = make_inputs(CASE, dtype), cotangents(CASE, dtype)
@@ -172,7 +172,7 @@ def test_fully_masked_rows_give_the_mean(dtype, masked_value):
         close(results[name][:, 0::2].double(), expected[name], tolerance)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_constant_bias_changes_next_to_nothing(dtype):
     """-1e4 on every logit cancels in the softmax. Adding it before the maximum goes costs an fp32 logit 5e-4."""
     inputs, cotangent = make_inputs(CASE, dtype), cotangents(CASE, dtype)
@@ -209,7 +209,7 @@ def test_same_bits_for_any_number_of_threads(case, dtype):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_a_row_does_not_depend_on_its_neighbours(dtype):
     case = Case("rows", b=2, n=9, lq=37, h=2, d=16)
     inputs, cotangent = make_inputs(case, dtype), cotangents(case, dtype)

@@ -19,12 +19,14 @@ template <class T>
 T from_double(double value) {
   if constexpr (std::is_same_v<T, bfloat16>)
     return to_bfloat16(static_cast<float>(value));
+  else if constexpr (std::is_same_v<T, float16>)
+    return to_float16(static_cast<float>(value));
   else
     return static_cast<T>(value);
 }
 template <class T>
 double as_double(T value) {
-  if constexpr (std::is_same_v<T, bfloat16>)
+  if constexpr (std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>)
     return to_float(value);
   else
     return static_cast<double>(value);

@@ -12,7 +12,7 @@ namespace {
 // terms (the gradient through a single key, say) cannot be better than that.
 template <class T>
 double floor_of(const std::string& name, const Problem& p, const Solution& exact) {
-  const double epsilon = std::is_same_v<T, bfloat16> ? 0x1p-9 : 0x1p-22;
+  const double epsilon = std::is_same_v<T, bfloat16> ? 0x1p-9 : std::is_same_v<T, float16> ? 0x1p-12 : 0x1p-22;
   const double grad_weights = largest(p.grad_out) * largest(p.v) * std::sqrt(static_cast<double>(p.shape.D));
   if (name == "out") return epsilon * largest(p.v);
   if (name == "log_sum_exp") return 0x1p-22 * largest(exact.lse);
@@ -51,6 +51,10 @@ TEST_P(EvoformerAttention, BFloat16) {
   EXPECT_EQ(check<bfloat16>(make_problem<bfloat16>(GetParam())), "");
 }
 
+TEST_P(EvoformerAttention, Float16) {
+  EXPECT_EQ(check<float16>(make_problem<float16>(GetParam())), "");
+}
+
 TEST_P(EvoformerAttention, LargeBiases) {
   for (const double bias_std : {20.0, 50.0}) {
     EXPECT_EQ(check<float>(make_problem<float>(GetParam(), bias_std)), "") << bias_std;
@@ -58,6 +62,14 @@ TEST_P(EvoformerAttention, LargeBiases) {
   Problem shifted = make_problem<float>(GetParam());
   for (double& bias : shifted.pair) bias -= 1e4;
   EXPECT_EQ(check<float>(shifted), "") << "all logits near -1e4";
+}
+
+// Nearly one-hot weights: gradients are small differences, and must not inherit the rounding of a 16-bit output.
+TEST_P(EvoformerAttention, LargeBiasesIn16Bits) {
+  for (const double bias_std : {20.0, 50.0}) {
+    EXPECT_EQ(check<bfloat16>(make_problem<bfloat16>(GetParam(), bias_std)), "") << bias_std;
+    EXPECT_EQ(check<float16>(make_problem<float16>(GetParam(), bias_std)), "") << bias_std;
+  }
 }
 
 TEST_P(EvoformerAttention, SameBitsForAnyThreads) {
@@ -81,6 +93,11 @@ TEST(EvoformerAttention, MaximumInTheLastBlock) {
   Problem problem = make_problem<float>({.name = "long", .B = 1, .N = 1, .Lq = 5, .Lk = 1000, .H = 1, .D = 32});
   problem.mask[999] = 30;
   EXPECT_EQ(check<float>(problem), "");
+}
+
+TEST(EvoformerAttention, LongRowsIn16Bits) {
+  const cases::EvoformerCase shape{.name = "long", .B = 1, .N = 2, .Lq = 5, .Lk = 1100, .H = 1, .D = 32};
+  EXPECT_EQ(check<bfloat16>(make_problem<bfloat16>(shape, 5.0)), "");
 }
 
 TEST(EvoformerAttention, MaskedKeysWeighNothing) {

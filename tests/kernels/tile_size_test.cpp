@@ -17,7 +17,10 @@ TEST(TileSize, MemoryStaysWithinTheContract) {
     EXPECT_LE(ForwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
     EXPECT_LE(backward_row_groups(shape, true), kMostPartials);
     if (shape.Lk <= 4096) {
-      EXPECT_LE(BackwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
+      for (const bool whole_rows : {false, true}) {
+        const BackwardBuffers buffers(shape, backward_keys(shape, whole_rows), nullptr);
+        EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
+      }
     }
   }
 }

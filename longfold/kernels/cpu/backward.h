@@ -22,10 +22,11 @@ class BackwardItem {
         shape_(shape),
         dim_(padded_head_dim(shape)),
         workspace_(args.grad_pair.data != nullptr ? workspace : nullptr),
-        buffers_(shape, scratch),
+        block_(backward_keys(shape, kDeltaFromWeights<T>)),
+        buffers_(shape, block_, scratch),
         biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
-        k_(args.k, shape, kBackwardKeys, buffers_.k_rows),
-        v_(args.v, shape, kBackwardKeys, buffers_.v_rows) {}
+        k_(args.k, shape, block_, buffers_.k_rows),
+        v_(args.v, shape, block_, buffers_.v_rows) {}
 
   void run(int64_t item) {
     const int64_t groups = backward_row_groups(shape_, args_.grad_pair.data != nullptr);
@@ -77,8 +78,8 @@ class BackwardItem {
     query_ = panel * kLanes;
     queries_ = std::min(kLanes, shape_.Lq - query_);
     load_panel(n);
-    for (int64_t key = 0; key < shape_.Lk; key += kBackwardKeys)
-      block(n, key, std::min(kBackwardKeys, shape_.Lk - key));
+    if (kDeltaFromWeights<T> && block_ < shape_.Lk) delta_of_row();
+    for (int64_t key = 0; key < shape_.Lk; key += block_) block(n, key, std::min(block_, shape_.Lk - key));
     transpose_panel(buffers_.grad_q_panel, kLanes, dim_, kLanes, buffers_.q_rows, dim_);
     const auto scale = static_cast<float>(args_.scale);
     for (int64_t i = 0; i < kLanes * dim_; i += kWidth) store(buffers_.q_rows + i, load(buffers_.q_rows + i) * scale);
@@ -107,7 +108,8 @@ class BackwardItem {
       for (int64_t d = 0; d < dim_; d += kWidth) {
         products = fma(load(buffers_.grad_out_rows + i * dim_ + d), load(buffers_.q_rows + i * dim_ + d), products);
       }
-      float delta = sum(products), log_sum_exp = std::numeric_limits<float>::infinity();  // weights of padding: zero
+      float delta = kDeltaFromWeights<T> ? 0.0f : sum(products),
+            log_sum_exp = std::numeric_limits<float>::infinity();  // weights of padding: zero
       if (i < queries_) {
         log_sum_exp = *args_.log_sum_exp.at(b_, n, h_, query_ + i);
         if (args_.grad_log_sum_exp.data != nullptr) {
@@ -124,14 +126,28 @@ class BackwardItem {
     for (int64_t i = 0; i < kLanes * dim_; i += kWidth) store(buffers_.q_rows + i, load(buffers_.q_rows + i) * scale);
   }
 
+  // The sum over all keys that later blocks subtract, for rows that are longer than a block.
+  void delta_of_row() {
+    for (int64_t key = 0; key < shape_.Lk; key += block_) {
+      const int64_t keys = std::min(block_, shape_.Lk - key);
+      all_weights(k_.block(key, keys), keys, biases_.block(key, keys), biases_.mask(key));
+      add_delta(v_.block(key, keys), keys);
+    }
+  }
+
   void block(int64_t n, int64_t key, int64_t keys) {
     const float* pair = biases_.block(key, keys);
     const float* mask = biases_.mask(key);
     const KeyRows k_rows = k_.block(key, keys);
     const KeyRows v_rows = v_.block(key, keys);
-    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { weights<HasPair, HasMask>(k_rows, keys, pair, mask); });
-    if (any_masked_) set_masked_weights(keys);
-    grad_logits(v_rows, keys, grad_pair_ == nullptr ? nullptr : grad_pair_ + key * kLanes);
+    float* grad_pair = grad_pair_ == nullptr ? nullptr : grad_pair_ + key * kLanes;
+    all_weights(k_rows, keys, pair, mask);
+    if (kDeltaFromWeights<T> && block_ == shape_.Lk) {
+      add_delta(v_rows, keys);
+      subtract_delta(keys, grad_pair);
+    } else {
+      grad_logits(v_rows, keys, grad_pair);
+    }
     if (args_.grad_mask.data != nullptr) add_grad_mask(n, key, keys);
     scatter(buffers_.weights, buffers_.grad_out_rows, dim_, keys, grad_v_ + key * dim_);
     scatter(buffers_.grad_logits, buffers_.q_rows, dim_, keys, grad_k_ + key * dim_);
@@ -140,6 +156,11 @@ class BackwardItem {
       gather<Gather::kFirst>(k_rows, ds, shape_.D, keys, nullptr, buffers_.grad_q_panel);
     else
       gather<Gather::kAdd>(k_rows, ds, shape_.D, keys, nullptr, buffers_.grad_q_panel);
+  }
+
+  void all_weights(KeyRows k, int64_t keys, const float* pair, const float* mask) {
+    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { weights<HasPair, HasMask>(k, keys, pair, mask); });
+    if (any_masked_) set_masked_weights(keys);
   }
 
   // weights[key][64] = exp(logits - log-sum-exp)
@@ -194,6 +215,39 @@ class BackwardItem {
         [](int64_t) {});
   }
 
+  // grad_logits[key][64] = grad_out . v for now; delta[64] += sum over keys of weights * that.
+  void add_delta(KeyRows v, int64_t keys) {
+    constexpr int C = kTileColumns;
+    Vec total[C];
+    for_score_tiles(
+        v, buffers_.grad_out_panel, shape_.D, keys,
+        [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
+          for (int c = 0; c < C; ++c) total[c] = load(buffers_.delta + lane + c * kWidth);
+        },
+        [&]<int R>(Tile<R, C>& tile, int64_t key, int64_t lane) LONGFOLD_INLINE_LAMBDA {
+#pragma GCC unroll 16
+          for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+            for (int c = 0; c < C; ++c) {
+              const int64_t at = (key + r) * kLanes + lane + c * kWidth;
+              store(buffers_.grad_logits + at, tile.acc[r][c]);
+              total[c] = fma(load(buffers_.weights + at), tile.acc[r][c], total[c]);
+            }
+          }
+        },
+        [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
+          for (int c = 0; c < C; ++c) store(buffers_.delta + lane + c * kWidth, total[c]);
+        });
+  }
+
+  void subtract_delta(int64_t keys, float* grad_pair) {
+    for (int64_t i = 0; i < keys * kLanes; i += kWidth) {
+      float* at = buffers_.grad_logits + i;
+      store(at, load(buffers_.weights + i) * (load(at) - load(buffers_.delta + i % kLanes)));
+      if (grad_pair != nullptr) store(grad_pair + i, load(grad_pair + i) + load(at));
+    }
+  }
+
   void add_grad_mask(int64_t n, int64_t key, int64_t keys) {
     for (int64_t j = 0; j < keys; ++j) {
       Vec total{};
@@ -207,6 +261,7 @@ class BackwardItem {
   Shape shape_;
   int64_t dim_;
   float* workspace_;
+  int64_t block_;
   BackwardBuffers buffers_;
   BiasPanel biases_;
   PackedRows<T> k_, v_;

@@ -71,10 +71,9 @@ struct BackwardBuffers {
   float* grad_v;          // [rows at once][Lk][Dp]
   int64_t num_floats;
 
-  [[gnu::always_inline]] inline BackwardBuffers(const Shape& shape, float* base) {
+  [[gnu::always_inline]] inline BackwardBuffers(const Shape& shape, int64_t block, float* base) {
     Bump bump{base};
     const int64_t dim = padded_head_dim(shape);
-    const int64_t block = kBackwardKeys;
     q_rows = bump.take(kLanes * dim);
     q_panel = bump.take(kLanes * dim);
     grad_out_rows = bump.take(kLanes * dim);

@@ -13,9 +13,11 @@ struct IsaKernels {
   void (*finish_backward)(const BackwardArgs<T>&, const Shape&, int64_t begin, int64_t end, float* workspace);
 };
 
-// T is float or bfloat16. `avx512` on a CPU that has it only: see isa.h.
+// T is float, bfloat16 or float16. Each runs only on a CPU that has the instructions: see isa.h.
 template <class T>
 [[nodiscard]] IsaKernels<T> portable_kernels();
+template <class T>
+[[nodiscard]] IsaKernels<T> avx2_kernels();
 template <class T>
 [[nodiscard]] IsaKernels<T> avx512_kernels();
 

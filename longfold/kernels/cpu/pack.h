@@ -14,10 +14,16 @@ LONGFOLD_INLINE Vec load_as_float(const float* from) {
 LONGFOLD_INLINE Vec load_as_float(const bfloat16* from) {
   return load_bfloat16(from);
 }
+LONGFOLD_INLINE Vec load_as_float(const float16* from) {
+  return load_float16(from);
+}
 LONGFOLD_INLINE float element(float value) {
   return value;
 }
 LONGFOLD_INLINE float element(bfloat16 value) {
+  return to_float(value);
+}
+LONGFOLD_INLINE float element(float16 value) {
   return to_float(value);
 }
 LONGFOLD_INLINE void store_as(float* to, Vec value) {
@@ -26,11 +32,17 @@ LONGFOLD_INLINE void store_as(float* to, Vec value) {
 LONGFOLD_INLINE void store_as(bfloat16* to, Vec value) {
   store_bfloat16(to, value);
 }
+LONGFOLD_INLINE void store_as(float16* to, Vec value) {
+  store_float16(to, value);
+}
 LONGFOLD_INLINE void set_element(float& to, float value) {
   to = value;
 }
 LONGFOLD_INLINE void set_element(bfloat16& to, float value) {
   to = to_bfloat16(value);
+}
+LONGFOLD_INLINE void set_element(float16& to, float value) {
+  to = to_float16(value);
 }
 
 // A matrix in the caller's memory: element (row, d) at data[row * row_stride + d * inner_stride].
@@ -116,6 +128,7 @@ inline void transpose_panel(const float* from, int64_t from_row, int64_t rows, i
 LONGFOLD_INLINE Vec load_bias(const BiasView& bias, int64_t offset, int64_t stride, int64_t count) {
   if (stride == 1 && count >= kWidth) {
     if (bias.dtype == DType::kFloat32) return load(static_cast<const float*>(bias.data) + offset);
+    if (bias.dtype == DType::kFloat16) return load_float16(static_cast<const float16*>(bias.data) + offset);
     if (bias.dtype == DType::kBFloat16) return load_bfloat16(static_cast<const bfloat16*>(bias.data) + offset);
   }
   alignas(64) float values[kWidth] = {};

@@ -10,5 +10,9 @@ template <>
 IsaKernels<bfloat16> portable_kernels<bfloat16>() {
   return {&forward<bfloat16>, &backward<bfloat16>, &finish<bfloat16>};
 }
+template <>
+IsaKernels<float16> portable_kernels<float16>() {
+  return {&forward<float16>, &backward<float16>, &finish<float16>};
+}
 
 }  // namespace longfold::kernels

@@ -1,31 +1,27 @@
 // A vector of floats as wide as the instruction set that this file is compiled for, on the compiler's vector types.
 // Included only by the one .cpp per instruction set; everything is in an unnamed namespace, so that no function
 // compiled for a newer CPU can stand in for one that must run on an older.
+//
+// Each simd_*.h has the types and what differs: splat, fma; max, where the second operand wins if one is NaN;
+// select_at_most(c, bound, a, b), a where c <= bound and b elsewhere; any_at_most, all_equal; sum over the lanes;
+// round_to_whole; scale_by_power(p, x, whole) = 2^whole p, exactly zero where x < -126; load and store of float16.
 #pragma once
 
 #include <cstdint>
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 #define LONGFOLD_INLINE [[gnu::always_inline]] inline
 #define LONGFOLD_INLINE_LAMBDA __attribute__((always_inline))
 
-namespace longfold::kernels {
-namespace {
-
 #if defined(__AVX512F__)
-constexpr int kWidth = 16;      // floats in a vector
-constexpr int kRegisters = 32;  // vectors that the CPU can name
+#include "longfold/kernels/cpu/simd_avx512.h"
+#elif defined(__AVX2__)
+#include "longfold/kernels/cpu/simd_avx2.h"
 #else
-constexpr int kWidth = 4;
-constexpr int kRegisters = 16;
+#include "longfold/kernels/cpu/simd_portable.h"
 #endif
 
-using Vec [[gnu::vector_size(kWidth * 4)]] = float;
-using IntVec [[gnu::vector_size(kWidth * 4)]] = int32_t;
-using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
+namespace longfold::kernels {
+namespace {
 
 LONGFOLD_INLINE Vec load(const float* from) {
   Vec value;
@@ -34,13 +30,6 @@ LONGFOLD_INLINE Vec load(const float* from) {
 }
 LONGFOLD_INLINE void store(float* to, Vec value) {
   __builtin_memcpy(to, &value, sizeof value);
-}
-LONGFOLD_INLINE Vec splat(float value) {
-#if defined(__AVX512F__)
-  return _mm512_set1_ps(value);
-#else
-  return Vec{value, value, value, value};
-#endif
 }
 
 LONGFOLD_INLINE Vec load_bfloat16(const void* from) {
@@ -63,95 +52,11 @@ LONGFOLD_INLINE void store_bfloat16(void* to, Vec value) {
 
 // First and second half of a0 b0 a1 b1 ...
 LONGFOLD_INLINE Vec zip_low(Vec a, Vec b) {
-#if defined(__AVX512F__)
-  const IntVec order = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-#else
-  const IntVec order = {0, 4, 1, 5};
-#endif
-  return __builtin_shuffle(a, b, order);
+  return __builtin_shuffle(a, b, kZipLow);
 }
 LONGFOLD_INLINE Vec zip_high(Vec a, Vec b) {
-#if defined(__AVX512F__)
-  const IntVec order = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-#else
-  const IntVec order = {2, 6, 3, 7};
-#endif
-  return __builtin_shuffle(a, b, order);
+  return __builtin_shuffle(a, b, kZipHigh);
 }
-
-#if defined(__AVX512F__)
-
-LONGFOLD_INLINE Vec fma(Vec a, Vec b, Vec c) {
-  return _mm512_fmadd_ps(a, b, c);
-}
-// The second operand wins where one is NaN.
-LONGFOLD_INLINE Vec max(Vec a, Vec b) {
-  return _mm512_max_ps(a, b);
-}
-// a where condition <= bound, b elsewhere.
-LONGFOLD_INLINE Vec select_at_most(Vec condition, Vec bound, Vec a, Vec b) {
-  return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(condition, bound, _CMP_LE_OQ), a);
-}
-LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
-  return _mm512_cmp_ps_mask(condition, bound, _CMP_LE_OQ) != 0;
-}
-LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
-  return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) == 0;
-}
-LONGFOLD_INLINE float sum(Vec value) {
-  return _mm512_reduce_add_ps(value);
-}
-
-// 2^round(x) * p for p near 1; exactly zero below 2^-126, so that masked keys weigh nothing at all.
-LONGFOLD_INLINE Vec round_to_whole(Vec x) {
-  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
-}
-LONGFOLD_INLINE Vec scale_by_power(Vec p, Vec x, Vec whole) {
-  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, splat(-126.0f), _CMP_NLT_UQ), p, whole);
-}
-
-#else
-
-LONGFOLD_INLINE Vec fma(Vec a, Vec b, Vec c) {
-  return a * b + c;
-}
-LONGFOLD_INLINE Vec max(Vec a, Vec b) {
-  return a > b ? a : b;
-}
-LONGFOLD_INLINE Vec select_at_most(Vec condition, Vec bound, Vec a, Vec b) {
-  return condition <= bound ? a : b;
-}
-LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
-  const IntVec mask = condition <= bound;
-  for (int i = 0; i < kWidth; ++i) {
-    if (mask[i] != 0) return true;
-  }
-  return false;
-}
-LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
-  for (int i = 0; i < kWidth; ++i) {
-    if (!(a[i] == b[i])) return false;
-  }
-  return true;
-}
-LONGFOLD_INLINE float sum(Vec value) {
-  float total = 0;
-  for (int i = 0; i < kWidth; ++i) total += value[i];
-  return total;
-}
-
-// Adding and taking away 1.5 * 2^23 leaves the nearest whole number, whose low bits then are the exponent.
-constexpr float kRoundMagic = 12582912.0f;
-LONGFOLD_INLINE Vec round_to_whole(Vec x) {
-  return (x + kRoundMagic) - kRoundMagic;
-}
-LONGFOLD_INLINE Vec scale_by_power(Vec p, Vec x, Vec whole) {
-  const IntVec exponent = reinterpret_cast<IntVec>(whole + kRoundMagic) << 23;
-  const Vec scaled = reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + exponent);
-  return x < -126.0f ? Vec{} : scaled;
-}
-
-#endif
 
 // 2^x by range reduction to [-1/2, 1/2] and a degree-5 minimax polynomial (relative error 7.5e-8). Zero for x < -126.
 // Coefficients: Remez exchange on the relative error.

@@ -1,0 +1,41 @@
+// Built where the compiler does not target x86-64. isa.cpp never selects what is absent here.
+#include <stdexcept>
+#include <string>
+
+#include "longfold/kernels/cpu/isa_kernels.h"
+
+namespace longfold::kernels {
+namespace {
+
+[[noreturn]] void missing(const std::string& name) {
+  throw std::runtime_error("[" + name + "] this build has no such kernels: they are for x86-64");
+}
+
+}  // namespace
+
+template <>
+IsaKernels<float> avx2_kernels<float>() {
+  missing("avx2");
+}
+template <>
+IsaKernels<float> avx512_kernels<float>() {
+  missing("avx512");
+}
+template <>
+IsaKernels<bfloat16> avx2_kernels<bfloat16>() {
+  missing("avx2");
+}
+template <>
+IsaKernels<bfloat16> avx512_kernels<bfloat16>() {
+  missing("avx512");
+}
+template <>
+IsaKernels<float16> avx2_kernels<float16>() {
+  missing("avx2");
+}
+template <>
+IsaKernels<float16> avx512_kernels<float16>() {
+  missing("avx512");
+}
+
+}  // namespace longfold::kernels
