@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build demo test test-dev bench format check clean
+.PHONY: help setup build demo test test-dev bench format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What `make demo` shows: training on a whole genome in one piece, then Evoformer attention on a real alignment.
+# Arguments go to `longfold train`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 longfold=build/release/longfold
@@ -11,7 +12,7 @@ $longfold prepare data/phage-lambda.fa.gz --output build/phage-lambda --tokenize
 echo
 echo "== 2. Training on the whole genome in one piece (recipes/phage-lambda.toml)"
 rm -rf "$run"
-$longfold train recipes/phage-lambda.toml --train.output "$run"
+$longfold train recipes/phage-lambda.toml --train.output "$run" "$@"
 
 echo
 echo "== 3. Evoformer MSA-row attention on the Pfam alignment SecY, forward and backward"

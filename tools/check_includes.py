@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fails if a source file includes a folder that docs/architecture.md does not let it include."""
+"""Fails if a source file includes a folder that the table in CONTRIBUTING.md does not let it include."""
 
 import pathlib
 import re

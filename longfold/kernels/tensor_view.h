@@ -36,8 +36,6 @@ struct BiasView {
   DType dtype = DType::kFloat32;
   std::array<int64_t, 5> strides{};  // of [B, N, H, Lq, Lk], in elements
 
-  [[nodiscard]] bool varies_over_rows() const { return strides[1] != 0; }
-  [[nodiscard]] bool varies_over_queries() const { return strides[3] != 0; }
   [[nodiscard]] int64_t offset(int64_t b, int64_t n, int64_t h, int64_t i, int64_t j) const {
     return b * strides[0] + n * strides[1] + h * strides[2] + i * strides[3] + j * strides[4];
   }

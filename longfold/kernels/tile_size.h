@@ -42,6 +42,15 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
   return round_up(shape.D, kWidestVector);
 }
 
+// Lanes of a panel that hold queries, in whole vectors; and those of all panels. Partial pair-bias gradients have
+// these.
+[[nodiscard]] constexpr int64_t panel_lanes(const Shape& shape, int64_t panel) {
+  return std::min(kLanes, round_up(shape.Lq - panel * kLanes, kWidestVector));
+}
+[[nodiscard]] constexpr int64_t all_lanes(const Shape& shape) {
+  return round_up(shape.Lq, kWidestVector);
+}
+
 // Neighbouring panels that are worked on together, row after row: while their bias slabs stay in the cache, so do the
 // keys and values of a row. Fewer where rows and heads alone would not make enough items.
 [[nodiscard]] constexpr int64_t forward_panel_groups(const Shape& shape) {
@@ -63,7 +72,8 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
 
 // Backward items are (b, h, group of rows n). Each group holds one partial copy of the pair-bias gradient.
 [[nodiscard]] constexpr int64_t backward_row_groups(const Shape& shape, bool wants_grad_pair) {
-  const int64_t most = wants_grad_pair ? std::min(shape.N, kMostPartials) : shape.N;
+  const int64_t most_by_memory = std::max<int64_t>(1, kMostPartials * shape.Lq / all_lanes(shape));
+  const int64_t most = wants_grad_pair ? std::min(shape.N, most_by_memory) : shape.N;
   return std::clamp<int64_t>(divide_up(kEnoughItems, shape.B * shape.H), 1, most);
 }
 

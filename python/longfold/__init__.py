@@ -62,6 +62,10 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
     Raises:
         RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
             for a second derivative, which is not implemented.
+        TypeError: if biases is not a sequence of tensors.
     """
+    if isinstance(biases, Tensor) or not all(isinstance(bias, Tensor) for bias in biases):
+        kind = "a tensor" if isinstance(biases, Tensor) else str([type(bias).__name__ for bias in biases])
+        raise TypeError(f"[evoformer_attention] expected biases to be a sequence of tensors, got {kind}")
     out, lse, _ = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
     return (out, lse) if return_lse else out

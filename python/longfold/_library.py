@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "lib"
-HOW_TO_BUILD = "in a checkout run `make build`, else `pip install --force-reinstall --no-build-isolation` the package"
+HOW_TO_BUILD = "run `make build` in the checkout"
 
 
 def check_torch(folder: pathlib.Path = FOLDER) -> None:

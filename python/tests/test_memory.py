@@ -69,6 +69,24 @@ assert allowed < B * N * H * L * L * 4
 """)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 1, 2048, 16, 8), (4, 16, 4, 1024, 8, 8), (1, 64, 32, 128, 4, 32)], ids=str)
+def test_extra_memory_is_as_promised_for_few_queries(shape):
+    """The copies of the pair gradient are of whole vectors of 16 queries: at most 8 of these, or one."""
+    run_python(f"""
+B, N, Lq, Lk, H, D = {shape}
+q = torch.randn(B, N, Lq, H, D, requires_grad=True)
+k, v = (torch.randn(B, N, Lk, H, D, requires_grad=True) for _ in range(2))
+pair = torch.randn(B, 1, H, Lq, Lk, requires_grad=True)
+out = evoformer_attention(q, k, v, [pair])
+grad = torch.randn_like(out)
+with MemoryMeter() as meter:
+    out.backward(grad)
+copies = max(8 * Lq, 16) * B * H * Lk * 4
+allowed = size(q, k, v, pair) + 2 * 4 * MIB + copies
+assert meter.extra_peak <= allowed, (meter.extra_peak / MIB, allowed / MIB)
+""")
+
+
 def test_views_are_not_copied():
     run_python("""
 B, N, L, H, D = 2, 64, 64, 2, 64

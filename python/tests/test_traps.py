@@ -17,6 +17,7 @@ def same(results, expected):
     assert results.keys() == expected.keys()
     for name in expected:
         assert torch.equal(results[name], expected[name]), name
+    assert all(value.abs().max() > 0 for value in expected.values()), "zeros are equal too"
 
 
 CASE = Case("small", n=4, lq=19, lk=23, h=2, d=8)
@@ -180,7 +181,8 @@ def test_constant_bias_changes_next_to_nothing(dtype):
     constant = torch.full((1,), -1e4)
     moved = run(longfold_function, {n: t for n, t in inputs.items() if n != "mask"} | {"mask": constant}, cotangent)
     for name, value in plain.items():
-        close(moved[name].float(), value.float(), 2e-2 if dtype == torch.bfloat16 else 5e-3)
+        assert value.abs().max() > 0.05, f"{name} is too small for a test"
+        close(moved[name].float(), value.float(), 2e-2 if dtype == torch.bfloat16 else 2e-3)
 
 
 THREAD_CASES = [

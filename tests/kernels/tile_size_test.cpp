@@ -25,6 +25,16 @@ TEST(TileSize, MemoryStaysWithinTheContract) {
   }
 }
 
+// At most 8 copies of grad_pair, or one, rounded up to whole vectors of queries.
+TEST(TileSize, PartialCopiesStayFew) {
+  for (const int64_t queries : {1, 4, 15, 17, 32, 64, 65, 100, 384}) {
+    const Shape shape{2, 64, queries, 512, 3, 8};
+    const int64_t floats = partial_offset(shape, shape.B * shape.H * backward_row_groups(shape, true), 0);
+    const int64_t copy = shape.B * shape.H * shape.Lk * queries;
+    EXPECT_LE(floats, std::max(kMostPartials * copy, shape.B * shape.H * shape.Lk * round_up(queries, 16))) << queries;
+  }
+}
+
 TEST(TileSize, ItemsAreEnoughWhereTheShapeAllows) {
   const auto items = [](const Shape& s) { return s.B * s.H * forward_panel_groups(s) * forward_row_groups(s); };
   EXPECT_GE(items({1, 128, 256, 256, 8, 32}), kEnoughItems);

@@ -1,7 +1,7 @@
 // Backward pass of one item: one head, a group of rows n. The weights are recomputed from the log-sum-exp, and each
-// block of keys takes five products: scores, grad_out . v, and the sums of grad_v, grad_k and grad_q. Panels of queries
-// are the outer loop, so that one bias slab, and one slab of the pair-bias gradient, serves all rows; see
-// docs/evoformer.md.
+// block of keys takes five products: scores, grad_out . v, and the sums of grad_v, grad_k and grad_q. Bias slabs of a
+// group of panels, and slabs of the pair-bias gradient, stay in the cache while all rows of the item pass. In 16 bits a
+// row that is longer than a block takes its first two products twice, for delta. See docs/evoformer.md.
 #pragma once
 
 #include <limits>
@@ -51,7 +51,9 @@ class BackwardItem {
       biases_.start_group(b_, h_, first_panel, last_panel);
       if (workspace_ != nullptr && first) {
         float* slab = workspace_ + partial_offset(shape_, item, first_panel);
-        for (int64_t i = 0; i < (last_panel - first_panel) * shape_.Lk * kLanes; i += kWidth) store(slab + i, Vec{});
+        const float* slab_end =
+            workspace_ + partial_offset(shape_, item, last_panel - 1) + panel_lanes(shape_, last_panel - 1) * shape_.Lk;
+        for (; slab < slab_end; slab += kWidth) store(slab, Vec{});
       }
       for (int64_t n = begin; n < end; ++n) {
         grad_k_ = buffers_.grad_k + (n - begin) * kv;
@@ -77,6 +79,7 @@ class BackwardItem {
     biases_.start_panel(panel);
     query_ = panel * kLanes;
     queries_ = std::min(kLanes, shape_.Lq - query_);
+    lanes_ = panel_lanes(shape_, panel);
     load_panel(n);
     if (kDeltaFromWeights<T> && block_ < shape_.Lk) delta_of_row();
     for (int64_t key = 0; key < shape_.Lk; key += block_) block(n, key, std::min(block_, shape_.Lk - key));
@@ -140,7 +143,7 @@ class BackwardItem {
     const float* mask = biases_.mask(key);
     const KeyRows k_rows = k_.block(key, keys);
     const KeyRows v_rows = v_.block(key, keys);
-    float* grad_pair = grad_pair_ == nullptr ? nullptr : grad_pair_ + key * kLanes;
+    float* grad_pair = grad_pair_ == nullptr ? nullptr : grad_pair_ + key * lanes_;
     all_weights(k_rows, keys, pair, mask);
     if (kDeltaFromWeights<T> && block_ == shape_.Lk) {
       add_delta(v_rows, keys);
@@ -208,7 +211,7 @@ class BackwardItem {
               const int64_t at = (key + r) * kLanes + lane + c * kWidth;
               const Vec ds = load(buffers_.weights + at) * (tile.acc[r][c] - load(buffers_.delta + lane + c * kWidth));
               store(buffers_.grad_logits + at, ds);
-              if (grad_pair != nullptr) store(grad_pair + at, load(grad_pair + at) + ds);
+              if (grad_pair != nullptr) add_grad_pair(grad_pair, key + r, lane + c * kWidth, ds);
             }
           }
         },
@@ -244,8 +247,14 @@ class BackwardItem {
     for (int64_t i = 0; i < keys * kLanes; i += kWidth) {
       float* at = buffers_.grad_logits + i;
       store(at, load(buffers_.weights + i) * (load(at) - load(buffers_.delta + i % kLanes)));
-      if (grad_pair != nullptr) store(grad_pair + i, load(grad_pair + i) + load(at));
+      if (grad_pair != nullptr) add_grad_pair(grad_pair, i / kLanes, i % kLanes, load(at));
     }
+  }
+
+  LONGFOLD_INLINE void add_grad_pair(float* slab, int64_t key, int64_t lane, Vec ds) const {
+    if (lane >= lanes_) return;  // the last panel keeps only lanes that hold queries
+    float* to = slab + key * lanes_ + lane;
+    store(to, load(to) + ds);
   }
 
   void add_grad_mask(int64_t n, int64_t key, int64_t keys) {
@@ -265,7 +274,7 @@ class BackwardItem {
   BackwardBuffers buffers_;
   BiasPanel biases_;
   PackedRows<T> k_, v_;
-  int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
+  int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, lanes_ = 0;
   bool any_masked_ = false;
   float* grad_pair_ = nullptr;
   float* grad_k_ = nullptr;
@@ -278,10 +287,11 @@ void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t i
   const int64_t panel = item % num_panels(shape);
   const int64_t head = item / num_panels(shape);  // b * H + h
   const int64_t groups = backward_row_groups(shape, true);
+  const int64_t lanes = panel_lanes(shape, panel);
   float* total = workspace + partial_offset(shape, head * groups, panel);
   for (int64_t group = 1; group < groups; ++group) {
     const float* partial = workspace + partial_offset(shape, head * groups + group, panel);
-    for (int64_t i = 0; i < shape.Lk * kLanes; i += kWidth) store(total + i, load(total + i) + load(partial + i));
+    for (int64_t i = 0; i < shape.Lk * lanes; i += kWidth) store(total + i, load(total + i) + load(partial + i));
   }
   const int64_t query = panel * kLanes;
   const int64_t queries = std::min(kLanes, shape.Lq - query);
@@ -290,7 +300,7 @@ void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t i
     const int64_t keys = std::min<int64_t>(kWidth, shape.Lk - key);
     for (int64_t lane = 0; lane < queries; lane += kWidth) {
       Vec tile[kWidth];
-      for (int64_t j = 0; j < kWidth; ++j) tile[j] = j < keys ? load(total + (key + j) * kLanes + lane) : Vec{};
+      for (int64_t j = 0; j < kWidth; ++j) tile[j] = j < keys ? load(total + (key + j) * lanes + lane) : Vec{};
       transpose(tile);
       for (int64_t i = 0; i < kWidth && lane + i < queries; ++i) {
         float* to = args.grad_pair.at(b, h, query + lane + i, key);

@@ -94,9 +94,10 @@ struct BackwardBuffers {
   }
 };
 
-// The workspace of a backward call that wants grad_pair: one [Lk][64] fp32 slab for each (b, h, group of rows, panel).
+// The workspace of a backward call that wants grad_pair: one [Lk][panel_lanes] fp32 slab for each (b, h, group of rows,
+// panel). Only the last panel of an item may have fewer than 64 lanes.
 [[gnu::always_inline]] inline int64_t partial_offset(const Shape& shape, int64_t item, int64_t panel) {
-  return (item * num_panels(shape) + panel) * shape.Lk * kLanes;
+  return (item * all_lanes(shape) + panel * kLanes) * shape.Lk;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Forward pass of one item: some neighbouring panels of 64 queries of one head, for a group of rows n that share their
-// bias slabs. // Blocks of keys pass through scores, running softmax and the gathering of v; see docs/evoformer.md.
+// bias slabs. Blocks of keys pass through scores, running softmax and the gathering of v; see docs/evoformer.md.
 #pragma once
 
 #include <limits>
