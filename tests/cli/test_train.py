@@ -379,6 +379,19 @@ def test_model_of_one_tokenizer_refuses_data_of_another(longfold, recipe, phage_
     assert "was trained with tokenizer genslm69" in message and "nucleotide" in message
 
 
+def test_data_with_a_changed_token_is_refused(longfold, recipe, data, tmp_path):
+    for suffix in (".bin", ".idx", ".json"):
+        shutil.copy(f"{data}{suffix}", tmp_path / f"copy{suffix}")
+    changes = {"data.path": str(tmp_path / "copy")}
+    assert longfold("train", recipe(changes), "--train.steps", 2).code == 0
+    tokens = bytearray((tmp_path / "copy.bin").read_bytes())
+    tokens[1000] ^= 1
+    (tmp_path / "copy.bin").write_bytes(tokens)
+    for arguments in (["--resume"], ["--train.output", tmp_path / "other"]):
+        assert f"{tmp_path / 'copy.bin'}" in longfold("train", recipe(changes), *arguments).one_line_error(2)
+    assert not (tmp_path / "other").exists() and len(losses(tmp_path / "run")) == 2
+
+
 def test_help_lists_every_option(longfold):
     done = longfold("train", "--help")
     assert done.code == 0

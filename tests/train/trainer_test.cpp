@@ -314,6 +314,16 @@ TEST_F(TrainerTest, RefusesDataThatDoesNotFit) {
             "cannot resume: no checkpoint in '" + recipe.train.output + "' (leave out --resume to begin)");
 }
 
+TEST_F(TrainerTest, RefusesChangedTokens) {
+  const ScratchFolder folder;
+  const Recipe recipe = small_recipe(folder, "a");
+  EXPECT_EQ(refusal(recipe), "");
+  std::string bytes = base::read_file(recipe.data.path + ".bin");
+  bytes[100] = static_cast<char>(bytes[100] ^ 1);
+  base::write_file(recipe.data.path + ".bin", bytes);
+  EXPECT_NE(refusal(recipe).find(recipe.data.path + ".bin"), std::string::npos) << refusal(recipe);
+}
+
 TEST_F(TrainerTest, RefusesToResumeWithAnotherTokenizerDataOrModel) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
