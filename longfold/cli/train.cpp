@@ -46,8 +46,9 @@ std::string quoted(const std::string& text) {
   return word + "'";
 }
 
-std::string command_to_go_on(const Arguments& arguments) {
-  std::string command = quoted(program_invocation_name) + " train " + quoted(arguments.recipe) + " --resume";
+std::string command_to_go_on(const Arguments& arguments, bool resume) {
+  std::string command =
+      quoted(program_invocation_name) + " train " + quoted(arguments.recipe) + (resume ? " --resume" : "");
   for (const auto& [name, text] : arguments.options) command += " --" + name + " " + quoted(text);
   return command;
 }
@@ -78,7 +79,7 @@ void run_train(const Arguments& arguments) {
     print_summary(recipe, trainer, meter, progress.tokens_per_second());
   } else {
     std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
-                command_to_go_on(arguments).c_str());
+                command_to_go_on(arguments, trainer.steps_done() > 0).c_str());
   }
 }
 
