@@ -1,6 +1,7 @@
 // longfold train RECIPE [--resume] [--section.key value ...]
 #include <ATen/Parallel.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 
@@ -36,9 +37,19 @@ std::string unknown_option(const std::string& name) {
          (base::nearest(name, names).empty() ? " (longfold train --help lists them)" : base::suggestion(name, names));
 }
 
-std::string command_to_go_on(const Arguments& arguments) {
-  std::string command = "longfold train " + arguments.recipe + " --resume";
-  for (const auto& [name, text] : arguments.options) command += " --" + name + " " + text;
+// As one word for the shell.
+std::string quoted(const std::string& text) {
+  constexpr const char* kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string word = "'";
+  for (const char c : text) c == '\'' ? word += "'\\''" : word += c;
+  return word + "'";
+}
+
+std::string command_to_go_on(const Arguments& arguments, bool resume) {
+  std::string command =
+      quoted(program_invocation_name) + " train " + quoted(arguments.recipe) + (resume ? " --resume" : "");
+  for (const auto& [name, text] : arguments.options) command += " --" + name + " " + quoted(text);
   return command;
 }
 
@@ -52,9 +63,9 @@ void run_train(const Arguments& arguments) {
 
   train::Trainer trainer(recipe, meter);
   if (arguments.resume) trainer.resume();
-  print_start(recipe, trainer);
   const std::atomic<bool>& stop =
       catch_signals("\nlongfold: finishing this step, then saving (again to end at once)\n");
+  print_start(recipe, trainer);
 
   ProgressLine progress;
   std::filesystem::path saved;
@@ -68,7 +79,7 @@ void run_train(const Arguments& arguments) {
     print_summary(recipe, trainer, meter, progress.tokens_per_second());
   } else {
     std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
-                command_to_go_on(arguments).c_str());
+                command_to_go_on(arguments, trainer.steps_done() > 0).c_str());
   }
 }
 
@@ -79,12 +90,15 @@ void add_train(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("recipe", arguments->recipe, "TOML file; options below override it")->required();
   command->add_flag("--resume", arguments->resume, "goes on from the newest checkpoint in train.output");
-  const auto add_option = [=](const std::string& flag, const std::string& name) {
-    return command->add_option_function<std::string>(
-        flag, [=](const std::string& text) { arguments->options.emplace_back(name, text); });
-  };
-  add_option("--memory-limit", "compute.memory_limit")->description("short for --compute.memory_limit");
-  for (const std::string& name : base::option_names(train::Recipe())) add_option("--" + name, name)->group("");
+  for (const std::string& name : base::option_names(train::Recipe())) {
+    const bool shortened = name == "compute.memory_limit";
+    command
+        ->add_option_function<std::string>(
+            (shortened ? "--memory-limit,--" : "--") + name,
+            [=](const std::string& text) { arguments->options.emplace_back(name, text); })
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+        ->group(shortened ? "Options" : "");
+  }
   command->allow_extras();  // so that a mistyped option can be answered with the nearest one
   command->footer("Recipe options and their defaults:\n" + base::describe(train::Recipe()));
   command->callback([=] {

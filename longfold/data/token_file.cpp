@@ -182,6 +182,16 @@ const TokenFileInfo& TokenFile::info() const {
 const std::string& TokenFile::content_hash() const {
   return state_->content_hash;
 }
+void TokenFile::check_content() const {
+  const std::span<const char> bytes = state_->bin.bytes();
+  base::Fnv1a64 hash;
+  hash.update(bytes.data(), bytes.size());
+  if (hash.text() != content_hash()) {
+    throw UserError("'" + state_->prefix + ".bin': expected content hash " + content_hash() +
+                    " as in the .json beside it, got " + hash.text() + " (the file was changed or is damaged)");
+  }
+}
+
 int64_t TokenFile::num_sequences() const {
   return state_->index.num_sequences();
 }

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "longfold/base/files.h"
-#include "longfold/data/fnv.h"
+#include "longfold/base/fnv.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
@@ -69,14 +69,15 @@ class TokenFileWriter {
   base::AtomicFile bin_;
   base::AtomicFile idx_;
   base::AtomicFile json_;
-  Fnv1a64 hash_;
+  base::Fnv1a64 hash_;
   int64_t length_ = 0;  // of the sequence under way
   std::vector<int32_t> lengths_;
   std::vector<SequenceInfo> sequences_;
   std::vector<char> encoded_;
 };
 
-// A data set, mapped into memory. Everything the files say is checked when they are opened.
+// A data set, mapped into memory. Everything the files say is checked when they are opened, except the tokens
+// themselves: their range when they are read, their hash by check_content().
 class TokenFile {
  public:
   explicit TokenFile(const std::string& prefix);  // UserError that names the file and what was found
@@ -88,6 +89,9 @@ class TokenFile {
   [[nodiscard]] const Tokenizer& tokenizer() const;
   [[nodiscard]] const TokenFileInfo& info() const;
   [[nodiscard]] const std::string& content_hash() const;  // "fnv1a64:..." of PREFIX.bin, taken when it was written
+  // Reads all of PREFIX.bin. UserError naming it if its hash is not content_hash(): it was changed after it was
+  // written.
+  void check_content() const;
   [[nodiscard]] int64_t num_sequences() const;
   [[nodiscard]] int64_t num_tokens() const;
   [[nodiscard]] int64_t length(int64_t sequence) const;

@@ -4,8 +4,8 @@
 #include <array>
 
 #include "longfold/base/error.h"
+#include "longfold/base/fnv.h"
 #include "longfold/base/text.h"
-#include "longfold/data/fnv.h"
 
 namespace longfold::data {
 namespace {
@@ -54,7 +54,7 @@ std::vector<std::string> words(std::initializer_list<std::string_view> texts) {
 }
 
 std::string hash_of(const std::vector<std::string>& vocabulary) {
-  Fnv1a64 hash;
+  base::Fnv1a64 hash;
   for (const std::string& text : vocabulary) hash.update(text.c_str(), text.size() + 1);
   return hash.text();
 }

@@ -1,28 +1,16 @@
 #include "longfold/model/config.h"
 
-#include <array>
+#include <cmath>
 #include <string>
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
-#include "longfold/base/text.h"
 
 namespace longfold::model {
 namespace {
 
-struct Preset {
-  std::string_view name;
-  int64_t num_layers, hidden_size, num_heads, ffn_size;
-};
-
-// GenSLM's models. The published 250M has hidden size 1840 and 25B an ffn of 8196: neither splits over 8 or 64 ranks.
-constexpr std::array kPresets{
-    Preset{"25M", 8, 512, 8, 2048},     Preset{"250M", 12, 1792, 16, 2048}, Preset{"2.5B", 28, 3840, 32, 4096},
-    Preset{"7.9B", 50, 5120, 64, 5120}, Preset{"25B", 64, 8192, 64, 8000},
-};
-
 std::string text(double value) {
-  return nlohmann::json(value).dump();
+  return std::isfinite(value) ? nlohmann::json(value).dump() : std::to_string(value);  // JSON has no infinity
 }
 
 void require(bool fine, const std::string& message) {
@@ -55,26 +43,6 @@ void ModelConfig::validate() const {
 int64_t ModelConfig::num_parameters() const {
   const int64_t h = hidden_size;
   return 2 * vocab_size * h + 2 * h + num_layers * (4 * h * h + 2 * h * ffn_size + 9 * h + ffn_size);
-}
-
-ModelConfig model_preset(std::string_view name) {
-  for (const Preset& preset : kPresets) {
-    if (preset.name != name) continue;
-    ModelConfig config;
-    config.num_layers = preset.num_layers;
-    config.hidden_size = preset.hidden_size;
-    config.num_heads = preset.num_heads;
-    config.ffn_size = preset.ffn_size;
-    return config;
-  }
-  throw base::UserError("unknown model preset '" + std::string(name) + "'" +
-                        base::suggestion(name, model_preset_names()));
-}
-
-std::vector<std::string> model_preset_names() {
-  std::vector<std::string> names;
-  for (const Preset& preset : kPresets) names.emplace_back(preset.name);
-  return names;
 }
 
 }  // namespace longfold::model

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <string_view>
-#include <vector>
 
 namespace longfold::model {
 
@@ -46,9 +44,5 @@ struct ModelConfig {
   }
   [[nodiscard]] int64_t num_parameters() const;
 };
-
-// "25M", "250M", "2.5B", "7.9B" or "25B"; throws base::UserError for other names.
-[[nodiscard]] ModelConfig model_preset(std::string_view name);
-[[nodiscard]] std::vector<std::string> model_preset_names();
 
 }  // namespace longfold::model

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "longfold/base/fnv.h"
 #include "longfold/model/block.h"
 
 namespace longfold::model {
@@ -21,8 +22,9 @@ ModelConfig validated(const ModelConfig& config) {
 // FNV-1a over the name, from a start that depends on the seed, then mixed: libtorch's CPU generator takes only the low
 // 32 bits of its seed.
 uint64_t seed_of(uint64_t seed, std::string_view name) {
-  uint64_t hash = 0xcbf29ce484222325u ^ (seed * 0x9e3779b97f4a7c15u);
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  base::Fnv1a64 fnv(base::Fnv1a64::kStart ^ (seed * 0x9e3779b97f4a7c15u));
+  fnv.update(name);
+  uint64_t hash = fnv.value();
   hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93u;
   return hash ^ (hash >> 32);
 }

@@ -20,9 +20,8 @@ class TransformerImpl : public torch::nn::Module {
   // All parameters are zero until initialise() or a checkpoint fills them. Throws base::UserError for a bad config.
   explicit TransformerImpl(const ModelConfig& config, const Layers& layers = local_layers());
 
-  // Weights normal(0, init_std), those that feed the residual stream divided by sqrt(2 num_layers), biases 0, layer
-  // norms
-  // 1. Each parameter depends on the seed and its name only.
+  // Weights are normal(0, init_std), those that feed the residual stream divided by sqrt(2 num_layers); biases are 0,
+  // gains of layer norms 1. Each parameter depends on the seed and its name only.
   void initialise(uint64_t seed);
 
   // tokens and positions [B, S], int64 -> [B, S, hidden], after the final layer norm.

@@ -105,6 +105,10 @@ std::string prefix_of(const fs::path& path) {
   return text.append(path.string()).append("': ");
 }
 
+void expect_object(const Json& json, const std::string& where, const std::string& key) {
+  if (!json.is_object()) throw base::UserError(where + "expected '" + key + "' to be an object, got " + json.dump());
+}
+
 Json read_manifest_json(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "manifest.json";
   const std::string where = prefix_of(path);
@@ -116,7 +120,22 @@ Json read_manifest_json(const fs::path& checkpoint) {
     throw base::UserError(where + "expected format version " + std::to_string(kFormatVersion) + ", got " +
                           json.value("version", Json()).dump());
   }
+  for (const char* key : {"recipe", "tensors"}) {  // objects of objects
+    expect_object(json.value(key, Json()), where, key);
+    for (const auto& [name, value] : json[key].items()) expect_object(value, where, key + ("." + name));
+  }
   return json;
+}
+
+// The step of the manifest, which is that of its folder.
+int64_t step_in(const Json& json, const fs::path& checkpoint) {
+  const Json& step = json.at("step");
+  const std::optional<int64_t> expected = step_of(checkpoint.filename());
+  if (!expected || step != *expected) {
+    throw base::UserError(prefix_of(checkpoint / "manifest.json") + "expected the step of its folder, got " +
+                          step.dump());
+  }
+  return *expected;
 }
 
 void load_one(const base::SafetensorsFile& file, const std::string& where, const Json& described,
@@ -188,7 +207,7 @@ std::optional<fs::path> latest_checkpoint(const fs::path& output) {
 Manifest read_manifest(const fs::path& checkpoint) {
   const Json json = read_manifest_json(checkpoint);
   try {
-    return {.step = json.at("step").get<int64_t>(),
+    return {.step = step_in(json, checkpoint),
             .recipe = json.at("recipe"),
             .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
             .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
@@ -199,7 +218,7 @@ Manifest read_manifest(const fs::path& checkpoint) {
 }
 
 void load_tensors(const fs::path& checkpoint, const CheckpointTensors& tensors) {
-  const Json described = read_manifest_json(checkpoint).value("tensors", Json::object());
+  const Json described = read_manifest_json(checkpoint)["tensors"];
   load_file(checkpoint / kModelFile, described, tensors.model);
   load_file(checkpoint / kOptimizerFile, described, tensors.optimizer);
 }

@@ -13,7 +13,7 @@ namespace longfold::train {
 void OptimizerConfig::validate() const {
   const auto expect = [](bool condition, const char* name, const char* expected, double value) {
     if (condition) return;
-    const std::string got = nlohmann::ordered_json(value).dump();
+    const std::string got = std::isfinite(value) ? nlohmann::json(value).dump() : std::to_string(value);
     throw base::UserError(std::string("expected optimizer.") + name + " to be " + expected + ", got " + got);
   };
   expect(learning_rate > 0, "learning_rate", "above 0", learning_rate);

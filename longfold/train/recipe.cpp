@@ -50,6 +50,7 @@ void RunConfig::validate() const {
   expect(!output.empty(), "train.output", "a folder", output);
   expect(steps >= 1, "train.steps", "1 or more", steps);
   expect(checkpoint_every >= 0, "train.checkpoint_every", "0 or more", checkpoint_every);
+  expect(seed >= 0, "train.seed", "0 or more", seed);
 }
 
 void ComputeConfig::validate() const {
@@ -82,11 +83,12 @@ void check_same_run(const Recipe& recipe, const Json& trained, const std::string
   for (const char* section : {"model", "data"}) {
     for (const auto& [key, value] : now[section].items()) {
       if (key == "path") continue;  // the data set may move: its content is checked by hash
-      check_same(value, trained.value(section, Json()).value(key, Json()), std::string(section) + "." + key,
+      check_same(value, trained.value(section, Json::object()).value(key, Json()), std::string(section) + "." + key,
                  checkpoint);
     }
   }
-  check_same(now["train"]["seed"], trained.value("train", Json()).value("seed", Json()), "train.seed", checkpoint);
+  check_same(now["train"]["seed"], trained.value("train", Json::object()).value("seed", Json()), "train.seed",
+             checkpoint);
 }
 
 }  // namespace longfold::train

@@ -63,7 +63,9 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       file_(recipe.data.path),
       sampler_(file_, recipe.data),
       model_(make_model(recipe, file_.tokenizer())),
-      optimizer_(recipe.optimizer, named_parameters(model_)) {}
+      optimizer_(recipe.optimizer, named_parameters(model_)) {
+  file_.check_content();
+}
 
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   const std::filesystem::path output = recipe_.train.output;

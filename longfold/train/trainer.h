@@ -31,7 +31,8 @@ struct Evaluation {
 
 class Trainer {
  public:
-  // Opens the data and builds the model; begins anew. UserError if the recipe and the data do not fit.
+  // Opens the data, reads it all once to check its hash, and builds the model; begins anew. UserError if the data is
+  // damaged or does not fit the recipe.
   Trainer(const Recipe& recipe, memory::MemoryMeter meter);
 
   void resume();  // from the newest checkpoint in train.output; UserError if there is none or it does not fit

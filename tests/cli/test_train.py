@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -84,14 +86,34 @@ def wait_for_step(process, step):
     raise AssertionError(f"the program ended before step {step}")
 
 
+def wait_until_it_computes(process):
+    """Until it has used processor time after the lines that come before the first step."""
+
+    def seconds():
+        fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    assert any(line.startswith("step ") for line in process.stdout), "the program ended before its first step"
+    begin = seconds()
+    while process.poll() is None and seconds() < begin + 0.3:
+        time.sleep(0.01)
+
+
 def test_trains_and_reports(longfold, recipe, tmp_path):
     done = longfold("train", recipe({"train.steps": 12, "optimizer.learning_rate": 1e-2}))
     assert done.code == 0, done.stderr
     progress = done.stderr.splitlines()
-    assert len(progress) == 12 and progress[0].startswith("step 1/12  loss 4.2")
+    assert len(progress) == 12
+    lines = metrics(tmp_path / "run")
+    for step, line in enumerate(progress, 1):
+        held_out = lines[step - 1]["held_out_loss"]
+        number, memory, left = r"[\d,]+", r"\d+(\.\d+)? (KiB|MiB|GiB)", r"\d+:\d\d"
+        shown = "" if held_out is None else r", held out \d\.\d{4}"
+        fields = rf"loss {lines[step - 1]['loss']:.4f}{shown}  {number} tokens/s  {memory}  {left} left"
+        assert re.fullmatch(rf"step {step}/12  {fields}", line), line
+    assert any(", held out " in line for line in progress) and progress[-1].endswith("  0:00 left")
     for words in ("memorisation", "held out", "uniform", "Markov order 0", "Markov order 2", "tokens/s", "never built"):
         assert words in done.stdout
-    lines = metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert abs(lines[0]["loss"] - math.log(69)) < 0.1 and lines[-1]["loss"] < lines[0]["loss"] - 0.05
     assert lines[-1]["memory_peak"] >= lines[-1]["memory_live"] > 0
@@ -120,28 +142,44 @@ def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
 
 def test_interrupted_and_resumed_gives_the_same_bits(longfold, program, recipe, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    path = recipe({"train.steps": 60})
-    assert longfold("train", path, "--train.output", whole).code == 0
+    # More steps than it can do before the signal, at a learning rate that does not depend on how many.
+    path = recipe({"train.steps": 1_000_000, "optimizer.learning_rate": 1e-3, "optimizer.final_learning_rate": 1e-3})
     process = start(program, "train", path, "--train.output", parts)
     wait_for_step(process, 3)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert f"to go on: longfold train {path} --resume --train.output {parts}\n" in stdout
+    assert f"to go on: {program} train {path} --resume --train.output {parts}\n" in stdout
     done = losses(parts)
-    assert checkpoints(parts) == [f"step-{len(done):08d}"] and 3 <= len(done) < 60
-    assert longfold("train", path, "--train.output", parts, "--resume").code == 0
+    assert checkpoints(parts) == [f"step-{len(done):08d}"] and len(done) >= 3
+    steps = len(done) + 20
+    assert longfold("train", path, "--train.output", whole, "--train.steps", steps).code == 0
+    assert longfold("train", path, "--train.output", parts, "--train.steps", steps, "--resume").code == 0
     assert losses(parts) == losses(whole)
-    assert model_bytes(parts, 60) == model_bytes(whole, 60)
+    assert model_bytes(parts, steps) == model_bytes(whole, steps)
+
+
+def test_command_to_go_on_can_be_pasted(program, recipe, tmp_path):
+    output = tmp_path / "Lambda's run"
+    process = start(program, "train", recipe({"train.steps": 1_000_000}), "--train.output", output)
+    wait_for_step(process, 1)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    command = stdout.partition("to go on: ")[2].strip()
+    done = len(losses(output))
+    again = subprocess.run(f"{command} --train.steps {done + 1}", shell=True, capture_output=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert len(losses(output)) == done + 1
 
 
 def test_second_interrupt_ends_at_once(program, recipe, tmp_path):
-    # Steps of seconds, so that both signals come within one.
-    process = start(program, "train", recipe({"data.sequence_length": 0, "data.batch_size": 1, "model.num_layers": 4}))
-    wait_for_step(process, 1)
-    time.sleep(0.2)
+    # Both signals come within the first step, which is long.
+    process = start(program, "train", recipe({"data.sequence_length": 0, "data.batch_size": 1, "model.num_layers": 24}))
+    wait_until_it_computes(process)
     process.send_signal(signal.SIGINT)
-    assert "finishing this step" in process.stderr.readline() + process.stderr.readline()
+    assert process.stderr.readline() == "\n"
+    assert "finishing this step" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT
@@ -218,7 +256,54 @@ def lose_everything(folder):
     return ("cannot resume: no checkpoint in",)
 
 
-@pytest.mark.parametrize("harm", [damage, truncate, lose_manifest, lose_everything])
+def rewrite(change, *words):
+    """Changes the manifest; the message must have these words and the file's name."""
+
+    def harm(folder):
+        path = folder / "step-00000003" / "manifest.json"
+        manifest = json.loads(path.read_text())
+        change(manifest)
+        path.write_text(json.dumps(manifest))
+        return ("step-00000003/manifest.json': ", *words)
+
+    return harm
+
+
+MANIFEST_HARMS = {
+    "step is negative": rewrite(lambda m: m.update(step=-5), "expected the step of its folder, got -5"),
+    "step of another": rewrite(lambda m: m.update(step=1), "expected the step of its folder, got 1"),
+    "step is a text": rewrite(lambda m: m.update(step="3"), 'expected the step of its folder, got "3"'),
+    "no step": rewrite(lambda m: m.pop("step"), "'step'"),
+    "recipe is a list": rewrite(lambda m: m.update(recipe=[1]), "expected 'recipe' to be an object, got [1]"),
+    "no recipe": rewrite(lambda m: m.pop("recipe"), "expected 'recipe' to be an object, got null"),
+    "section is a number": rewrite(
+        lambda m: m["recipe"].update(model=3), "expected 'recipe.model' to be an object, got 3"
+    ),
+    "tensors is a text": rewrite(lambda m: m.update(tensors="x"), "expected 'tensors' to be an object, got \"x\""),
+    "tensor is a number": rewrite(
+        lambda m: m["tensors"].update({"embed_out.weight": 7}),
+        "expected 'tensors.embed_out.weight' to be an object, got 7",
+    ),
+    "tokenizer is a number": rewrite(lambda m: m.update(tokenizer=1)),
+}
+
+
+def lose_section(folder):
+    rewrite(lambda m: m["recipe"].pop("model"))(folder)
+    return ("model.vocab_size was null", "step-00000003")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        damage,
+        truncate,
+        lose_manifest,
+        lose_everything,
+        lose_section,
+        *(pytest.param(harm, id=name) for name, harm in MANIFEST_HARMS.items()),
+    ],
+)
 def test_bad_checkpoints(longfold, recipe, tmp_path, harm):
     assert longfold("train", recipe(), "--train.steps", 3).code == 0
     words = harm(tmp_path / "run")
@@ -271,6 +356,14 @@ def test_bad_options(longfold, recipe, tmp_path, arguments, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_last_of_a_repeated_option_counts(longfold, recipe, tmp_path):
+    assert longfold("train", recipe(), "--train.steps", 3, "--train.steps=4").code == 0
+    assert checkpoints(tmp_path / "run") == ["step-00000004"]
+    limits = ("--memory-limit", "1GiB", "--compute.memory_limit", "1MiB")
+    assert "1.00 MiB" in longfold("train", recipe(), "--train.output", tmp_path / "b", *limits).one_line_error(1)
+    assert longfold("train", recipe(), "--train.output", tmp_path / "c", *limits, "--memory-limit=2GiB").code == 0
+
+
 def test_bad_toml_names_the_line(longfold, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text("[model]\nnum_layers = = 2\n")
@@ -284,6 +377,19 @@ def test_model_of_one_tokenizer_refuses_data_of_another(longfold, recipe, phage_
     other = {"data.path": str(tmp_path / "nt"), "model.vocab_size": 9}
     message = longfold("train", recipe(other), "--resume").one_line_error(2)
     assert "was trained with tokenizer genslm69" in message and "nucleotide" in message
+
+
+def test_data_with_a_changed_token_is_refused(longfold, recipe, data, tmp_path):
+    for suffix in (".bin", ".idx", ".json"):
+        shutil.copy(f"{data}{suffix}", tmp_path / f"copy{suffix}")
+    changes = {"data.path": str(tmp_path / "copy")}
+    assert longfold("train", recipe(changes), "--train.steps", 2).code == 0
+    tokens = bytearray((tmp_path / "copy.bin").read_bytes())
+    tokens[1000] ^= 1
+    (tmp_path / "copy.bin").write_bytes(tokens)
+    for arguments in (["--resume"], ["--train.output", tmp_path / "other"]):
+        assert f"{tmp_path / 'copy.bin'}" in longfold("train", recipe(changes), *arguments).one_line_error(2)
+    assert not (tmp_path / "other").exists() and len(losses(tmp_path / "run")) == 2
 
 
 def test_help_lists_every_option(longfold):

@@ -63,6 +63,14 @@ TEST(TokenFile, ContentHashFollowsTheTokens) {
   EXPECT_NE(first, TokenFile(write_tokens({{5, 6, 8}})).content_hash());
 }
 
+TEST(TokenFile, AChangedTokenIsFound) {
+  const std::string prefix = write_tokens({{5, 6, 7}});
+  TokenFile(prefix).check_content();
+  put(prefix + ".bin", bytes_of({5, 0, 8, 0, 7, 0}));
+  const std::string message = message_of([&] { TokenFile(prefix).check_content(); });
+  EXPECT_EQ(message.find("'" + prefix + ".bin': expected content hash fnv1a64:"), 0u) << message;
+}
+
 TEST(TokenFile, LargeVocabulariesTakeFourBytes) {
   std::vector<std::string> vocabulary = {"[UNK]", "[PAD]"};
   while (vocabulary.size() < 70'000) vocabulary.push_back(std::to_string(vocabulary.size()));

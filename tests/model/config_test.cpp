@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "longfold/base/error.h"
@@ -32,32 +33,17 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_heads = 0; }), "model.num_heads is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.ffn_size = 0; }), "model.ffn_size is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = 1.5; }), "model.rotary_pct is 1.5, expected 0 to 1");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = NAN; }), "model.rotary_pct is nan, expected 0 to 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_base = 0; }), "model.rotary_base is 0.0, expected more than 0");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.layer_norm_epsilon = 0; }),
             "model.layer_norm_epsilon is 0.0, expected more than 0");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.init_std = -1; }), "model.init_std is -1.0, expected more than 0");
 }
 
-TEST(ModelConfig, PresetsHaveTheirSize) {
-  const auto parameters = [](const char* name) {
-    const ModelConfig config = model_preset(name);
-    config.validate();
-    return config.num_parameters();
-  };
-  EXPECT_EQ(parameters("25M"), 25'290'752);  // this, 2.5B and 7.9B are GenSLM's own counts
-  EXPECT_EQ(parameters("250M"), 242'690'048);
-  EXPECT_EQ(parameters("2.5B"), 2'533'931'008);
-  EXPECT_EQ(parameters("7.9B"), 7'867'596'800);
-  EXPECT_EQ(parameters("25B"), 25'574'854'656);
-}
-
-TEST(ModelConfig, UnknownPresetIsNamedWithTheNearest) {
-  try {
-    (void)model_preset("25m");
-    FAIL();
-  } catch (const base::UserError& error) {
-    EXPECT_STREQ(error.what(), "unknown model preset '25m', did you mean '25M'?");
-  }
+TEST(ModelConfig, CountsParameters) {
+  EXPECT_EQ(ModelConfig().num_parameters(), 25'290'752);  // GenSLM's own counts: 25M, then 2.5B
+  const ModelConfig larger{.num_layers = 28, .hidden_size = 3840, .num_heads = 32, .ffn_size = 4096};
+  EXPECT_EQ(larger.num_parameters(), 2'533'931'008);
 }
 
 TEST(ModelConfig, EveryFieldGoesThroughJson) {

@@ -98,6 +98,12 @@ TEST(OptimizerConfig, NamesTheFieldThatIsWrong) {
   } catch (const base::UserError& error) {
     EXPECT_STREQ(error.what(), "expected optimizer.beta2 to be at least 0 and below 1, got 1.0");
   }
+  try {
+    OptimizerConfig{.epsilon = NAN}.validate();
+    FAIL();
+  } catch (const base::UserError& error) {
+    EXPECT_STREQ(error.what(), "expected optimizer.epsilon to be above 0, got nan");
+  }
 }
 
 }  // namespace

@@ -20,6 +20,13 @@ class TrainerTest : public testing::Test {
   void SetUp() override { at::set_num_threads(1); }  // the tensors are tiny
 };
 
+// Bits are compared at each number of threads; the shapes are large enough to be split.
+class TrainerAtThreads : public testing::TestWithParam<int> {
+ protected:
+  void SetUp() override { at::set_num_threads(GetParam()); }
+};
+INSTANTIATE_TEST_SUITE_P(Threads, TrainerAtThreads, testing::Values(1, 2), testing::PrintToStringParamName());
+
 // A made-up genome that a model can learn: each codon mostly decides the next. The last tenth is held out.
 std::vector<int32_t> learnable_tokens(int64_t count) {
   std::vector<int32_t> tokens{5};
@@ -96,6 +103,41 @@ std::string refusal(const Recipe& recipe, bool resume = false) {
   return "";
 }
 
+Recipe wide_recipe(const ScratchFolder& folder, const std::string& output) {
+  Recipe recipe = small_recipe(folder, output, /*length=*/2000);
+  recipe.model.hidden_size = 64;
+  recipe.model.ffn_size = 256;
+  recipe.optimizer.warmup_steps = 1;
+  recipe.train.steps = 4;
+  return recipe;
+}
+
+TEST_P(TrainerAtThreads, RepeatsBitwise) {
+  const ScratchFolder folder;
+  const Outcome first = run(wide_recipe(folder, "a"));
+  const Outcome second = run(wide_recipe(folder, "b"));
+  ASSERT_EQ(first.losses.size(), 4);
+  EXPECT_EQ(first.losses, second.losses);
+  EXPECT_EQ(first.grad_norms, second.grad_norms);
+  expect_same_parameters(first.parameters, second.parameters);
+}
+
+TEST_P(TrainerAtThreads, ResumesBitwise) {
+  const ScratchFolder folder;
+  Recipe recipe = wide_recipe(folder, "whole");
+  recipe.data.sequence_length = 600;
+  recipe.data.batch_size = 2;
+  const Outcome whole = run(recipe);
+  recipe.train.output = folder / "parts";
+  EXPECT_FALSE(run(recipe, /*resume=*/false, /*stop_after=*/2).finished);
+  const Outcome rest = run(recipe, /*resume=*/true);
+  EXPECT_EQ(rest.losses, std::vector<double>(whole.losses.begin() + 2, whole.losses.end()));
+  EXPECT_EQ(base::read_file(folder / "parts/step-00000004/model.safetensors"),
+            base::read_file(folder / "whole/step-00000004/model.safetensors"));
+  EXPECT_EQ(base::read_file(folder / "parts/step-00000004/optimizer.safetensors"),
+            base::read_file(folder / "whole/step-00000004/optimizer.safetensors"));
+}
+
 TEST_F(TrainerTest, LearnsAndRepeatsBitwise) {
   const ScratchFolder folder;
   const Outcome first = run(small_recipe(folder, "a"));
@@ -117,11 +159,7 @@ TEST_F(TrainerTest, LearnsAndRepeatsBitwise) {
 // the gains of a layer norm and for the gradients of flash attention.
 TEST_F(TrainerTest, ThreadsChangeOnlyTheLastBits) {
   const ScratchFolder folder;
-  Recipe recipe = small_recipe(folder, "a", 2000);
-  recipe.model.hidden_size = 64;
-  recipe.model.ffn_size = 256;
-  recipe.train.steps = 4;
-  recipe.optimizer.warmup_steps = 1;
+  Recipe recipe = wide_recipe(folder, "a");
   const Outcome one = run(recipe);
   at::set_num_threads(2);
   recipe.train.output = folder / "b";
@@ -274,6 +312,16 @@ TEST_F(TrainerTest, RefusesDataThatDoesNotFit) {
   recipe = small_recipe(folder, "a");
   EXPECT_EQ(refusal(recipe, /*resume=*/true),
             "cannot resume: no checkpoint in '" + recipe.train.output + "' (leave out --resume to begin)");
+}
+
+TEST_F(TrainerTest, RefusesChangedTokens) {
+  const ScratchFolder folder;
+  const Recipe recipe = small_recipe(folder, "a");
+  EXPECT_EQ(refusal(recipe), "");
+  std::string bytes = base::read_file(recipe.data.path + ".bin");
+  bytes[100] = static_cast<char>(bytes[100] ^ 1);
+  base::write_file(recipe.data.path + ".bin", bytes);
+  EXPECT_NE(refusal(recipe).find(recipe.data.path + ".bin"), std::string::npos) << refusal(recipe);
 }
 
 TEST_F(TrainerTest, RefusesToResumeWithAnotherTokenizerDataOrModel) {

@@ -5,14 +5,20 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
-namespace longfold::data {
+namespace longfold::base {
 
 class Fnv1a64 {
  public:
+  static constexpr uint64_t kStart = 0xcbf29ce484222325u;
+
+  explicit Fnv1a64(uint64_t start = kStart) : value_(start) {}
   void update(const void* bytes, size_t count) {
     for (size_t i = 0; i < count; ++i) value_ = (value_ ^ static_cast<const unsigned char*>(bytes)[i]) * 0x100000001b3u;
   }
+  void update(std::string_view text) { update(text.data(), text.size()); }
+  [[nodiscard]] uint64_t value() const { return value_; }
   [[nodiscard]] std::string text() const {  // "fnv1a64:" and 16 hex digits
     char digits[17];
     std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(value_));
@@ -20,7 +26,7 @@ class Fnv1a64 {
   }
 
  private:
-  uint64_t value_ = 0xcbf29ce484222325u;
+  uint64_t value_;
 };
 
-}  // namespace longfold::data
+}  // namespace longfold::base
