@@ -54,7 +54,7 @@ struct Matrix {
 };
 
 // Asks for rows [begin, end) ahead of time. Rows of one head lie H * D elements apart, a pattern that hardware does not
-// foresee; without this, a call on tensors larger than the caches waits for memory a quarter of its time.
+// foresee; without this a call on tensors larger than the caches keeps waiting for memory.
 template <bool ForWriting = false, class T>
 void prefetch_rows(Matrix<T> from, int64_t begin, int64_t end, int64_t D) {
   const int64_t bytes = from.inner_stride == 1 ? D * static_cast<int64_t>(sizeof(T)) : 1;
