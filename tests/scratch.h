@@ -15,6 +15,7 @@ class ScratchFolder {
     static int count = 0;
     path_ = std::filesystem::path(testing::TempDir()) /
             ("longfold-test-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+    std::filesystem::remove_all(path_);  // of a killed process that had our number
     std::filesystem::create_directories(path_);
   }
   ~ScratchFolder() {

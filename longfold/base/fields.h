@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -36,9 +37,9 @@ constexpr const char* type_words() {
   else if constexpr (std::is_same_v<T, int64_t>)
     return "a whole number";
   else if constexpr (std::is_same_v<T, double>)
-    return "a number";
+    return "a finite number";
   else if constexpr (std::is_same_v<T, Bytes>)
-    return "a size such as 512MiB";
+    return "a size such as 512MiB or 1.5GiB";
   else if constexpr (std::is_same_v<T, std::string>)
     return "a text";
   else
@@ -68,29 +69,11 @@ std::vector<std::string> field_names(const Config& config) {
 
 namespace detail {
 
-template <class T>
-bool read_value(const nlohmann::ordered_json& json, T& value) {
-  if constexpr (std::is_same_v<T, bool>) {
-    if (!json.is_boolean()) return false;
-    value = json.get<bool>();
-  } else if constexpr (std::is_same_v<T, int64_t>) {
-    if (!json.is_number_integer()) return false;
-    value = json.get<int64_t>();
-  } else if constexpr (std::is_same_v<T, double>) {
-    if (!json.is_number()) return false;
-    value = json.get<double>();
-  } else if constexpr (std::is_same_v<T, Bytes>) {
-    if (json.is_number_integer() && json.get<int64_t>() >= 0)
-      value.count = json.get<int64_t>();
-    else if (json.is_string())
-      value = parse_bytes(json.get_ref<const std::string&>());
-    else
-      return false;
-  } else {
-    if (!json.is_string()) return false;
-    value = json.get<std::string>();
-  }
-  return true;
+// JSON has no word for what is not finite and would say null.
+inline std::string show(const nlohmann::ordered_json& json) {
+  if (!json.is_number_float() || std::isfinite(json.get<double>())) return json.dump();
+  if (std::isnan(json.get<double>())) return "nan";
+  return json.get<double>() > 0 ? "inf" : "-inf";
 }
 
 template <class T>
@@ -102,12 +85,39 @@ bool read_text(std::string_view text, T& value) {
     value = text;
     return true;
   } else if constexpr (std::is_same_v<T, Bytes>) {
-    value = parse_bytes(text);
-    return true;
+    const std::optional<Bytes> bytes = parse_bytes(text);
+    if (bytes) value = *bytes;
+    return bytes.has_value();
   } else {
     const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if constexpr (std::is_same_v<T, double>) {
+      if (!std::isfinite(value)) return false;
+    }
     return code == std::errc{} && end == text.data() + text.size();
   }
+}
+
+template <class T>
+bool read_value(const nlohmann::ordered_json& json, T& value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    if (!json.is_boolean()) return false;
+    value = json.get<bool>();
+  } else if constexpr (std::is_same_v<T, int64_t>) {
+    if (!json.is_number_integer()) return false;
+    if (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX}) return false;
+    value = json.get<int64_t>();
+  } else if constexpr (std::is_same_v<T, double>) {
+    if (!json.is_number()) return false;
+    value = json.get<double>();
+    return std::isfinite(value);
+  } else if constexpr (std::is_same_v<T, Bytes>) {
+    if (json.is_string()) return read_text(json.get_ref<const std::string&>(), value);
+    return read_value(json, value.count) && value.count >= 0;
+  } else {
+    if (!json.is_string()) return false;
+    value = json.get<std::string>();
+  }
+  return true;
 }
 
 }  // namespace detail
@@ -117,7 +127,11 @@ bool read_text(std::string_view text, T& value) {
 template <class Config>
 void from_json(const nlohmann::ordered_json& json, Config& config, const std::string& where,
                const std::string& prefix = "") {
-  if (!json.is_object()) throw UserError(where + "expected " + prefix + " to be a section, got " + json.dump());
+  if (!json.is_object()) {
+    const std::string name = prefix.substr(0, prefix.empty() ? 0 : prefix.size() - 1);  // without the dot
+    throw UserError(where + "expected " + (name.empty() ? "" : name + " to be ") + "a section, got " +
+                    detail::show(json));
+  }
   const std::vector<std::string> names = field_names(config);
   for (const auto& [key, unused] : json.items()) {
     if (std::find(names.begin(), names.end(), key) == names.end()) {
@@ -131,7 +145,7 @@ void from_json(const nlohmann::ordered_json& json, Config& config, const std::st
       from_json(*found, value, where, prefix + std::string(key) + ".");
     } else if (!detail::read_value(*found, value)) {
       throw UserError(where + "expected " + prefix + std::string(key) + " to be " + type_words<T>() + ", got " +
-                      found->dump());
+                      detail::show(*found));
     }
   });
 }

@@ -16,15 +16,16 @@ std::string reason() {
 }
 
 void sync_folder(const std::filesystem::path& folder) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> handle(std::fopen(folder.empty() ? "." : folder.c_str(), "r"),
-                                                         &std::fclose);
-  if (handle) ::fsync(::fileno(handle.get()));
+  const FileHandle handle(std::fopen(folder.empty() ? "." : folder.c_str(), "r"));
+  if (!handle || ::fsync(::fileno(handle.get())) != 0) {
+    throw RunError("cannot flush folder '" + folder.string() + "' to the disk: " + reason());
+  }
 }
 
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), &std::fclose);
+  const FileHandle file(std::fopen(path.c_str(), "rb"));
   if (!file) throw UserError("cannot read '" + path.string() + "': " + reason());
   std::string text;
   char buffer[1 << 16];
@@ -37,6 +38,14 @@ void make_folder(const std::filesystem::path& path) {
   std::error_code code;
   std::filesystem::create_directories(path, code);
   if (code) throw UserError("cannot create folder '" + path.string() + "': " + code.message());
+}
+
+void remove_file(const std::filesystem::path& path) {
+  if (::unlink(path.c_str()) != 0) {
+    if (errno == ENOENT) return;
+    throw RunError("cannot remove '" + path.string() + "': " + reason());
+  }
+  sync_folder(path.parent_path());
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path)
@@ -58,10 +67,14 @@ void AtomicFile::write(const void* bytes, size_t count) {
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::flush() {
   if (std::fflush(file_.get()) != 0 || ::fsync(::fileno(file_.get())) != 0) {
     throw RunError("cannot write '" + path_.string() + "': " + reason());
   }
+}
+
+void AtomicFile::commit() {
+  flush();
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
     throw RunError("cannot write '" + path_.string() + "': " + reason());
   }

@@ -9,11 +9,19 @@
 
 namespace longfold::base {
 
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
+
 // The whole file. Throws UserError with the system's reason if it cannot be read.
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 
 // Creates the folder and its parents. Throws UserError with the system's reason.
 void make_folder(const std::filesystem::path& path);
+
+// Removes a file, if there is one, on the disk too. RunError.
+void remove_file(const std::filesystem::path& path);
 
 // A file that appears under its name only when it is complete: bytes go to a temporary sibling, `commit` flushes it to
 // the disk and renames it. Without `commit` the destructor removes the sibling and what stood there before is
@@ -27,15 +35,13 @@ class AtomicFile {
 
   void write(const void* bytes, size_t count);  // RunError, for instance on a full disk
   void write(std::string_view text) { write(text.data(), text.size()); }
+  void flush();   // to the disk, still under the temporary name; RunError
   void commit();  // RunError
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
   std::filesystem::path path_;
   std::filesystem::path temporary_;
-  std::unique_ptr<std::FILE, Close> file_;
+  FileHandle file_;
 };
 
 void write_file(const std::filesystem::path& path, std::string_view text);

@@ -6,14 +6,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "longfold/base/files.h"
 
 namespace longfold::base {
 
@@ -49,11 +49,8 @@ class SafetensorsFile {
   void read(const TensorEntry& tensor, std::span<std::byte> into) const;  // exactly its size
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
   std::filesystem::path path_;
-  std::unique_ptr<std::FILE, Close> file_;
+  FileHandle file_;
   uint64_t data_begin_ = 0;
   std::vector<TensorEntry> tensors_;
 };

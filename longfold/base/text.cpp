@@ -6,8 +6,6 @@
 #include <cmath>
 #include <cstdio>
 
-#include "longfold/base/error.h"
-
 namespace longfold::base {
 namespace {
 
@@ -42,7 +40,7 @@ int64_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-Bytes parse_bytes(std::string_view text) {
+std::optional<Bytes> parse_bytes(std::string_view text) {
   double number = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
@@ -53,7 +51,7 @@ Bytes parse_bytes(std::string_view text) {
       return Bytes{static_cast<int64_t>(number * known.factor)};
     }
   }
-  throw UserError("expected a size such as 512MiB or 1.5GiB, got '" + std::string(text) + "'");
+  return {};
 }
 
 std::string format_bytes(int64_t bytes) {

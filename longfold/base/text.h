@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +16,8 @@ struct Bytes {
   friend bool operator==(const Bytes&, const Bytes&) = default;
 };
 
-// Throws UserError if `text` is no size.
-[[nodiscard]] Bytes parse_bytes(std::string_view text);
+// Nothing if `text` is no size.
+[[nodiscard]] std::optional<Bytes> parse_bytes(std::string_view text);
 
 // "1.50 GiB": three significant digits, binary units.
 [[nodiscard]] std::string format_bytes(int64_t bytes);

@@ -1,10 +1,13 @@
 // The longfold program. Exit codes: 0 fine, 1 the run failed, 2 the user asked for something that cannot be.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "longfold/base/error.h"
+#include "longfold/base/text.h"
 #include "longfold/cli/commands.h"
 #include "longfold/version.h"
 
@@ -15,6 +18,22 @@ int fail(int code, std::string message) {
   message.resize(std::min(message.find('\n'), message.size()));
   std::fprintf(stderr, "longfold: %s\n", message.c_str());
   return code;
+}
+
+// What was printed may still be in the buffer, and a full disk shows only when it is written.
+int finish(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  return fail(1, "cannot write to standard output (is the disk full?)");
+}
+
+// CLI11 would say that a command is missing, not which word is none.
+void check_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+  }
+  if (word.starts_with("-") || std::ranges::find(names, word) != names.end()) return;
+  throw longfold::base::UserError("unknown command '" + word + "'" + longfold::base::suggestion(word, names));
 }
 
 }  // namespace
@@ -28,10 +47,11 @@ int main(int argc, char** argv) {
   longfold::cli::add_prepare(app);
   longfold::cli::add_inspect(app);
   try {
+    if (argc > 1) check_command(app, argv[1]);
     app.parse(argc, argv);
-    return 0;
+    return finish(0);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
     return fail(2, std::string(error.what()) + " (longfold --help lists the commands)");
   } catch (const longfold::base::UserError& error) {
     return fail(2, error.what());

@@ -76,6 +76,10 @@ bool FastaReader::next(FastaEvent& event) {
     }
     if (event.text.empty()) continue;
     if (!in_record_) {
+      // A gzip file with less than its header is plain bytes to the library.
+      if (event.line == 1 && event.column == 1 && event.text.starts_with("\x1f\x8b")) {
+        throw UserError("cannot read " + shown_ + ": the compressed file is truncated");
+      }
       throw UserError(shown_ + " is not FASTA: expected '>' at line " + std::to_string(event.line) + ", got " +
                       show_letter(event.text.front()));
     }

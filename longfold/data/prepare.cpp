@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "longfold/base/error.h"
@@ -33,6 +34,29 @@ std::vector<int64_t> parse_frames(const std::string& frame, const Tokenizer& tok
   return frames;
 }
 
+// A folder that is made where it is missing, with its parents. Unless kept, those made are removed again.
+class OutputFolder {
+ public:
+  explicit OutputFolder(const std::filesystem::path& folder) {
+    std::error_code unreadable;  // make_folder will say so
+    for (std::filesystem::path missing = folder; !missing.empty() && !std::filesystem::exists(missing, unreadable);) {
+      made_.push_back(missing);
+      missing = missing.parent_path();
+    }
+    if (!folder.empty()) base::make_folder(folder);
+  }
+  ~OutputFolder() {
+    std::error_code ignored;  // a folder in which somebody else has begun to write stays
+    for (const std::filesystem::path& folder : made_) std::filesystem::remove(folder, ignored);
+  }
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+  void keep() { made_.clear(); }
+
+ private:
+  std::vector<std::filesystem::path> made_;  // the innermost first
+};
+
 // Tokens of one frame until those of the frames before it are written: in memory at first, then in a nameless file.
 class Spool {
  public:
@@ -58,13 +82,10 @@ class Spool {
   }
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
   [[noreturn]] static void fail() {
     throw RunError(std::string("cannot write a temporary file: ") + std::strerror(errno));
   }
-  std::unique_ptr<std::FILE, Close> file_;
+  base::FileHandle file_;
 };
 
 // Turns the events of FASTA readers into sequences, one per frame that has a token.
@@ -149,8 +170,11 @@ class Preparation {
 PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& stop) {
   const Tokenizer tokenizer = make_tokenizer(options.tokenizer);
   const std::vector<int64_t> frames = parse_frames(options.frame, tokenizer);
-  const std::filesystem::path folder = std::filesystem::path(options.output).parent_path();
-  if (!folder.empty()) base::make_folder(folder);
+  const std::filesystem::path output = options.output;
+  if (output.filename().empty() || output.filename() == "." || output.filename() == "..") {
+    throw UserError("expected the output to be a prefix such as folder/name, got '" + options.output + "'");
+  }
+  OutputFolder folder(output.parent_path());  // before the writer, so that it goes after the writer's files
   TokenFileWriter writer(options.output, tokenizer);
   Preparation preparation(tokenizer, frames, writer);
   for (const std::string& input : options.inputs) preparation.read(input, stop);
@@ -162,6 +186,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& st
   }
   PrepareReport report{{options.inputs, options.frame, preparation.counts()}, preparation.num_sequences()};
   writer.commit(report.info);
+  folder.keep();
   return report;
 }
 

@@ -51,15 +51,20 @@ std::vector<int64_t> shuffled(int64_t count, int64_t seed, int64_t epoch) {
 }  // namespace
 
 void SamplerConfig::validate() const {
+  constexpr int64_t kLargestBatch = 65'536;  // far beyond use, and what memory holds of the list of windows
   const auto require = [](bool ok, const std::string& message) {
     if (!ok) throw UserError(message);
   };
-  require(sequence_length >= 0, "expected sequence_length to be 0 or more, got " + std::to_string(sequence_length));
-  require(held_out >= 0 && held_out < 1, "expected held_out to be in [0, 1), got " + std::to_string(held_out));
-  require(batch_size >= 1, "expected batch_size to be 1 or more, got " + std::to_string(batch_size));
-  require(seed >= 0, "expected seed to be 0 or more, got " + std::to_string(seed));
+  require(!path.empty(), "expected data.path to be the prefix of a data set, got \"\"");
+  require(sequence_length >= 0,
+          "expected data.sequence_length to be 0 or more, got " + std::to_string(sequence_length));
+  require(held_out >= 0 && held_out < 1, "expected data.held_out to be in [0, 1), got " + std::to_string(held_out));
+  require(batch_size >= 1 && batch_size <= kLargestBatch, "expected data.batch_size to be from 1 to " +
+                                                              std::to_string(kLargestBatch) + ", got " +
+                                                              std::to_string(batch_size));
+  require(seed >= 0, "expected data.seed to be 0 or more, got " + std::to_string(seed));
   require(sequence_length > 0 || batch_size == 1,
-          "expected batch_size 1 with sequence_length 0 (whole records differ in length), got " +
+          "expected data.batch_size 1 with data.sequence_length 0 (whole records differ in length), got " +
               std::to_string(batch_size));
 }
 
@@ -68,9 +73,10 @@ int64_t first_held_out(int64_t length, double held_out) {
 }
 
 Sampler::Sampler(const TokenFile& file, SamplerConfig config) : file_(file), config_(std::move(config)) {
+  config_.path = file.prefix();  // what is read, whatever the configuration calls it
   config_.validate();
   if (config_.sequence_length > file.longest()) {
-    throw UserError("expected sequence_length to be at most " + std::to_string(file.longest()) +
+    throw UserError("expected data.sequence_length to be at most " + std::to_string(file.longest()) +
                     ", the longest record of '" + file.prefix() + "', got " + std::to_string(config_.sequence_length));
   }
   for (int64_t sequence = 0; sequence < file.num_sequences(); ++sequence) {

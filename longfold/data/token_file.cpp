@@ -112,6 +112,8 @@ void TokenFileWriter::commit(const TokenFileInfo& info) {
   json_.write(
       sidecar(tokenizer_, info, sequences_, hash_.text()).dump(1, ' ', false, ordered_json::error_handler_t::replace) +
       "\n");
+  for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->flush();
+  base::remove_file(prefix_ + ".json");
   bin_.commit();
   idx_.commit();
   json_.commit();

@@ -55,13 +55,15 @@ struct TokenFileInfo {
   PrepareCounts counts;
 };
 
-// Writes a data set in a stream. Nothing appears under the final names before commit().
+// Writes a data set in a stream. Nothing appears under the final names before commit(). It brings all bytes to the disk
+// first, then removes the .json that stood there and renames the new one last: a data set that a crash left between two
+// of the renames has no .json and cannot be opened, so tokens of one never meet the index of another.
 class TokenFileWriter {
  public:
   TokenFileWriter(std::string prefix, const Tokenizer& tokenizer);  // UserError if the folder cannot be written
   void append(std::span<const int32_t> ids);                        // to the sequence under way
   void end_sequence(SequenceInfo info);                             // UserError if longer than the format can say
-  void commit(const TokenFileInfo& info);
+  void commit(const TokenFileInfo& info);                           // RunError
 
  private:
   std::string prefix_;

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 namespace longfold::base {
 namespace {
 
@@ -58,6 +61,41 @@ TEST(Fields, WrongTypeNamesKeyAndValue) {
             "r.toml: expected inner.steps to be a whole number, got \"many\"");
   EXPECT_EQ(message_of([&] { from_json({{"inner", {{"steps", 1.5}}}}, config, ""); }),
             "expected inner.steps to be a whole number, got 1.5");
+}
+
+TEST(Fields, EveryRefusalNamesItsKey) {
+  const auto from = [](const nlohmann::ordered_json& json) {
+    return message_of([&] {
+      Outer config;
+      from_json(json, config, "r.toml: ");
+    });
+  };
+  const std::string size = "r.toml: expected limit to be a size such as 512MiB or 1.5GiB, got ";
+  EXPECT_EQ(from({{"limit", "banana"}}), size + "\"banana\"");
+  EXPECT_EQ(from({{"limit", -1}}), size + "-1");
+  EXPECT_EQ(from({{"limit", true}}), size + "true");
+  EXPECT_EQ(from({{"inner", 3}}), "r.toml: expected inner to be a section, got 3");
+  EXPECT_EQ(from(3), "r.toml: expected a section, got 3");
+  EXPECT_EQ(from({{"inner", {{"steps", uint64_t{1} << 63}}}}),
+            "r.toml: expected inner.steps to be a whole number, got 9223372036854775808");
+  Outer config;
+  EXPECT_EQ(message_of([&] { set_field(config, "limit", "banana"); }),
+            "expected limit to be a size such as 512MiB or 1.5GiB, got 'banana'");
+}
+
+TEST(Fields, NumbersMustBeFinite) {
+  Outer config;
+  const double infinity = std::numeric_limits<double>::infinity();
+  const auto from = [&](double rate) {
+    return message_of([&] { from_json({{"inner", {{"rate", rate}}}}, config, ""); });
+  };
+  EXPECT_EQ(from(infinity), "expected inner.rate to be a finite number, got inf");
+  EXPECT_EQ(from(-infinity), "expected inner.rate to be a finite number, got -inf");
+  EXPECT_EQ(from(std::nan("")), "expected inner.rate to be a finite number, got nan");
+  for (const std::string text : {"inf", "-inf", "nan", "1e999", "infinity"}) {
+    EXPECT_EQ(message_of([&] { set_field(config, "inner.rate", text); }),
+              "expected inner.rate to be a finite number, got '" + text + "'");
+  }
 }
 
 TEST(Fields, SetsOneOptionFromText) {

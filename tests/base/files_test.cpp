@@ -1,29 +1,24 @@
 #include "longfold/base/files.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
 #include "longfold/base/error.h"
+#include "tests/scratch.h"
 
 namespace longfold::base {
 namespace {
 
-std::filesystem::path fresh_folder() {
-  const auto folder = std::filesystem::path(testing::TempDir()) / ("longfold-files-" + std::to_string(::getpid()));
-  std::filesystem::remove_all(folder);
-  make_folder(folder);
-  return folder;
-}
-
 TEST(Files, AreWholeOrAbsent) {
-  const auto folder = fresh_folder();
+  const ScratchFolder folder;
   write_file(folder / "a", "first");
   {
     AtomicFile file(folder / "a");
     file.write("half of the sec");
   }  // no commit
   EXPECT_EQ(read_file(folder / "a"), "first");
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1) << "the temporary sibling is gone";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
+      << "the temporary sibling is gone";
   write_file(folder / "a", "second");
   EXPECT_EQ(read_file(folder / "a"), "second");
 }
@@ -37,12 +32,41 @@ TEST(Files, ErrorsNameTheFileAndTheReason) {
   }
 }
 
+TEST(Files, RemoveFileTakesWhatIsThere) {
+  const ScratchFolder folder;
+  write_file(folder / "a", "x");
+  remove_file(folder / "a");
+  EXPECT_FALSE(std::filesystem::exists(folder / "a"));
+  remove_file(folder / "a");  // nothing there is fine
+  make_folder(folder / "b");
+  EXPECT_THROW(remove_file(folder / "b"), RunError);
+}
+
+// A rename that is not on the disk can be undone by a crash.
+TEST(Files, AFolderThatCannotBeFlushedIsARunError) {
+  const ScratchFolder folder;
+  AtomicFile file(folder / "a");
+  file.write("x");
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);  // the folder cannot be opened any more
+  std::string message;
+  try {
+    file.commit();
+  } catch (const RunError& error) {
+    message = error.what();
+  }
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(message, "cannot flush folder '" + folder.path().string() + "' to the disk: Too many open files");
+}
+
 TEST(Files, FullDiskIsARunError) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP();
-  const auto folder = fresh_folder();
+  const ScratchFolder folder;
   AtomicFile file(folder / "full");
   std::filesystem::path part;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) part = entry.path();
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) part = entry.path();
   std::filesystem::remove(part);
   std::filesystem::create_symlink("/dev/full", part);
   AtomicFile full(folder / "full");  // opens the same temporary, now a disk with no space

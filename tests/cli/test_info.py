@@ -1,5 +1,9 @@
 """longfold info, and what belongs to no single command."""
 
+import subprocess
+
+import pytest
+
 
 def test_info_names_every_engine(longfold):
     done = longfold("info")
@@ -20,9 +24,17 @@ def test_a_wrong_instruction_set_is_one_line(longfold):
 
 
 def test_an_unknown_command_is_one_line(longfold):
-    done = longfold("trian")
-    assert done.code == 2
-    assert done.stderr.count("\n") == 1
+    assert longfold("trian").one_line_error(2) == "unknown command 'trian', did you mean 'train'?"
+    names = "(one of: info, train, prepare, inspect)"
+    assert longfold("zzzzzzzz", "--help").one_line_error(2) == f"unknown command 'zzzzzzzz' {names}"
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("--help",), ("--version",)])
+def test_a_full_disk_behind_standard_output_is_an_error(program, arguments):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([program, *arguments], stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"longfold: cannot write to standard output (is the disk full?)\n"
 
 
 def test_several_processes_are_refused_rather_than_run_side_by_side(longfold):

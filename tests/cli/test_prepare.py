@@ -134,6 +134,25 @@ def test_missing_file(longfold, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_failure_leaves_no_new_folder(longfold, tmp_path):
+    done = longfold("prepare", tmp_path / "none.fa", "-o", tmp_path / "new" / "x")
+    assert done.one_line_error(2) == f"cannot read '{tmp_path}/none.fa': No such file or directory"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("output", ["", "folder/"])
+def test_an_output_without_a_name(longfold, phage_lambda, tmp_path, output):
+    done = longfold("prepare", phage_lambda, "-o", output, cwd=tmp_path)
+    assert done.one_line_error(2) == f"expected the output to be a prefix such as folder/name, got '{output}'"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 17])
+def test_a_gzip_file_cut_in_its_header(longfold, phage_lambda, tmp_path, size):
+    done = longfold("prepare", "-", "-o", tmp_path / "x", stdin=phage_lambda.read_bytes()[:size])
+    assert done.one_line_error(2) == "cannot read standard input: the compressed file is truncated"
+
+
 def test_bad_options(longfold, phage_lambda, tmp_path):
     def error(*arguments):
         return longfold("prepare", phage_lambda, "-o", tmp_path / "x", *arguments).one_line_error(2)

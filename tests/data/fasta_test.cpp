@@ -160,14 +160,12 @@ TEST(Fasta, NoCutOfAGzipFilePasses) {
   compress(folder / "gzip", ">a\n" + random_bases(2000) + "\n", "wg");
   const std::string whole = base::read_file(folder / "gzip");
   const std::string truncated = "cannot read '" + (folder / "cut").string() + "': the compressed file is truncated";
-  for (size_t size = 18; size < whole.size(); ++size) {
+  for (size_t size = 2; size < whole.size(); ++size) {
     put(folder / "cut", whole.substr(0, size));
     EXPECT_EQ(message_of([&] { read(folder / "cut"); }), truncated) << size << " of " << whole.size();
   }
-  for (size_t size = 1; size < 18; ++size) {  // within the gzip header: whatever it says, it is an error
-    put(folder / "cut", whole.substr(0, size));
-    EXPECT_NE(message_of([&] { read(folder / "cut"); }), "") << size;
-  }
+  put(folder / "cut", whole.substr(0, 1));
+  EXPECT_NE(message_of([&] { read(folder / "cut"); }), "");
 }
 
 TEST(Fasta, NoCutOfABgzfFilePasses) {

@@ -106,6 +106,28 @@ TEST(Prepare, StopsInOrder) {
   EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
 }
 
+TEST(Prepare, AFailureLeavesNoNewFolder) {
+  const fs::path folder = fresh_folder();
+  base::make_folder(folder / "old");
+  const std::string bad = write_text(folder / "bad.fa", ">one\nACG!\n");
+  for (const std::string& input : {(folder / "none.fa").string(), bad}) {
+    EXPECT_NE(message_of([&] { (void)prepare({{input}, folder / "new" / "deep" / "x"}); }), "");
+    EXPECT_NE(message_of([&] { (void)prepare({{input}, folder / "old" / "x"}); }), "");
+    EXPECT_EQ(names_in(folder), (std::vector<std::string>{"bad.fa", "old"}));
+    EXPECT_EQ(names_in(folder / "old"), std::vector<std::string>{});
+  }
+}
+
+TEST(Prepare, AnOutputWithoutANameIsRefused) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa", ">one\nACGACG\n");
+  for (const std::string& output : {std::string(), folder.string() + "/", folder.string() + "/.."}) {
+    EXPECT_EQ(message_of([&] { (void)prepare({{input}, output}); }),
+              "expected the output to be a prefix such as folder/name, got '" + output + "'");
+  }
+  EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
+}
+
 TEST(Prepare, OptionsThatDoNotFitAreNamed) {
   const fs::path folder = fresh_folder();
   const std::string input = write_text(folder / "a.fa", ">one\nAC\n");

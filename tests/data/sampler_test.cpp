@@ -181,16 +181,20 @@ TEST(Sampler, ConfigurationsThatDoNotFitAreNamed) {
   const TokenFile file(prefix);
   const auto message = [&](const SamplerConfig& config) { return message_of([&] { Sampler(file, config); }); };
   EXPECT_EQ(message({.sequence_length = 11}),
-            "expected sequence_length to be at most 10, the longest record of '" + prefix + "', got 11");
+            "expected data.sequence_length to be at most 10, the longest record of '" + prefix + "', got 11");
   EXPECT_EQ(message({.sequence_length = 10}), "");
-  EXPECT_EQ(message({.sequence_length = -1}), "expected sequence_length to be 0 or more, got -1");
-  EXPECT_EQ(message({.held_out = 1.0}), "expected held_out to be in [0, 1), got 1.000000");
-  EXPECT_EQ(message({.held_out = -0.1}), "expected held_out to be in [0, 1), got -0.100000");
-  EXPECT_EQ(message({.held_out = std::nan("")}), "expected held_out to be in [0, 1), got nan");
-  EXPECT_EQ(message({.sequence_length = 4, .batch_size = 0}), "expected batch_size to be 1 or more, got 0");
-  EXPECT_EQ(message({.seed = -1}), "expected seed to be 0 or more, got -1");
+  EXPECT_EQ(message({.sequence_length = -1}), "expected data.sequence_length to be 0 or more, got -1");
+  EXPECT_EQ(message({.held_out = 1.0}), "expected data.held_out to be in [0, 1), got 1.000000");
+  EXPECT_EQ(message({.held_out = -0.1}), "expected data.held_out to be in [0, 1), got -0.100000");
+  EXPECT_EQ(message({.held_out = std::nan("")}), "expected data.held_out to be in [0, 1), got nan");
+  EXPECT_EQ(message({.sequence_length = 4, .batch_size = 0}), "expected data.batch_size to be from 1 to 65536, got 0");
+  EXPECT_EQ(message({.sequence_length = 4, .batch_size = 100'000'000'000}),
+            "expected data.batch_size to be from 1 to 65536, got 100000000000");
+  EXPECT_EQ(message_of([] { SamplerConfig().validate(); }),
+            "expected data.path to be the prefix of a data set, got \"\"");
+  EXPECT_EQ(message({.seed = -1}), "expected data.seed to be 0 or more, got -1");
   EXPECT_EQ(message({.batch_size = 2}),
-            "expected batch_size 1 with sequence_length 0 (whole records differ in length), got 2");
+            "expected data.batch_size 1 with data.sequence_length 0 (whole records differ in length), got 2");
 }
 
 TEST(Sampler, DataWithNothingToTrainOnIsAnError) {

@@ -1,10 +1,8 @@
-// What the tests of this folder share: a folder of their own, the message of an error, small data sets.
+// What the tests of this folder share: folders of their own, the message of an error, small data sets.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -14,25 +12,14 @@
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/data/token_file.h"
+#include "tests/scratch.h"
 
 namespace longfold::data {
 
-// An empty folder, of the running test alone; gone when the program ends.
+// An empty folder, gone when the program ends.
 inline std::filesystem::path fresh_folder() {
-  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-  const auto folder =
-      std::filesystem::path(testing::TempDir()) /
-      ("longfold-" + std::string(test->test_suite_name()) + "-" + test->name() + "-" + std::to_string(::getpid()));
-  std::filesystem::remove_all(folder);
-  base::make_folder(folder);
-  static struct Cleaner {
-    std::vector<std::filesystem::path> folders;
-    ~Cleaner() {
-      for (const auto& old : folders) std::filesystem::remove_all(old);
-    }
-  } cleaner;
-  cleaner.folders.push_back(folder);
-  return folder;
+  static std::deque<ScratchFolder> folders;
+  return folders.emplace_back().path();
 }
 
 // Without the care for crashes that base::write_file takes: tests write thousands of files.

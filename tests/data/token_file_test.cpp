@@ -216,6 +216,23 @@ TEST(TokenFile, NothingAppearsBeforeCommit) {
   EXPECT_EQ(names_in(folder), std::vector<std::string>{});
 }
 
+TEST(TokenFile, AHalfWrittenSetCannotBeOpened) {
+  const std::string prefix = write_tokens({{5, 6, 7}});
+  const std::string index = base::read_file(prefix + ".idx");
+  std::filesystem::remove(prefix + ".idx");
+  base::make_folder(prefix + ".idx");  // so that the second rename fails
+  {
+    TokenFileWriter writer(prefix, make_tokenizer("nucleotide"));
+    writer.append(std::vector<int32_t>{8, 8, 8});
+    writer.end_sequence({"new", 0});
+    EXPECT_NE(message_of<base::RunError>([&] { writer.commit({}); }), "");
+  }
+  std::filesystem::remove(prefix + ".idx");
+  put(prefix + ".idx", index);  // new tokens beside the old index
+  EXPECT_EQ(base::read_file(prefix + ".bin"), bytes_of({8, 0, 8, 0, 8, 0}));
+  EXPECT_EQ(open_error(prefix), "cannot read '" + prefix + ".json': No such file or directory");
+}
+
 // Headers come in any encoding; the sidecar must stay JSON.
 TEST(TokenFile, NamesThatAreNotUtf8AreReplaced) {
   const std::string prefix = fresh_folder() / "x";
