@@ -58,8 +58,8 @@ LONGFOLD_INLINE Vec zip_high(Vec a, Vec b) {
   return __builtin_shuffle(a, b, kZipHigh);
 }
 
-// 2^x by range reduction to [-1/2, 1/2] and a degree-5 minimax polynomial (relative error 7.5e-8, with fp32 rounding 2.4e-7). Zero for x < -126.
-// Coefficients: Remez exchange on the relative error.
+// 2^x by range reduction to [-1/2, 1/2] and a degree-5 minimax polynomial (relative error 7.5e-8, with fp32
+// rounding 2.4e-7). Zero for x < -126. Coefficients: Remez exchange on the relative error.
 LONGFOLD_INLINE Vec exp2(Vec x) {
   const Vec whole = round_to_whole(x);
   const Vec f = x - whole;
