@@ -112,8 +112,10 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
   return settings;
 }
 
-BiasGradient bias_gradient(at::TensorList biases, size_t index) {
+BiasGradient bias_gradient(const at::Tensor& q, at::TensorList biases, size_t index) {
   const at::Tensor& bias = biases[index];
+  // With a single query both sums would do; the one over rows is N times smaller.
+  if (q.sym_size(2) == 1 && !varies_over(bias, 4)) return BiasGradient::kPair;
   if (!varies_over(bias, 2)) return BiasGradient::kMask;
   TORCH_CHECK(!varies_over(bias, 4), "[evoformer_attention] expected biases[", index,
               "], which requires a gradient, to have size 1 over rows N or over queries Lq of [B, N, H, Lq, Lk], got ",

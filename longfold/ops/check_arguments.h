@@ -31,7 +31,7 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
 enum class BiasGradient { kMask, kPair };
 
 // Throws if the bias varies over both: its gradient would be as large as the logits.
-BiasGradient bias_gradient(at::TensorList biases, size_t index);
+BiasGradient bias_gradient(const at::Tensor& q, at::TensorList biases, size_t index);
 
 // fp64 for fp64, else fp32: the type of log_sum_exp and of every sum.
 [[nodiscard]] at::ScalarType accumulator_type(at::ScalarType type);

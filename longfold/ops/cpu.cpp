@@ -115,7 +115,7 @@ LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k
   const auto options = q.options().dtype(accumulator_type(q.scalar_type()));
   for (size_t i = 0; i < biases.size(); ++i) {
     if (!bias_needs_grad[i]) continue;
-    const BiasGradient kind = bias_gradient(biases, i);
+    const BiasGradient kind = bias_gradient(q, biases, i);
     if (result.of(kind).defined()) continue;
     result.of(kind) = kind == BiasGradient::kPair ? at::empty({q.size(0), q.size(3), q.size(2), k.size(2)}, options)
                                                   : at::empty({q.size(0), q.size(1), q.size(3), k.size(2)}, options);
@@ -123,12 +123,12 @@ LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k
   return result;
 }
 
-std::vector<at::Tensor> bias_gradients(LogitGradients& sums, at::TensorList biases,
+std::vector<at::Tensor> bias_gradients(LogitGradients& sums, const at::Tensor& q, at::TensorList biases,
                                        const c10::List<bool>& bias_needs_grad) {
   std::vector<at::Tensor> result;
   for (size_t i = 0; i < biases.size(); ++i) {
     if (!bias_needs_grad[i]) continue;
-    const BiasGradient kind = bias_gradient(biases, i);
+    const BiasGradient kind = bias_gradient(q, biases, i);
     const at::Tensor sum = sums.of(kind).unsqueeze(kind == BiasGradient::kPair ? 1 : 3);  // as [B, N, H, Lq, Lk]
     at::Tensor grad = sum_to(sum, biases[i]);
     // Gradients are added to in place later on, so no two of them may share memory.
@@ -176,7 +176,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
       kernels::finish_backward(args, begin, end, workspace.bytes());
     });
   });
-  return {grad_q, grad_k, grad_v, bias_gradients(sums, biases, bias_needs_grad)};
+  return {grad_q, grad_k, grad_v, bias_gradients(sums, q, biases, bias_needs_grad)};
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ def test_constant_bias_changes_next_to_nothing(dtype):
 
 THREAD_CASES = [
     Case("several_panels", b=2, n=7, lq=70, lk=90, h=3, d=16),
-    Case("a_long_sum_for_a_scalar_bias", n=512, lq=1, lk=100, h=1, d=8),
+    Case("a_long_sum_for_a_scalar_bias", n=512, lq=2, lk=100, h=1, d=8),
 ]
 
 
