@@ -218,7 +218,7 @@ class BackwardItem {
         [](int64_t) {});
   }
 
-  // grad_logits[key][64] = grad_out . v for now; delta[64] += sum over keys of weights * that.
+  // grad_logits[key][64] = grad_out . v, until subtract_delta; delta[64] += sum over keys of weights * that.
   void add_delta(KeyRows v, int64_t keys) {
     constexpr int C = kTileColumns;
     Vec total[C];

@@ -51,8 +51,9 @@ LONGFOLD_INLINE Vec round_to_whole(Vec x) {
   return (x + kRoundMagic) - kRoundMagic;
 }
 LONGFOLD_INLINE Vec scale_by_power(Vec p, Vec x, Vec whole) {
-  const IntVec exponent = reinterpret_cast<IntVec>(whole + kRoundMagic) << 23;
-  const Vec scaled = reinterpret_cast<Vec>(reinterpret_cast<IntVec>(p) + exponent);
+  using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;  // wraps where the result is thrown away
+  const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(whole + kRoundMagic) << 23;
+  const Vec scaled = reinterpret_cast<Vec>(reinterpret_cast<UnsignedVec>(p) + exponent);
   return x < -126.0f ? Vec{} : scaled;
 }
 
