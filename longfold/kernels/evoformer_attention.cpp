@@ -24,6 +24,9 @@ Shape shape_of(const Args& args) {
 template <class T>
 IsaKernels<T> selected_kernels() {
   switch (selected_isa()) {
+    case Isa::kAvx512Bf16:
+      if constexpr (std::is_same_v<T, bfloat16>) return avx512_bf16_kernels();
+      [[fallthrough]];
     case Isa::kAvx512:
       return avx512_kernels<T>();
     case Isa::kAvx2:
@@ -53,8 +56,9 @@ Plan plan_forward(const ForwardArgs<T>& args) {
   if constexpr (kOnReference<T>) {
     return {.num_items = shape.B * shape.H, .scratch_bytes = reference_forward_scratch(args) * int64_t{sizeof(double)}};
   } else {
-    return {.num_items = shape.B * shape.H * forward_panel_groups(shape) * forward_row_groups(shape),
-            .scratch_bytes = ForwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)}};
+    const ForwardCut cut = cut_forward(shape, args.num_threads);
+    return {.num_items = shape.B * shape.H * cut.panel_groups * cut.row_groups,
+            .scratch_bytes = ForwardBuffers(shape, cut.panel_group, nullptr).num_floats * int64_t{sizeof(float)}};
   }
 }
 
@@ -77,8 +81,7 @@ Plan plan_backward(const BackwardArgs<T>& args) {
     const int64_t num_items = shape.B * shape.H * backward_row_groups(shape, pair);
     return {.num_items = num_items,
             .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
-            .scratch_bytes = BackwardBuffers(shape, backward_keys(shape, kDeltaFromWeights<T>), nullptr).num_floats *
-                             int64_t{sizeof(float)},
+            .scratch_bytes = BackwardBuffers(shape, kDeltaFromWeights<T>, nullptr).num_floats * int64_t{sizeof(float)},
             .workspace_bytes = pair ? partial_offset(shape, num_items, 0) * int64_t{sizeof(float)} : 0};
   }
 }

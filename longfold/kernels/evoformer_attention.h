@@ -35,6 +35,7 @@ struct ForwardArgs {
   TensorView<Accumulator<T>, 4> lse_correction;  // [B, N, H, Lq]; weights are exp(logit - log_sum_exp) times this
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
+  int64_t num_threads = 1;  // that will share the items: how the work is cut, never what comes out
 };
 
 template <class T>

@@ -8,17 +8,17 @@
 namespace longfold::kernels {
 namespace {
 
-constexpr std::array<Isa, 3> kBestFirst{Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
+constexpr std::array<Isa, 4> kBestFirst{Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kPortable};
 
 bool cpu_has(Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (isa == Isa::kAvx2) return avx2;
-  if (isa == Isa::kAvx512) {
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  }
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == Isa::kAvx512) return avx512;
+  if (isa == Isa::kAvx512Bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
   return isa == Isa::kPortable;
 }
@@ -32,13 +32,16 @@ Isa choose() {
     if (cpu_has(isa)) return isa;
     throw std::invalid_argument("[LONGFOLD_ISA] this CPU has no " + std::string(name));
   }
-  throw std::invalid_argument("[LONGFOLD_ISA] expected portable, avx2 or avx512, got '" + std::string(name) + "'");
+  throw std::invalid_argument("[LONGFOLD_ISA] expected portable, avx2, avx512 or avx512_bf16, got '" +
+                              std::string(name) + "'");
 }
 
 }  // namespace
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
+    case Isa::kAvx512Bf16:
+      return "avx512_bf16";
     case Isa::kAvx512:
       return "avx512";
     case Isa::kAvx2:

@@ -1,5 +1,6 @@
-// Block sizes of the CPU kernels, and how a call is cut into items. Pure functions of the shape: they, and so the
-// result's bits, depend neither on the number of threads nor on the instruction set.
+// Block sizes of the CPU kernels, and how a call is cut into items. Pure functions: no bits of a result depend on the
+// number of threads or on the instruction set. The forward pass may be cut by the number of threads, since each of its
+// results comes from one row; what the backward pass adds up across rows is cut by the shape alone.
 #pragma once
 
 #include <algorithm>
@@ -17,16 +18,17 @@ struct Shape {
 };
 
 inline constexpr int64_t kLanes = 64;           // queries in a panel: one per vector lane, 4 AVX-512 vectors
-inline constexpr int64_t kWidestVector = 16;    // head dims are padded to this in packed panels
-inline constexpr int64_t kForwardKeys = 128;    // keys in a block: scores [128][64] fp32 are 32 KiB, within L1
-inline constexpr int64_t kBackwardKeys = 64;    // two such blocks (weights, logit gradients), 16 KiB each
+inline constexpr int64_t kWidestVector = 16;    // scattered rows are padded to this
+inline constexpr int64_t kForwardKeys = 64;     // keys in a block: scores [64][64] fp32 are 16 KiB, half of an L1
+inline constexpr int64_t kBackwardKeys = 64;    // two such blocks (weights, logit gradients)
 inline constexpr int64_t kWholeRowKeys = 1024;  // 16-bit backward: weights of whole rows, 512 KiB for the two blocks
 inline constexpr int64_t kSlabKeys = 8192;      // a transposed bias slab [Lk][64] fp32 is kept for all rows up to 2 MiB
 inline constexpr int64_t kSlabBytes = 512 << 10;    // slabs of neighbouring panels held at once: a part of an L2
-inline constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row converted as a whole up to this size
-inline constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows
+inline constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row packed as a whole up to this size
+inline constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows, or a part of one
 inline constexpr int64_t kMostPartials = 8;         // fp32 copies of a pair-bias gradient
-inline constexpr int64_t kEnoughItems = 64;         // items that keep a large machine's threads evenly busy
+inline constexpr int64_t kEnoughItems = 64;         // backward items that keep a large machine's threads evenly busy
+inline constexpr int64_t kItemsPerThread = 8;       // forward items, for threads to end at about the same time
 
 [[nodiscard]] constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -38,8 +40,14 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
 [[nodiscard]] constexpr int64_t num_panels(const Shape& shape) {
   return divide_up(shape.Lq, kLanes);
 }
-[[nodiscard]] constexpr int64_t padded_head_dim(const Shape& shape) {
-  return round_up(shape.D, kWidestVector);
+// Sums of grad_k and grad_v have rows of D lanes, padded to whole vectors. Where that would leave half a vector empty,
+// the rows of two summed steps lie side by side, in turn, and are added at the end.
+[[nodiscard]] constexpr int64_t scatter_side(const Shape& shape) {
+  const int64_t tail = shape.D % kWidestVector;
+  return tail >= 1 && tail <= kWidestVector / 2 ? 2 : 1;
+}
+[[nodiscard]] constexpr int64_t scatter_width(const Shape& shape) {
+  return round_up(shape.D * scatter_side(shape), kWidestVector);
 }
 
 // Lanes of a panel that hold queries, in whole vectors; and those of all panels. Partial pair-bias gradients have
@@ -52,22 +60,33 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
 }
 
 // Neighbouring panels that are worked on together, row after row: while their bias slabs stay in the cache, so do the
-// keys and values of a row. Fewer where rows and heads alone would not make enough items.
-[[nodiscard]] constexpr int64_t forward_panel_groups(const Shape& shape) {
-  const int64_t panels = num_panels(shape);
-  const int64_t most_by_cache = kSlabBytes / (shape.Lk * kLanes * 4);
-  const int64_t most_by_items = shape.B * shape.H * shape.N * panels / kEnoughItems;
-  return divide_up(panels, std::clamp<int64_t>(std::min(most_by_cache, most_by_items), 1, panels));
-}
-[[nodiscard]] constexpr int64_t backward_panel_groups(const Shape& shape) {
-  const int64_t panels = num_panels(shape);
-  return divide_up(panels, std::clamp<int64_t>(kSlabBytes / (shape.Lk * kLanes * 4), 1, panels));
+// keys and values of a row.
+[[nodiscard]] constexpr int64_t panels_by_cache(const Shape& shape) {
+  return std::clamp<int64_t>(kSlabBytes / (shape.Lk * kLanes * 4), 1, num_panels(shape));
 }
 
-// Forward items are (b, h, group of panels, group of rows n).
-[[nodiscard]] constexpr int64_t forward_row_groups(const Shape& shape) {
-  const int64_t items = shape.B * shape.H * forward_panel_groups(shape);
-  return std::clamp<int64_t>(divide_up(kEnoughItems, items), 1, shape.N);
+// Forward items are (b, h, group of panels, group of rows n). Rows are split last: a slab is made again for each group.
+struct ForwardCut {
+  int64_t panel_groups;
+  int64_t panel_group;  // panels in a group, at most
+  int64_t row_groups;
+};
+[[nodiscard]] constexpr ForwardCut cut_forward(const Shape& shape, int64_t num_threads) {
+  const int64_t heads = shape.B * shape.H, panels = num_panels(shape);
+  const int64_t wanted = num_threads == 1 ? 1 : num_threads * kItemsPerThread;
+  const int64_t by_items = std::max<int64_t>(1, heads * panels * shape.N / wanted);
+  const int64_t group = std::min(panels_by_cache(shape), by_items);
+  const int64_t groups = divide_up(panels, group);
+  return {.panel_groups = groups,
+          .panel_group = divide_up(panels, groups),
+          .row_groups = std::clamp<int64_t>(divide_up(wanted, heads * groups), 1, shape.N)};
+}
+
+[[nodiscard]] constexpr int64_t backward_panel_groups(const Shape& shape) {
+  return divide_up(num_panels(shape), panels_by_cache(shape));
+}
+[[nodiscard]] constexpr int64_t backward_panel_group(const Shape& shape) {
+  return divide_up(num_panels(shape), backward_panel_groups(shape));
 }
 
 // Backward items are (b, h, group of rows n). Each group holds one partial copy of the pair-bias gradient.
@@ -77,21 +96,28 @@ inline constexpr int64_t kEnoughItems = 64;         // items that keep a large m
   return std::clamp<int64_t>(divide_up(kEnoughItems, shape.B * shape.H), 1, most);
 }
 
+// Keys of one row whose grad_k and grad_v are summed in scratch at a time: all of them, or, for very long rows, a part
+// in whole blocks; then the weights are computed once for each part.
+[[nodiscard]] constexpr int64_t grad_kv_keys(const Shape& shape) {
+  const int64_t most = std::max<int64_t>(1, kGradKvBytes / (8 * scatter_width(shape) * kBackwardKeys)) * kBackwardKeys;
+  return std::min(shape.Lk, most);
+}
+
 // Rows n whose grad_k and grad_v are summed side by side, so that the slabs of a group of panels serve them all.
 [[nodiscard]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
   if (backward_panel_groups(shape) == 1) return 1;
-  return std::clamp<int64_t>(kGradKvBytes / (8 * shape.Lk * padded_head_dim(shape)), 1, shape.N);
+  return std::clamp<int64_t>(kGradKvBytes / (8 * grad_kv_keys(shape) * scatter_width(shape)), 1, shape.N);
 }
 
-// Keys in a backward block. 16-bit types need a sum over the whole row before they can go on (cpu/backward.h): where
-// the row is short it is one block, so that nothing is computed twice.
-[[nodiscard]] constexpr int64_t backward_keys(const Shape& shape, bool delta_from_weights) {
+// Keys whose weights are held at a time in the backward pass. 16-bit types need a sum over the whole row before they
+// can go on (cpu/backward.h): where the row is short, all of its weights are held, so that nothing is computed twice.
+[[nodiscard]] constexpr int64_t backward_weight_keys(const Shape& shape, bool delta_from_weights) {
   return delta_from_weights && shape.Lk <= kWholeRowKeys ? shape.Lk : kBackwardKeys;
 }
 
-// Keys of one row that are converted to fp32 rows at a time: all of them, or one block.
+// Keys of one row that are packed at a time: all of them, or one block.
 [[nodiscard]] constexpr int64_t packed_keys(const Shape& shape, int64_t block) {
-  return shape.Lk * padded_head_dim(shape) * 4 <= kPackedBytes ? shape.Lk : std::min(block, shape.Lk);
+  return shape.Lk * shape.D * 4 <= kPackedBytes ? shape.Lk : std::min(block, shape.Lk);
 }
 
 // Keys of one panel for which a transposed pair bias is held at a time: all of them, or, for very long rows, one block.

@@ -1,4 +1,5 @@
 // The ops on the CPU: tensors to views, results allocated, items spread over threads. The arithmetic is in kernels/.
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
@@ -92,7 +93,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
                                        .log_sum_exp = view<Accumulator<T>, 4>(log_sum_exp),
                                        .lse_correction = view<Accumulator<T>, 4>(lse_correction),
                                        .scale = settings.scale,
-                                       .fully_masked = settings.fully_masked};
+                                       .fully_masked = settings.fully_masked,
+                                       .num_threads = at::get_num_threads()};
     const kernels::Plan plan = kernels::plan_forward(args);
     parallel_items(plan.num_items, plan.scratch_bytes, [&](int64_t begin, int64_t end, std::span<std::byte> scratch) {
       kernels::run_forward(args, begin, end, scratch);

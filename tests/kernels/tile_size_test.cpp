@@ -13,14 +13,16 @@ namespace {
 TEST(TileSize, MemoryStaysWithinTheContract) {
   for (const Shape& shape :
        {Shape{1, 512, 640, 640, 8, 32}, Shape{1, 5120, 384, 384, 8, 8}, Shape{1, 4096, 4096, 4096, 4, 32},
-        Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32}}) {
-    EXPECT_LE(ForwardBuffers(shape, nullptr).num_floats * 4, 4 << 20) << shape.Lk;
+        Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32},
+        Shape{1, 1, 1024, 1024, 8, 128}, Shape{1, 2, 1000000, 1000000, 1, 128}}) {
+    for (const int64_t num_threads : {1, 2, 64}) {
+      const ForwardBuffers buffers(shape, cut_forward(shape, num_threads).panel_group, nullptr);
+      EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
+    }
     EXPECT_LE(backward_row_groups(shape, true), kMostPartials);
-    if (shape.Lk <= 4096) {
-      for (const bool whole_rows : {false, true}) {
-        const BackwardBuffers buffers(shape, backward_keys(shape, whole_rows), nullptr);
-        EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
-      }
+    for (const bool delta_from_weights : {false, true}) {
+      const BackwardBuffers buffers(shape, delta_from_weights, nullptr);
+      EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
     }
   }
 }
@@ -36,17 +38,25 @@ TEST(TileSize, PartialCopiesStayFew) {
 }
 
 TEST(TileSize, ItemsAreEnoughWhereTheShapeAllows) {
-  const auto items = [](const Shape& s) { return s.B * s.H * forward_panel_groups(s) * forward_row_groups(s); };
-  EXPECT_GE(items({1, 128, 256, 256, 8, 32}), kEnoughItems);
-  EXPECT_GE(items({1, 1, 4096, 4096, 4, 32}), kEnoughItems);
-  EXPECT_EQ(items({1, 1, 64, 64, 4, 32}), 4) << "one panel, one row: only heads are left";
+  const auto items = [](const Shape& s, int64_t num_threads) {
+    const ForwardCut cut = cut_forward(s, num_threads);
+    return s.B * s.H * cut.panel_groups * cut.row_groups;
+  };
+  for (const int64_t num_threads : {2, 16, 64}) {
+    EXPECT_GE(items({1, 128, 256, 256, 8, 32}, num_threads), 4 * num_threads);
+    EXPECT_GE(items({1, 1, 4096, 4096, 16, 32}, num_threads), 4 * num_threads);
+  }
+  EXPECT_EQ(items({1, 1, 64, 64, 4, 32}, 64), 4) << "one panel, one row: only heads are left";
 }
 
 TEST(TileSize, GroupsCoverEverything) {
   for (int64_t length : {1, 64, 65, 1000, 4096}) {
     const Shape shape{1, 3, length, length, 2, 32};
-    EXPECT_GE(forward_panel_groups(shape), 1);
-    EXPECT_LE(forward_panel_groups(shape), num_panels(shape));
+    const ForwardCut cut = cut_forward(shape, 3);
+    EXPECT_GE(cut.panel_groups, 1);
+    EXPECT_GE(cut.panel_groups * cut.panel_group, num_panels(shape));
+    EXPECT_GE(backward_panel_groups(shape) * backward_panel_group(shape), num_panels(shape));
+    EXPECT_EQ(grad_kv_keys(shape) % kBackwardKeys == 0 || grad_kv_keys(shape) == length, true);
     EXPECT_LE(backward_rows_at_once(shape), shape.N);
   }
 }

@@ -4,7 +4,7 @@
 
 #include <span>
 
-#include "longfold/kernels/cpu/pack.h"
+#include "longfold/kernels/cpu/bias_slab.h"
 
 namespace longfold::kernels {
 namespace {
@@ -34,12 +34,7 @@ class BiasPanel {
 
   void start_row(int64_t n) {
     at_.n = n;
-    bool add = false;
-    for (const BiasView& bias : biases_) {
-      if (kind_of(bias, shape_) != BiasKind::kMask) continue;
-      load_mask(bias, at_, shape_.Lk, add, mask_);
-      add = true;
-    }
+    if (has_mask_ && keeps_slab()) fill_mask(0, shape_.Lk);
   }
 
   void start_panel(int64_t panel) {
@@ -65,13 +60,29 @@ class BiasPanel {
     return row_slab_;
   }
 
-  // Mask biases of keys from `key` on in the current row; null if there are none.
-  const float* mask(int64_t key) const { return has_mask_ ? mask_ + key : nullptr; }
+  // Mask biases of the same keys; null if there are none.
+  const float* mask(int64_t key, int64_t keys) {
+    if (!has_mask_) return nullptr;
+    if (keeps_slab()) return mask_ + key;
+    fill_mask(key, keys);
+    return mask_;
+  }
 
  private:
   [[nodiscard]] bool keeps_slab() const { return shape_.Lk <= kSlabKeys; }
 
   [[nodiscard]] float* slab_of_panel() const { return slab_ + (panel_ - first_panel_) * shape_.Lk * kLanes; }
+
+  void fill_mask(int64_t key, int64_t keys) {
+    BiasOrigin at = at_;
+    at.key = key;
+    bool add = false;
+    for (const BiasView& bias : biases_) {
+      if (kind_of(bias, shape_) != BiasKind::kMask) continue;
+      read_mask(bias, at, keys, add, mask_);
+      add = true;
+    }
+  }
 
   void fill(BiasKind kind, int64_t key, int64_t keys, bool add, float* slab) {
     BiasOrigin at = at_;
@@ -79,7 +90,7 @@ class BiasPanel {
     if (kind == BiasKind::kPair) at.n = 0;
     for (const BiasView& bias : biases_) {
       if (kind_of(bias, shape_) != kind) continue;
-      transpose_bias(bias, at, queries_, keys, add, slab);
+      read_slab(bias, at, queries_, keys, add, slab);
       add = true;
     }
   }

@@ -1,4 +1,5 @@
-// How a thread's scratch is laid out, in floats. The same code sizes it (base null) and hands it out.
+// How a thread's scratch is laid out, in floats. The same code sizes it (base null) and hands it out. Sizes are those
+// of unpaired words (pack.h), the larger ones, so that they depend on the shape alone.
 #pragma once
 
 #include "longfold/kernels/tile_size.h"
@@ -15,36 +16,37 @@ struct Bump {
     used += round_up(count, kWidestVector);
     return at;
   }
+  // Rows of keys or values; packing writes up to a vector past the end.
+  [[gnu::always_inline]] inline float* take_rows(int64_t rows, int64_t D) {
+    return take((rows + 1) * D + kWidestVector);
+  }
 };
 
 struct ForwardBuffers {
-  float* q_rows;      // [64][Dp] fp32 queries; then the output on its way out
-  float* q_panel;     // [Dp][64] the same, queries in the lanes
-  float* k_rows;      // [packed_keys][Dp] keys
-  float* v_rows;      // [packed_keys][Dp]
+  float* q_panel;     // [D][64] queries, in the lanes
+  float* k_rows;      // [packed_keys][D] keys
+  float* v_pairs;     // [packed_keys][D] values
   float* slab;        // [panels of a group][slab_keys][64] pair biases
   float* row_slab;    // [block][64] pair biases and general biases of one row n
-  float* mask;        // [Lk] mask biases of one row n
+  float* mask;        // [slab_keys] mask biases of one row n
   float* weights;     // [block][64] logits, then softmax weights
-  float* out_panel;   // [Dp][64] output, queries in the lanes
+  float* out_panel;   // [D][64] output, queries in the lanes
   float* largest;     // [64] running maximum
   float* total;       // [64] running sum
   float* correction;  // [64] what the running sums are multiplied with when the maximum moves
   int64_t num_floats;
 
-  [[gnu::always_inline]] inline ForwardBuffers(const Shape& shape, float* base) {
+  [[gnu::always_inline]] inline ForwardBuffers(const Shape& shape, int64_t panel_group, float* base) {
     Bump bump{base};
-    const int64_t dim = padded_head_dim(shape);
     const int64_t block = kForwardKeys;
-    q_rows = bump.take(kLanes * dim);
-    q_panel = bump.take(kLanes * dim);
-    k_rows = bump.take(packed_keys(shape, block) * dim);
-    v_rows = bump.take(packed_keys(shape, block) * dim);
-    slab = bump.take(divide_up(num_panels(shape), forward_panel_groups(shape)) * slab_keys(shape, block) * kLanes);
+    q_panel = bump.take(kLanes * shape.D);
+    k_rows = bump.take_rows(packed_keys(shape, block), shape.D);
+    v_pairs = bump.take_rows(packed_keys(shape, block), shape.D);
+    slab = bump.take(panel_group * slab_keys(shape, block) * kLanes);
     row_slab = bump.take(block * kLanes);
-    mask = bump.take(round_up(shape.Lk, kWidestVector));
+    mask = bump.take(round_up(slab_keys(shape, block), kWidestVector));
     weights = bump.take(block * kLanes);
-    out_panel = bump.take(kLanes * dim);
+    out_panel = bump.take(kLanes * shape.D);
     largest = bump.take(kLanes);
     total = bump.take(kLanes);
     correction = bump.take(kLanes);
@@ -53,43 +55,55 @@ struct ForwardBuffers {
 };
 
 struct BackwardBuffers {
-  float* q_rows;          // [64][Dp] queries times scale; the output; then grad_q on its way out
-  float* q_panel;         // [Dp][64]
-  float* grad_out_rows;   // [64][Dp]
-  float* grad_out_panel;  // [Dp][64]
-  float* k_rows;          // [packed_keys][Dp]
-  float* v_rows;          // [packed_keys][Dp]
+  float* q_panel;         // [D][64]
+  float* q_rows;          // [64 / side][scatter_width] queries
+  float* grad_out_panel;  // [D][64]
+  float* grad_out_rows;   // [64 / side][scatter_width]
+  float* k_rows;          // [packed_keys][D]
+  float* k_pairs;         // [packed_keys][D]; the same as k_rows where words are single
+  float* v_rows;          // [packed_keys][D]
   float* slab;            // [panels of a group][slab_keys][64]
-  float* row_slab;        // [block][64]
-  float* mask;            // [Lk]
-  float* weights;         // [block][64] softmax weights
-  float* grad_logits;     // [block][64]
-  float* grad_q_panel;    // [Dp][64]
+  float* row_slab;        // [weight_keys][64]
+  float* mask;            // [slab_keys]
+  float* weights;         // [weight_keys][64] softmax weights
+  float* grad_weights;    // [weight_keys][64] grad_out . v, then gradients of the logits
+  float* weight_words;    // [block][64] weights as words along the queries
+  float* grad_words;      // [block][64] logit gradients as words along the queries
+  float* grad_pairs;      // [block][64] logit gradients as words along the keys
+  float* grad_q_panel;    // [D][64]
   float* log_sum_exp;     // [64]
   float* delta;           // [64] sum over d of grad_out * out
-  float* grad_k;          // [rows at once][Lk][Dp]
-  float* grad_v;          // [rows at once][Lk][Dp]
+  float* factor;          // [64]
+  float* grad_k;          // [rows at once][grad_kv_keys][scatter_width]
+  float* grad_v;          // [rows at once][grad_kv_keys][scatter_width]
   int64_t num_floats;
 
-  [[gnu::always_inline]] inline BackwardBuffers(const Shape& shape, int64_t block, float* base) {
+  [[gnu::always_inline]] inline BackwardBuffers(const Shape& shape, bool delta_from_weights, float* base) {
     Bump bump{base};
-    const int64_t dim = padded_head_dim(shape);
-    q_rows = bump.take(kLanes * dim);
-    q_panel = bump.take(kLanes * dim);
-    grad_out_rows = bump.take(kLanes * dim);
-    grad_out_panel = bump.take(kLanes * dim);
-    k_rows = bump.take(packed_keys(shape, block) * dim);
-    v_rows = bump.take(packed_keys(shape, block) * dim);
-    slab = bump.take(divide_up(num_panels(shape), backward_panel_groups(shape)) * slab_keys(shape, block) * kLanes);
+    const int64_t block = kBackwardKeys;
+    const int64_t weight_keys = backward_weight_keys(shape, delta_from_weights);
+    q_panel = bump.take(kLanes * shape.D);
+    q_rows = bump.take(kLanes * scatter_width(shape) / scatter_side(shape));
+    grad_out_panel = bump.take(kLanes * shape.D);
+    grad_out_rows = bump.take(kLanes * scatter_width(shape) / scatter_side(shape));
+    k_rows = bump.take_rows(packed_keys(shape, block), shape.D);
+    k_pairs = delta_from_weights ? bump.take_rows(packed_keys(shape, block), shape.D) : k_rows;
+    v_rows = bump.take_rows(packed_keys(shape, block), shape.D);
+    slab = bump.take(backward_panel_group(shape) * slab_keys(shape, block) * kLanes);
     row_slab = bump.take(block * kLanes);
-    mask = bump.take(round_up(shape.Lk, kWidestVector));
-    weights = bump.take(block * kLanes);
-    grad_logits = bump.take(block * kLanes);
-    grad_q_panel = bump.take(kLanes * dim);
+    mask = bump.take(round_up(slab_keys(shape, block), kWidestVector));
+    weights = bump.take(weight_keys * kLanes);
+    grad_weights = bump.take(weight_keys * kLanes);
+    weight_words = delta_from_weights ? bump.take(block * kLanes) : weights;
+    grad_words = delta_from_weights ? bump.take(block * kLanes) : grad_weights;
+    grad_pairs = delta_from_weights ? bump.take(block * kLanes) : grad_weights;
+    grad_q_panel = bump.take(kLanes * shape.D);
     log_sum_exp = bump.take(kLanes);
     delta = bump.take(kLanes);
-    grad_k = bump.take(backward_rows_at_once(shape) * shape.Lk * dim);
-    grad_v = bump.take(backward_rows_at_once(shape) * shape.Lk * dim);
+    factor = bump.take(kLanes);
+    const int64_t kv = backward_rows_at_once(shape) * grad_kv_keys(shape) * scatter_width(shape);
+    grad_k = bump.take(kv);
+    grad_v = bump.take(kv);
     num_floats = bump.used;
   }
 };

@@ -21,34 +21,27 @@ class ForwardItem {
   ForwardItem(const ForwardArgs<T>& args, const Shape& shape, float* scratch)
       : args_(args),
         shape_(shape),
-        dim_(padded_head_dim(shape)),
-        buffers_(shape, scratch),
+        cut_(cut_forward(shape, args.num_threads)),
+        buffers_(shape, cut_.panel_group, scratch),
         biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
-        k_(args.k, shape, kForwardKeys, buffers_.k_rows),
-        v_(args.v, shape, kForwardKeys, buffers_.v_rows) {}
+        k_(args.k, shape, PackedRows<T>::Form::kRows, kForwardKeys, buffers_.k_rows),
+        v_(args.v, shape, PackedRows<T>::Form::kPairs, kForwardKeys, buffers_.v_pairs) {}
 
   void run(int64_t item) {
-    const int64_t row_groups = forward_row_groups(shape_), panel_groups = forward_panel_groups(shape_);
-    const int64_t row_group = item % row_groups;
-    const int64_t panel_group = item / row_groups % panel_groups;
-    h_ = item / row_groups / panel_groups % shape_.H;
-    b_ = item / row_groups / panel_groups / shape_.H;
-    const int64_t first = num_panels(shape_) * panel_group / panel_groups;
-    const int64_t last = num_panels(shape_) * (panel_group + 1) / panel_groups;
+    const int64_t row_group = item % cut_.row_groups;
+    const int64_t panel_group = item / cut_.row_groups % cut_.panel_groups;
+    h_ = item / cut_.row_groups / cut_.panel_groups % shape_.H;
+    b_ = item / cut_.row_groups / cut_.panel_groups / shape_.H;
+    const int64_t first = num_panels(shape_) * panel_group / cut_.panel_groups;
+    const int64_t last = num_panels(shape_) * (panel_group + 1) / cut_.panel_groups;
     biases_.start_group(b_, h_, first, last);
-    const int64_t begin = shape_.N * row_group / row_groups, end = shape_.N * (row_group + 1) / row_groups;
+    const int64_t begin = shape_.N * row_group / cut_.row_groups, end = shape_.N * (row_group + 1) / cut_.row_groups;
     for (int64_t n = begin; n < end; ++n) {
       biases_.start_row(n);
       k_.start_row(b_, n, h_);
       v_.start_row(b_, n, h_);
       for (int64_t panel = first; panel < last; ++panel) {
-        const bool more_rows = n + 1 < end;
-        if (more_rows) prefetch_keys(n + 1, panel - first, last - first);
-        if (panel + 1 < last)
-          prefetch_rows(queries(args_.q, n, panel + 1), 0, num_queries(panel + 1), shape_.D);
-        else if (more_rows)
-          prefetch_rows(queries(args_.q, n + 1, first), 0, num_queries(first), shape_.D);
-        prefetch_rows<true>(queries(args_.out, n, panel), 0, num_queries(panel), shape_.D);
+        prefetch_next(n, panel, first, last, n + 1 < end);
         run_panel(n, panel);
       }
     }
@@ -57,28 +50,34 @@ class ForwardItem {
  private:
   [[nodiscard]] int64_t num_queries(int64_t panel) const { return std::min(kLanes, shape_.Lq - panel * kLanes); }
 
-  // The rows of a panel of a tensor [B, N, Lq, H, D].
+  // One head's matrix of row n, from row `first` of its length on, of a tensor [B, N, L, H, D].
   template <class U>
-  [[nodiscard]] Matrix<U> queries(const TensorView<U, 5>& from, int64_t n, int64_t panel) const {
-    return {from.at(b_, n, panel * kLanes, h_), from.strides[2], from.strides[4]};
+  [[nodiscard]] Matrix<U> matrix(const TensorView<U, 5>& from, int64_t n, int64_t first) const {
+    return {from.at(b_, n, first, h_), from.strides[2], from.strides[4]};
   }
 
-  // Part `part` of `parts` of the keys and values of row n.
-  void prefetch_keys(int64_t n, int64_t part, int64_t parts) const {
-    const int64_t begin = shape_.Lk * part / parts, end = shape_.Lk * (part + 1) / parts;
-    prefetch_rows<false, const T>({args_.k.at(b_, n, 0, h_), args_.k.strides[2], args_.k.strides[4]}, begin, end,
-                                  shape_.D);
-    prefetch_rows<false, const T>({args_.v.at(b_, n, 0, h_), args_.v.strides[2], args_.v.strides[4]}, begin, end,
-                                  shape_.D);
+  // While a panel is worked on: where its output goes, the queries of the next, and its share of the next row's keys.
+  void prefetch_next(int64_t n, int64_t panel, int64_t first, int64_t last, bool more_rows) {
+    prefetcher_.clear();
+    if (panel + 1 < last)
+      prefetcher_.add(matrix(args_.q, n, (panel + 1) * kLanes), 0, num_queries(panel + 1), shape_.D);
+    else if (more_rows)
+      prefetcher_.add(matrix(args_.q, n + 1, first * kLanes), 0, num_queries(first), shape_.D);
+    if (more_rows) {
+      const int64_t part = panel - first, parts = last - first;
+      const int64_t begin = shape_.Lk * part / parts, end = shape_.Lk * (part + 1) / parts;
+      prefetcher_.add(matrix(args_.k, n + 1, 0), begin, end, shape_.D);
+      prefetcher_.add(matrix(args_.v, n + 1, 0), begin, end, shape_.D);
+    }
+    prefetcher_.add(matrix(args_.out, n, panel * kLanes), 0, num_queries(panel), shape_.D);
+    prefetcher_.spread(num_score_tiles(shape_.Lk));
   }
 
   void run_panel(int64_t n, int64_t panel) {
     biases_.start_panel(panel);
     query_ = panel * kLanes;
-    queries_ = std::min(kLanes, shape_.Lq - query_);
-    const Matrix<const T> q{args_.q.at(b_, n, query_, h_), args_.q.strides[2], args_.q.strides[4]};
-    pack_rows(q, queries_, shape_.D, 1.0f, buffers_.q_rows, kLanes, dim_);
-    transpose_panel(buffers_.q_rows, dim_, kLanes, dim_, buffers_.q_panel, kLanes);
+    queries_ = num_queries(panel);
+    rows_to_panel<kPack<T>>(matrix(args_.q, n, query_), queries_, shape_.D, buffers_.q_panel);
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       store(buffers_.largest + lane, splat(kNothingYet));
       store(buffers_.total + lane, Vec{});
@@ -89,28 +88,28 @@ class ForwardItem {
 
   void block(int64_t key, int64_t keys) {
     const float* pair = biases_.block(key, keys);
-    const float* mask = biases_.mask(key);
-    const KeyRows k_rows = k_.block(key, keys);
-    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { scores<HasPair, HasMask>(k_rows, keys, pair, mask); });
+    const float* mask = biases_.mask(key, keys);
+    const float* k = k_.block(key, keys);
+    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { scores<HasPair, HasMask>(k, keys, pair, mask); });
     const bool moved = softmax(keys);
-    const KeyRows v_rows = v_.block(key, keys);
+    const float* v = v_.block(key, keys);
     const float *w = buffers_.weights, *correction = buffers_.correction;
     if (key == 0)
-      gather<Gather::kFirst>(v_rows, w, shape_.D, keys, correction, buffers_.out_panel);
+      gather<Gather::kFirst, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
     else if (moved)
-      gather<Gather::kCorrectAndAdd>(v_rows, w, shape_.D, keys, correction, buffers_.out_panel);
+      gather<Gather::kCorrectAndAdd, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
     else
-      gather<Gather::kAdd>(v_rows, w, shape_.D, keys, correction, buffers_.out_panel);
+      gather<Gather::kAdd, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
   }
 
   // weights[key][64] = logits; correction[64] = the maximum up to and with this block.
   template <bool HasPair, bool HasMask>
-  void scores(KeyRows k, int64_t keys, const float* pair, const float* mask) {
+  void scores(const float* k, int64_t keys, const float* pair, const float* mask) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     Vec largest[C];
-    for_score_tiles(
-        k, buffers_.q_panel, shape_.D, keys,
+    for_score_tiles<kPack<T>>(
+        k, buffers_.q_panel, k_.row_words(), keys, prefetcher_,
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
           for (int c = 0; c < C; ++c) largest[c] = load(buffers_.largest + lane + c * kWidth);
         },
@@ -130,7 +129,7 @@ class ForwardItem {
         });
   }
 
-  // weights = exp(logits - maximum); correction = exp(old maximum - new). Returns whether any maximum moved.
+  // weights = exp(logits - maximum), as words; correction = exp(old maximum - new). Returns whether any maximum moved.
   bool softmax(int64_t keys) {
     constexpr int C = kTileColumns;
     bool moved = false;
@@ -141,16 +140,11 @@ class ForwardItem {
         largest[c] = load(buffers_.correction + lane + c * kWidth);
         total[c] = Vec{};
       }
-      float* weights = buffers_.weights + lane;
       for (int64_t key = 0; key < keys;) {
         Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
-        for (const int64_t end = std::min(key + kSumKeys, keys); key < end; ++key, weights += kLanes) {
+        for (const int64_t end = std::min(key + kSumKeys, keys); key < end; key += kPack<T>) {
 #pragma GCC unroll 4
-          for (int c = 0; c < C; ++c) {
-            const Vec w = exp_difference(load(weights + c * kWidth), largest[c]);
-            part[c] += w;
-            store(weights + c * kWidth, w);
-          }
+          for (int c = 0; c < C; ++c) weigh(key, keys, lane + c * kWidth, largest[c], part[c]);
         }
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) total[c] += part[c];
@@ -168,6 +162,20 @@ class ForwardItem {
     return moved;
   }
 
+  // The weights of one key, or of a pair that becomes one row of words in the place of earlier logits.
+  LONGFOLD_INLINE void weigh(int64_t key, int64_t keys, int64_t lane, Vec largest, Vec& sum) {
+    float* at = buffers_.weights + key * kLanes + lane;
+    const Vec first = exp_difference(load(at), largest);
+    sum += first;
+    if constexpr (kPack<T> == 1) {
+      store(at, first);
+    } else {
+      const Vec second = key + 1 < keys ? exp_difference(load(at + kLanes), largest) : Vec{};
+      sum += second;
+      store(buffers_.weights + key / 2 * kLanes + lane, join_bfloat16(first, second));
+    }
+  }
+
   void finish(int64_t n) {
     alignas(64) float log_sum_exp[kLanes], lse_correction[kLanes];
     const Vec bound = splat(kFullyMaskedLogit);
@@ -181,16 +189,8 @@ class ForwardItem {
       store(log_sum_exp + lane, select_at_most(largest, bound, largest, lse));
       store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), exp_difference(lse, largest) / total));
     }
-    for (int64_t d = 0; d < shape_.D; ++d) {
-      float* out = buffers_.out_panel + d * kLanes;
-      for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        store(out + lane, load(out + lane) * load(buffers_.correction + lane));
-      }
-    }
     if (any_masked && args_.fully_masked == FullyMasked::kMean) mean_of_v(n);
-    transpose_panel(buffers_.out_panel, kLanes, dim_, kLanes, buffers_.q_rows, dim_);
-    const Matrix<T> out{args_.out.at(b_, n, query_, h_), args_.out.strides[2], args_.out.strides[4]};
-    unpack_rows(buffers_.q_rows, dim_, out, queries_, shape_.D);
+    panel_to_rows(buffers_.out_panel, buffers_.correction, shape_.D, matrix(args_.out, n, query_), queries_);
     for (int64_t i = 0; i < queries_; ++i) {
       const bool nothing = log_sum_exp[i] == kNothingYet;
       *args_.log_sum_exp.at(b_, n, h_, query_ + i) = nothing ? -std::numeric_limits<float>::infinity() : log_sum_exp[i];
@@ -198,26 +198,31 @@ class ForwardItem {
     }
   }
 
-  // Rare: fully masked rows that are to give the mean of v over all keys.
+  // Rare: fully masked rows that are to give the mean of v over all keys, and a factor of 1.
   void mean_of_v(int64_t n) {
+    const Vec bound = splat(kFullyMaskedLogit);
     for (int64_t d = 0; d < shape_.D; ++d) {
       double sum = 0;
       for (int64_t key = 0; key < shape_.Lk; ++key) sum += element(*args_.v.at(b_, n, key, h_, d));
       const Vec mean = splat(static_cast<float>(sum / static_cast<double>(shape_.Lk)));
-      float* out = buffers_.out_panel + d * kLanes;
       for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-        const Vec largest = load(buffers_.largest + lane);
-        store(out + lane, select_at_most(largest, splat(kFullyMaskedLogit), mean, load(out + lane)));
+        float* out = buffers_.out_panel + d * kLanes + lane;
+        store(out, select_at_most(load(buffers_.largest + lane), bound, mean, load(out)));
       }
+    }
+    for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
+      float* factor = buffers_.correction + lane;
+      store(factor, select_at_most(load(buffers_.largest + lane), bound, splat(1.0f), load(factor)));
     }
   }
 
   const ForwardArgs<T>& args_;
   Shape shape_;
-  int64_t dim_;
+  ForwardCut cut_;
   ForwardBuffers buffers_;
   BiasPanel biases_;
   PackedRows<T> k_, v_;
+  Prefetcher prefetcher_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
 };
 

@@ -20,5 +20,7 @@ template <class T>
 [[nodiscard]] IsaKernels<T> avx2_kernels();
 template <class T>
 [[nodiscard]] IsaKernels<T> avx512_kernels();
+// AVX-512 with products of bfloat16 pairs; the other types have nothing to gain from it.
+[[nodiscard]] IsaKernels<bfloat16> avx512_bf16_kernels();
 
 }  // namespace longfold::kernels

@@ -37,5 +37,8 @@ template <>
 IsaKernels<float16> avx512_kernels<float16>() {
   missing("avx512");
 }
+IsaKernels<bfloat16> avx512_bf16_kernels() {
+  missing("avx512_bf16");
+}
 
 }  // namespace longfold::kernels

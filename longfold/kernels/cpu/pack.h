@@ -1,4 +1,7 @@
-// Between tensors as the caller holds them (any type, any strides) and the fp32 panels that the products read.
+// Between tensors as the caller holds them (any type, any strides) and the panels and rows that the products read.
+//
+// Products read words of 32 bits: one fp32 number (Pack = 1), or, where the CPU multiplies pairs, two neighbouring
+// bfloat16 numbers of the summed dimension (Pack = 2).
 #pragma once
 
 #include "longfold/kernels/bias.h"
@@ -8,17 +11,32 @@
 namespace longfold::kernels {
 namespace {
 
+template <class T>
+inline constexpr int kPack = kHasPairProducts && std::is_same_v<T, bfloat16> ? 2 : 1;
+
 LONGFOLD_INLINE Vec load_as_float(const float* from) {
   return load(from);
 }
 LONGFOLD_INLINE Vec load_as_float(const bfloat16* from) {
-  return load_bfloat16(from);
+  return widen_bfloat16(load_short(&from->bits));
 }
 LONGFOLD_INLINE Vec load_as_float(const float16* from) {
-  return load_float16(from);
+  return widen_float16(load_short(&from->bits));
+}
+LONGFOLD_INLINE Vec load_part_as_float(const float* from, int64_t count) {
+  return load_part(from, count);
+}
+LONGFOLD_INLINE Vec load_part_as_float(const bfloat16* from, int64_t count) {
+  return widen_bfloat16(load_part(&from->bits, count));
+}
+LONGFOLD_INLINE Vec load_part_as_float(const float16* from, int64_t count) {
+  return widen_float16(load_part(&from->bits, count));
 }
 LONGFOLD_INLINE float element(float value) {
   return value;
+}
+LONGFOLD_INLINE float element(double value) {  // of biases
+  return static_cast<float>(value);
 }
 LONGFOLD_INLINE float element(bfloat16 value) {
   return to_float(value);
@@ -26,14 +44,24 @@ LONGFOLD_INLINE float element(bfloat16 value) {
 LONGFOLD_INLINE float element(float16 value) {
   return to_float(value);
 }
-LONGFOLD_INLINE void store_as(float* to, Vec value) {
-  store(to, value);
+LONGFOLD_INLINE Vec load_part_as_float(const double* from, int64_t count) {
+  alignas(64) float values[kWidth] = {};
+  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(from[i]);
+  return load(values);
 }
-LONGFOLD_INLINE void store_as(bfloat16* to, Vec value) {
-  store_bfloat16(to, value);
+LONGFOLD_INLINE Vec load_as_float(const double* from) {
+  return load_part_as_float(from, kWidth);
 }
-LONGFOLD_INLINE void store_as(float16* to, Vec value) {
-  store_float16(to, value);
+LONGFOLD_INLINE void store_as(float* to, Vec value, int64_t count) {
+  count == kWidth ? store(to, value) : store_part(to, value, count);
+}
+LONGFOLD_INLINE void store_as(bfloat16* to, Vec value, int64_t count) {
+  const ShortVec bits = narrow_bfloat16(value);
+  count == kWidth ? store_short(&to->bits, bits) : store_part(&to->bits, bits, count);
+}
+LONGFOLD_INLINE void store_as(float16* to, Vec value, int64_t count) {
+  const ShortVec bits = narrow_float16(value);
+  count == kWidth ? store_short(&to->bits, bits) : store_part(&to->bits, bits, count);
 }
 LONGFOLD_INLINE void set_element(float& to, float value) {
   to = value;
@@ -53,44 +81,68 @@ struct Matrix {
   int64_t inner_stride;
 };
 
-// Asks for rows [begin, end) ahead of time. Rows of one head lie H * D elements apart, a pattern that hardware does not
-// foresee; without this a call on tensors larger than the caches keeps waiting for memory.
-template <bool ForWriting = false, class T>
-void prefetch_rows(Matrix<T> from, int64_t begin, int64_t end, int64_t D) {
-  const int64_t bytes = from.inner_stride == 1 ? D * static_cast<int64_t>(sizeof(T)) : 1;
-  for (int64_t row = begin; row < end; ++row) {
-    const char* at = reinterpret_cast<const char*>(from.data + row * from.row_stride);
-    for (int64_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(at + byte, ForWriting ? 1 : 0, 2);
-    __builtin_prefetch(at + bytes - 1, ForWriting ? 1 : 0, 2);
+// Elements [first, first + kWidth) of a row of D; zero past its end.
+template <class T>
+LONGFOLD_INLINE Vec load_row(const T* row, int64_t inner_stride, int64_t first, int64_t D) {
+  const int64_t count = D - first;
+  if (inner_stride == 1) {
+    return count >= kWidth ? load_as_float(row + first) : load_part_as_float(row + first, std::max<int64_t>(count, 0));
   }
+  alignas(64) float values[kWidth] = {};
+  for (int64_t i = 0; i < kWidth && i < count; ++i) values[i] = element(row[(first + i) * inner_stride]);
+  return load(values);
 }
 
-// to[row][d] = from(row, d) * factor for rows < count and d < D; zero up to [padded_rows][padded_dim].
-template <class T>
-void pack_rows(Matrix<const T> from, int64_t count, int64_t D, float factor, float* to, int64_t padded_rows,
-               int64_t padded_dim) {
-  for (int64_t row = 0; row < count; ++row, to += padded_dim) {
+// As words of two neighbours: elements [2 first, 2 first + 2 kWidth).
+LONGFOLD_INLINE Vec load_row_pairs(const bfloat16* row, int64_t inner_stride, int64_t first, int64_t D) {
+  const int64_t count = D - 2 * first;
+  if (inner_stride == 1 && count >= 2 * kWidth) return load(reinterpret_cast<const float*>(row + 2 * first));
+  if (inner_stride == 1 && count % 2 == 0) {
+    return load_part(reinterpret_cast<const float*>(row + 2 * first), std::max<int64_t>(count / 2, 0));
+  }
+  alignas(64) uint16_t values[2 * kWidth] = {};
+  for (int64_t i = 0; i < 2 * kWidth && i < count; ++i) values[i] = row[(2 * first + i) * inner_stride].bits;
+  Vec result;
+  __builtin_memcpy(&result, values, sizeof result);
+  return result;
+}
+
+template <int Pack, class T>
+LONGFOLD_INLINE Vec load_words(const T* row, int64_t inner_stride, int64_t first, int64_t D) {
+  if constexpr (Pack == 2)
+    return load_row_pairs(row, inner_stride, first, D);
+  else
+    return load_row(row, inner_stride, first, D);
+}
+
+// to[row][words], pairs of neighbours in a row. Writes up to kWidth - 1 words past the end of each row, the last too.
+template <int Pack, class T>
+void pack_rows(Matrix<const T> from, int64_t count, int64_t D, float* to) {
+  const int64_t words = divide_up(D, Pack);
+  for (int64_t row = 0; row < count; ++row, to += words) {
     const T* source = from.data + row * from.row_stride;
-    int64_t d = 0;
-    if (from.inner_stride == 1) {
-      for (; d + kWidth <= D; d += kWidth) store(to + d, load_as_float(source + d) * factor);
-    }
-    for (; d < D; ++d) to[d] = element(source[d * from.inner_stride]) * factor;
-    for (; d < padded_dim; ++d) to[d] = 0;
+    for (int64_t w = 0; w < words; w += kWidth) store(to + w, load_words<Pack>(source, from.inner_stride, w, D));
   }
-  for (int64_t i = 0; i < (padded_rows - count) * padded_dim; ++i) to[i] = 0;
 }
 
-// to(row, d) = from[row][d] for rows < count and d < D.
-template <class T>
-void unpack_rows(const float* from, int64_t padded_dim, Matrix<T> to, int64_t count, int64_t D) {
-  for (int64_t row = 0; row < count; ++row, from += padded_dim) {
-    T* target = to.data + row * to.row_stride;
-    int64_t d = 0;
-    if (to.inner_stride == 1) {
-      for (; d + kWidth <= D; d += kWidth) store_as(target + d, load(from + d));
+// to[row / Pack][D] words: pairs of neighbouring rows; a last row without partner gets zeros. Writes up to kWidth - 1
+// words past the end of each row, the last too.
+template <int Pack, class T>
+void pack_row_pairs(Matrix<const T> from, int64_t count, int64_t D, float* to) {
+  if constexpr (Pack == 1) {
+    pack_rows<1>(from, count, D, to);
+  } else {
+    for (int64_t row = 0; row < count; row += 2, to += D) {
+      const T* source = from.data + row * from.row_stride;
+      for (int64_t d = 0; d < D; d += kWidth) {
+        const Vec low = load_row(source, from.inner_stride, d, D);
+        const Vec high = row + 1 < count ? load_row(source + from.row_stride, from.inner_stride, d, D) : Vec{};
+        // Exact: both were bfloat16 before.
+        const IntVec word =
+            (reinterpret_cast<IntVec>(high) & ~0xffff) | ((reinterpret_cast<IntVec>(low) >> 16) & 0xffff);
+        store(to + d, reinterpret_cast<Vec>(word));
+      }
     }
-    for (; d < D; ++d) set_element(target[d * to.inner_stride], from[d]);
   }
 }
 
@@ -109,66 +161,49 @@ LONGFOLD_INLINE void transpose(Vec (&rows)[kWidth]) {
   }
 }
 
-// to[column][row] = from[row][column]; both counts are multiples of kWidth.
-inline void transpose_panel(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
-                            int64_t to_row) {
-  for (int64_t row = 0; row < rows; row += kWidth) {
-    for (int64_t column = 0; column < columns; column += kWidth) {
+// panel[word][64] = words of rows < count, transposed; lanes past them are zero.
+template <int Pack, class T>
+void rows_to_panel(Matrix<const T> from, int64_t count, int64_t D, float* panel) {
+  const int64_t words = divide_up(D, Pack);
+  for (int64_t row = 0; row < kLanes; row += kWidth) {
+    for (int64_t word = 0; word < words; word += kWidth) {
       Vec tile[kWidth];
 #pragma GCC unroll 16
-      for (int i = 0; i < kWidth; ++i) tile[i] = load(from + (row + i) * from_row + column);
-      transpose(tile);
-#pragma GCC unroll 16
-      for (int i = 0; i < kWidth; ++i) store(to + (column + i) * to_row + row, tile[i]);
-    }
-  }
-}
-
-// One vector of a bias along the keys: element t is bias[offset + t * stride] for t < count, else 0.
-LONGFOLD_INLINE Vec load_bias(const BiasView& bias, int64_t offset, int64_t stride, int64_t count) {
-  if (stride == 1 && count >= kWidth) {
-    if (bias.dtype == DType::kFloat32) return load(static_cast<const float*>(bias.data) + offset);
-    if (bias.dtype == DType::kFloat16) return load_float16(static_cast<const float16*>(bias.data) + offset);
-    if (bias.dtype == DType::kBFloat16) return load_bfloat16(static_cast<const bfloat16*>(bias.data) + offset);
-  }
-  alignas(64) float values[kWidth] = {};
-  for (int64_t t = 0; t < count && t < kWidth; ++t) {
-    values[t] = static_cast<float>(bias_element(bias, offset + t * stride));
-  }
-  return load(values);
-}
-
-// Where in a bias a block of logits starts.
-struct BiasOrigin {
-  int64_t b, n, h, query, key;
-};
-
-// slab[key][query] (+)= bias(query, key): keys x 64 lanes, lanes past `queries` are zero.
-inline void transpose_bias(const BiasView& bias, BiasOrigin at, int64_t queries, int64_t keys, bool add, float* slab) {
-  const int64_t origin = bias.offset(at.b, at.n, at.h, at.query, at.key);
-  for (int64_t key = 0; key < keys; key += kWidth) {
-    for (int64_t query = 0; query < kLanes; query += kWidth) {
-      Vec tile[kWidth];
       for (int64_t i = 0; i < kWidth; ++i) {
-        tile[i] = query + i < queries ? load_bias(bias, origin + (query + i) * bias.strides[3] + key * bias.strides[4],
-                                                  bias.strides[4], keys - key)
-                                      : Vec{};
+        tile[i] = row + i < count
+                      ? load_words<Pack>(from.data + (row + i) * from.row_stride, from.inner_stride, word, D)
+                      : Vec{};
       }
       transpose(tile);
-      for (int64_t j = 0; j < kWidth && key + j < keys; ++j) {
-        float* to = slab + (key + j) * kLanes + query;
-        store(to, add ? load(to) + tile[j] : tile[j]);
+      const int64_t columns = std::min<int64_t>(kWidth, words - word);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kWidth; ++i) {
+        if (i < columns) store(panel + (word + i) * kLanes + row, tile[i]);
       }
     }
   }
 }
 
-// mask[key] (+)= bias(key); `mask` has room for keys rounded up to kWidth.
-inline void load_mask(const BiasView& bias, BiasOrigin at, int64_t keys, bool add, float* mask) {
-  const int64_t origin = bias.offset(at.b, at.n, at.h, at.query, at.key);
-  for (int64_t key = 0; key < keys; key += kWidth) {
-    const Vec value = load_bias(bias, origin + key * bias.strides[4], bias.strides[4], keys - key);
-    store(mask + key, add ? load(mask + key) + value : value);
+// to(row, d) = panel[d][row] * factor[row] for rows < count.
+template <class T>
+void panel_to_rows(const float* panel, const float* factor, int64_t D, Matrix<T> to, int64_t count) {
+  for (int64_t row = 0; row < count; row += kWidth) {
+    const Vec scale = load(factor + row);
+    for (int64_t d = 0; d < D; d += kWidth) {
+      const int64_t columns = std::min<int64_t>(kWidth, D - d);
+      Vec tile[kWidth];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kWidth; ++i) tile[i] = i < columns ? load(panel + (d + i) * kLanes + row) * scale : Vec{};
+      transpose(tile);
+      for (int64_t i = 0; i < kWidth && row + i < count; ++i) {
+        T* target = to.data + (row + i) * to.row_stride + d * to.inner_stride;
+        if (to.inner_stride == 1) {
+          store_as(target, tile[i], columns);
+        } else {
+          for (int64_t j = 0; j < columns; ++j) set_element(target[j * to.inner_stride], tile[i][j]);
+        }
+      }
+    }
   }
 }
 

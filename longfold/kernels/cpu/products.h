@@ -1,74 +1,89 @@
-// The products of attention on a panel of 64 queries, each a loop over register tiles.
+// The products of attention on a panel of 64 queries, each a loop over register tiles. Operands are words (pack.h).
 //
-//   scores     s[key][64]   = scale k[key] . q[.][64] + pair[key][64] + mask[key]
+//   scores     s[key][64]   = k[key] . q[.][64]
 //   gather     o[d][64]    += sum over keys of a[key][d] w[key][64]       (out from v, grad_q from k)
 //   scatter    g[key][d]   += sum over queries of w[key][query] r[query][d] (grad_v from grad_out, grad_k from q)
 #pragma once
 
-#include "longfold/kernels/cpu/pack.h"
+#include "longfold/kernels/cpu/prefetch.h"
 #include "longfold/kernels/cpu/tile.h"
 
 namespace longfold::kernels {
 namespace {
 
-// Keys or values as rows of D contiguous floats.
-struct KeyRows {
-  const float* data;
-  int64_t row;
-};
-
-// The keys, or the values, of one row n and head as fp32 rows: converted as a whole where that is small, so that all
-// panels share the work, else block by block, or read in place where the caller's memory has that form.
+// The keys, or the values, of one row n and head: packed as a whole where that is small, so that all panels share the
+// work, else block by block.
 template <class T>
 class PackedRows {
  public:
-  PackedRows(const TensorView<const T, 5>& from, const Shape& shape, int64_t block, float* buffer)
+  static constexpr int kWordPack = kPack<T>;
+
+  // What products read: for scores rows of D elements, for gather rows of D words that each stand for Pack keys.
+  enum class Form { kRows, kPairs };
+
+  PackedRows(const TensorView<const T, 5>& from, const Shape& shape, Form form, int64_t block, float* buffer)
       : from_(from),
         shape_(shape),
-        dim_(padded_head_dim(shape)),
+        form_(form),
+        block_(block),
         buffer_(buffer),
         whole_(packed_keys(shape, block) == shape.Lk) {}
 
   void start_row(int64_t b, int64_t n, int64_t h) {
     matrix_ = {from_.at(b, n, 0, h), from_.strides[2], from_.strides[4]};
-    if (whole_) pack_rows(matrix_, shape_.Lk, shape_.D, 1.0f, buffer_, shape_.Lk, dim_);
+    if (whole_) pack(matrix_, shape_.Lk);
   }
 
-  KeyRows block(int64_t key, int64_t keys) const {
-    if (whole_) return {buffer_ + key * dim_, dim_};
+  // Words from `key`, the first of a block, on.
+  const float* block(int64_t key, int64_t keys) const {
+    if (whole_) return buffer_ + (form_ == Form::kRows ? key * row_words() : key / kWordPack * shape_.D);
     Matrix<const T> part = matrix_;
     part.data += key * part.row_stride;
-    if constexpr (std::is_same_v<T, float>) {
-      if (part.inner_stride == 1) return {part.data, part.row_stride};
-    }
-    pack_rows(part, keys, shape_.D, 1.0f, buffer_, keys, dim_);
-    return {buffer_, dim_};
+    pack(part, keys);
+    return buffer_;
   }
 
+  [[nodiscard]] int64_t row_words() const { return divide_up(shape_.D, kWordPack); }
+
  private:
+  void pack(Matrix<const T> from, int64_t keys) const {
+    if (form_ == Form::kRows)
+      pack_rows<kWordPack>(from, keys, shape_.D, buffer_);
+    else
+      pack_row_pairs<kWordPack>(from, keys, shape_.D, buffer_);
+  }
+
   const TensorView<const T, 5>& from_;
   Shape shape_;
-  int64_t dim_;
+  Form form_;
+  int64_t block_;
   float* buffer_;
   bool whole_;
   Matrix<const T> matrix_{};
 };
 
-// Visits products k[key] . q[.][64]: body(tile, first key, first lane), C vectors of lanes and R keys at a time.
-template <class Before, class Body, class After>
-LONGFOLD_INLINE void for_score_tiles(KeyRows k, const float* q_panel, int64_t D, int64_t keys, Before&& before,
-                                     Body&& body, After&& after) {
+// Visits products k[key] . panel[.][64] of `words` words: body(tile, first key, first lane), C vectors of lanes and R
+// keys at a time.
+template <int Pack, class Before, class Body, class After>
+LONGFOLD_INLINE void for_score_tiles(const float* k, const float* panel, int64_t words, int64_t keys,
+                                     Prefetcher& prefetcher, Before&& before, Body&& body, After&& after) {
   constexpr int C = kTileColumns;
   for (int64_t lane = 0; lane < kLanes; lane += C * kWidth) {
     before(lane);
     for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
+      prefetcher.step();
       Tile<R, C> tile;
       tile.clear();
-      tile.multiply(k.data + key * k.row, k.row, 1, q_panel + lane, kLanes, D);
+      tile.template multiply<Pack>(k + key * words, words, 1, panel + lane, kLanes, words);
       body(tile, key, lane);
     });
     after(lane);
   }
+}
+
+// About as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
+[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
+  return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
 }
 
 // Scale and biases come after the product: starting from them would cost digits where biases are large. Mask before
@@ -98,15 +113,16 @@ LONGFOLD_INLINE void with_biases(const float* pair, const float* mask, Body&& bo
 // The sum of a block starts from zero and is then added: fewer digits are lost over long rows.
 enum class Gather { kFirst, kAdd, kCorrectAndAdd };
 
-template <Gather How>
-LONGFOLD_INLINE void gather(KeyRows a, const float* weights, int64_t D, int64_t keys, const float* correction,
+template <Gather How, int Pack>
+LONGFOLD_INLINE void gather(const float* a, const float* weights, int64_t D, int64_t keys, const float* correction,
                             float* out) {
   constexpr int C = kTileColumns;
+  const int64_t steps = divide_up(keys, Pack);
   for (int64_t lane = 0; lane < kLanes; lane += C * kWidth) {
     for_row_groups<kTileRows<C>>(D, [&]<int R>(Rows<R>, int64_t d) LONGFOLD_INLINE_LAMBDA {
       Tile<R, C> tile;
       tile.clear();
-      tile.multiply(a.data + d, 1, a.row, weights + lane, kLanes, keys);
+      tile.template multiply<Pack>(a + d, 1, D, weights + lane, kLanes, steps);
       float* to = out + d * kLanes + lane;
       if constexpr (How == Gather::kFirst) {
         tile.write_to(to, kLanes);
@@ -126,14 +142,17 @@ LONGFOLD_INLINE void gather(KeyRows a, const float* weights, int64_t D, int64_t 
   }
 }
 
-// to[key][d] += sum over the 64 queries of w[key][query] * rows[query][d], d up to the padded head dim.
-LONGFOLD_INLINE void scatter(const float* weights, const float* rows, int64_t padded_dim, int64_t keys, float* to) {
-  for_column_groups(padded_dim / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
+// to[key][width] += sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and Side
+// of them are taken in one step. Width is a multiple of the widest vector.
+template <int Pack, int Side>
+LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* rows, int64_t width, int64_t keys,
+                             float* to) {
+  for_column_groups(width / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
     for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
       Tile<R, C> tile;
       tile.clear();
-      tile.multiply(weights + key * kLanes, kLanes, 1, rows + column * kWidth, padded_dim, kLanes);
-      tile.add_to(to + key * padded_dim + column * kWidth, padded_dim);
+      tile.template multiply<Pack, Side>(weights + key * lanes, lanes, 1, rows + column * kWidth, width, lanes / Side);
+      tile.add_to(to + key * width + column * kWidth, width);
     });
   });
 }

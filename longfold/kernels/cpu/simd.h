@@ -2,12 +2,16 @@
 // Included only by the one .cpp per instruction set; everything is in an unnamed namespace, so that no function
 // compiled for a newer CPU can stand in for one that must run on an older.
 //
-// Each simd_*.h has the types and what differs: splat, fma; max, where the second operand wins if one is NaN;
-// select_at_most(c, bound, a, b), a where c <= bound and b elsewhere; any_at_most, all_equal; sum over the lanes;
-// round_to_whole; scale_by_power(p, x, whole) = 2^whole p, exactly zero where x < -126; load and store of float16.
+// Each simd_*.h has the types and what differs: splat; splat_pair, two neighbours in turn; fma; max, where the second
+// operand wins if one is NaN; select_at_most(c, bound, a, b), a where c <= bound and b elsewhere; zero_below(c, bound,
+// a), zero where c < bound and a elsewhere; any_at_most, all_equal; sum over the lanes; widen_float16 and
+// narrow_float16. kHasPairProducts says whether there is
+// add_pair_products(a, b, c): c + a.low * b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low,
+// high), which rounds two vectors into one of such lanes; and store_bfloat16, which stores one after the other.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #define LONGFOLD_INLINE [[gnu::always_inline]] inline
 #define LONGFOLD_INLINE_LAMBDA __attribute__((always_inline))
@@ -32,22 +36,49 @@ LONGFOLD_INLINE void store(float* to, Vec value) {
   __builtin_memcpy(to, &value, sizeof value);
 }
 
-LONGFOLD_INLINE Vec load_bfloat16(const void* from) {
-  ShortVec bits;
-  __builtin_memcpy(&bits, from, sizeof bits);
-  const IntVec wide = __builtin_convertvector(bits, IntVec) << 16;
-  return reinterpret_cast<Vec>(wide);
+// Never defined where kHasPairProducts is false: for names in branches that are not taken.
+template <class V>
+V add_pair_products(V a, V b, V c);
+template <class V>
+V join_bfloat16(V low, V high);
+template <class V>
+void store_bfloat16(float* words, V low, V high);
+
+// The first `count` elements, zero in the other lanes; more specific overloads are in simd_*.h where there are masks.
+template <class T>
+LONGFOLD_INLINE auto load_part(const T* from, int64_t count) {
+  T values[kWidth] = {};
+  for (int64_t i = 0; i < count; ++i) values[i] = from[i];
+  std::conditional_t<std::is_same_v<T, float>, Vec, ShortVec> result;
+  __builtin_memcpy(&result, values, sizeof result);
+  return result;
+}
+template <class T, class V>
+LONGFOLD_INLINE void store_part(T* to, V value, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = value[i];
+}
+
+LONGFOLD_INLINE ShortVec load_short(const uint16_t* from) {
+  ShortVec value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+LONGFOLD_INLINE void store_short(uint16_t* to, ShortVec value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+LONGFOLD_INLINE Vec widen_bfloat16(ShortVec bits) {
+  return reinterpret_cast<Vec>(__builtin_convertvector(bits, IntVec) << 16);
 }
 
 // Rounds to nearest, ties to even; NaN stays NaN.
-LONGFOLD_INLINE void store_bfloat16(void* to, Vec value) {
+LONGFOLD_INLINE ShortVec narrow_bfloat16(Vec value) {
   using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
   const auto bits = reinterpret_cast<UnsignedVec>(value);
   const UnsignedVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const UnsignedVec quiet = (bits >> 16) | 0x40u;
   const auto is_nan = reinterpret_cast<UnsignedVec>(value != value);
-  const ShortVec result = __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), ShortVec);
-  __builtin_memcpy(to, &result, sizeof result);
+  return __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), ShortVec);
 }
 
 // First and second half of a0 b0 a1 b1 ...
@@ -58,21 +89,41 @@ LONGFOLD_INLINE Vec zip_high(Vec a, Vec b) {
   return __builtin_shuffle(a, b, kZipHigh);
 }
 
-// 2^x by range reduction to [-1/2, 1/2] and a degree-5 minimax polynomial (relative error 7.5e-8, with fp32
-// rounding 2.4e-7). Zero for x < -126. Coefficients: Remez exchange on the relative error.
-LONGFOLD_INLINE Vec exp2(Vec x) {
-  const Vec whole = round_to_whole(x);
-  const Vec f = x - whole;
+// Lane i of the result is the sum over all lanes of rows[i]. Zips as transpose (pack.h) does, adding up on the way.
+LONGFOLD_INLINE Vec sums_of_rows(Vec (&rows)[kWidth]) {
+#pragma GCC unroll 4
+  for (int half = kWidth / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) rows[i] = zip_low(rows[i], rows[i + half]) + zip_high(rows[i], rows[i + half]);
+  }
+  return rows[0];
+}
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: after adding it the low bits are the nearest whole number
+
+// 2^f (1 + small) for f in [-1/2, 1/2]: degree-5 minimax polynomial, relative error 7.5e-8, with fp32 rounding 2.4e-7.
+// Coefficients: Remez exchange on the relative error.
+LONGFOLD_INLINE Vec exp2_fraction(Vec f) {
   Vec p = splat(1.3276466847e-03f);
   p = fma(p, f, splat(9.6755412934e-03f));
   p = fma(p, f, splat(5.5507132894e-02f));
   p = fma(p, f, splat(2.4022119725e-01f));
   p = fma(p, f, splat(6.9314696706e-01f));
-  p = fma(p, f, splat(1.0000000717e+00f));
-  return scale_by_power(p, x, whole);
+  return fma(p, f, splat(1.0000000717e+00f));
 }
 
-constexpr float kLog2E = 1.4426950408889634f;
+// e^x, exactly zero below 2^-126. The exponent is added to the bits of the fraction's power; where it would not fit,
+// the result is thrown away.
+LONGFOLD_INLINE Vec exp(Vec x) {
+  using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
+  const Vec log2e = splat(kLog2E);
+  const Vec shifted = fma(x, log2e, splat(kRoundMagic));
+  const Vec whole = shifted - splat(kRoundMagic);
+  const Vec p = exp2_fraction(fma(x, log2e, -whole));
+  const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(shifted) << 23;
+  return zero_below(x, splat(-87.33654f), reinterpret_cast<Vec>(reinterpret_cast<UnsignedVec>(p) + exponent));
+}
 
 // Natural logarithm of positive, normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2), and ln m = 2 artanh(t) with
 // t = (m - 1) / (m + 1), |t| < 0.172, as a series to t^9.
@@ -92,7 +143,7 @@ LONGFOLD_INLINE Vec log(Vec x) {
 
 // e^(s - m): the difference is taken in natural units first, so that large logits keep their digits.
 LONGFOLD_INLINE Vec exp_difference(Vec s, Vec m) {
-  return exp2((s - m) * kLog2E);
+  return exp(s - m);
 }
 
 }  // namespace

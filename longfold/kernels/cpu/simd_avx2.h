@@ -15,9 +15,17 @@ using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 8, 1, 9, 2, 10, 3, 11};
 constexpr IntVec kZipHigh = {4, 12, 5, 13, 6, 14, 7, 15};
+constexpr IntVec kEven = {0, 2, 4, 6, 8, 10, 12, 14};
+constexpr IntVec kOdd = {1, 3, 5, 7, 9, 11, 13, 15};
+constexpr bool kHasPairProducts = false;
 
 LONGFOLD_INLINE Vec splat(float value) {
   return _mm256_set1_ps(value);
+}
+LONGFOLD_INLINE Vec splat_pair(const float* from) {
+  double both;
+  __builtin_memcpy(&both, from, sizeof both);
+  return _mm256_castpd_ps(_mm256_set1_pd(both));
 }
 LONGFOLD_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return _mm256_fmadd_ps(a, b, c);
@@ -40,20 +48,15 @@ LONGFOLD_INLINE float sum(Vec value) {
   return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
 }
 
-LONGFOLD_INLINE Vec round_to_whole(Vec x) {
-  return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-LONGFOLD_INLINE Vec scale_by_power(Vec p, Vec x, Vec whole) {
-  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(whole), 23);
-  const __m256 scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
-  return _mm256_and_ps(scaled, _mm256_cmp_ps(x, splat(-126.0f), _CMP_NLT_UQ));
+LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
+  return _mm256_and_ps(a, _mm256_cmp_ps(condition, bound, _CMP_NLT_UQ));
 }
 
-LONGFOLD_INLINE Vec load_float16(const void* from) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {
+  return _mm256_cvtph_ps(reinterpret_cast<__m128i>(bits));
 }
-LONGFOLD_INLINE void store_float16(void* to, Vec value) {
-  _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+LONGFOLD_INLINE ShortVec narrow_float16(Vec value) {
+  return reinterpret_cast<ShortVec>(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
 }  // namespace

@@ -15,9 +15,15 @@ using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 4, 1, 5};
 constexpr IntVec kZipHigh = {2, 6, 3, 7};
+constexpr IntVec kEven = {0, 2, 4, 6};
+constexpr IntVec kOdd = {1, 3, 5, 7};
+constexpr bool kHasPairProducts = false;
 
 LONGFOLD_INLINE Vec splat(float value) {
   return Vec{value, value, value, value};
+}
+LONGFOLD_INLINE Vec splat_pair(const float* from) {
+  return Vec{from[0], from[1], from[0], from[1]};
 }
 LONGFOLD_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return a * b + c;
@@ -45,27 +51,17 @@ LONGFOLD_INLINE float sum(Vec value) {
   return (value[0] + value[2]) + (value[1] + value[3]);
 }
 
-// Adding and taking away 1.5 * 2^23 leaves the nearest whole number, whose low bits then are the exponent.
-constexpr float kRoundMagic = 12582912.0f;
-LONGFOLD_INLINE Vec round_to_whole(Vec x) {
-  return (x + kRoundMagic) - kRoundMagic;
-}
-LONGFOLD_INLINE Vec scale_by_power(Vec p, Vec x, Vec whole) {
-  using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;  // wraps where the result is thrown away
-  const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(whole + kRoundMagic) << 23;
-  const Vec scaled = reinterpret_cast<Vec>(reinterpret_cast<UnsignedVec>(p) + exponent);
-  return x < -126.0f ? Vec{} : scaled;
+LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
+  return condition < bound ? Vec{} : a;
 }
 
-LONGFOLD_INLINE Vec load_float16(const void* from) {
-  float16 values[kWidth];
-  __builtin_memcpy(values, from, sizeof values);
-  return Vec{to_float(values[0]), to_float(values[1]), to_float(values[2]), to_float(values[3])};
+LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {
+  return Vec{to_float(float16{bits[0]}), to_float(float16{bits[1]}), to_float(float16{bits[2]}),
+             to_float(float16{bits[3]})};
 }
-LONGFOLD_INLINE void store_float16(void* to, Vec value) {
-  float16 values[kWidth];
-  for (int i = 0; i < kWidth; ++i) values[i] = to_float16(value[i]);
-  __builtin_memcpy(to, values, sizeof values);
+LONGFOLD_INLINE ShortVec narrow_float16(Vec value) {
+  return ShortVec{to_float16(value[0]).bits, to_float16(value[1]).bits, to_float16(value[2]).bits,
+                  to_float16(value[3]).bits};
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The one matrix product of the CPU kernels: a tile of R rows by C vectors stays in registers while it sums
-// outer products, acc[r][c] += a[r, k] * b[k, c], over k. `a` is broadcast element by element and read in place with
-// any strides; rows of `b` are contiguous.
+// outer products, acc[r][c] += a[r, k] * b[k, c], over k. `a` is broadcast word by word and read in place with any
+// strides; rows of `b` are contiguous. A word is one fp32 number, or a pair of bfloat16 numbers whose two products are
+// added (Pack, see pack.h).
 #pragma once
 
 #include <type_traits>
@@ -22,20 +23,28 @@ struct Tile {
     }
   }
 
-  // a: element (r, k) at a[r * a_row + k * a_inner]; b: row k at b + k * b_row.
+  // a: word (r, k) at a[r * a_row + k * a_inner]; b: row k at b + k * b_row. With Side = 2 a step takes the words k and
+  // k + 1 of a, neighbours in memory, and b has the two rows' words in turn: rows of b that fill half a vector
+  // otherwise.
+  template <int Pack, int Side = 1>
   LONGFOLD_INLINE void multiply(const float* a, int64_t a_row, int64_t a_inner, const float* b, int64_t b_row,
-                                int64_t count) {
-    for (int64_t k = 0; k < count; ++k) {
+                                int64_t steps) {
+    for (int64_t k = 0; k < steps; ++k) {
       Vec row[C];
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) row[c] = load(b + c * kWidth);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const Vec value = splat(a[r * a_row]);
+        const Vec value = Side == 2 ? splat_pair(a + r * a_row) : splat(a[r * a_row]);
 #pragma GCC unroll 4
-        for (int c = 0; c < C; ++c) acc[r][c] = fma(value, row[c], acc[r][c]);
+        for (int c = 0; c < C; ++c) {
+          if constexpr (Pack == 2)
+            acc[r][c] = add_pair_products(value, row[c], acc[r][c]);
+          else
+            acc[r][c] = fma(value, row[c], acc[r][c]);
+        }
       }
-      a += a_inner;
+      a += Side * a_inner;
       b += b_row;
     }
   }

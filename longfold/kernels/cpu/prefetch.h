@@ -1,0 +1,63 @@
+// Memory that will be needed soon, asked for a few rows at a time between tiles. Rows of one head lie H * D elements
+// apart, which hardware does not foresee; and asking for many at once would wait just as reading them does.
+#pragma once
+
+#include <cstdint>
+
+#include "longfold/kernels/cpu/pack.h"
+
+namespace longfold::kernels {
+namespace {
+
+class Prefetcher {
+ public:
+  void clear() {
+    num_ranges_ = 0;
+    next_ = 0;
+    rows_ = 0;
+    rate_ = 0;
+  }
+
+  // Rows [begin, end) of a matrix with D columns.
+  template <class T>
+  void add(Matrix<T> from, int64_t begin, int64_t end, int64_t D) {
+    if (begin >= end || num_ranges_ == kMostRanges) return;
+    const int64_t bytes = from.inner_stride == 1 ? D * static_cast<int64_t>(sizeof(T)) : 1;
+    ranges_[num_ranges_++] = {.at = reinterpret_cast<const char*>(from.data + begin * from.row_stride),
+                              .stride = from.row_stride * static_cast<int64_t>(sizeof(T)),
+                              .rows = end - begin,
+                              .bytes = bytes};
+    rows_ += end - begin;
+  }
+
+  // So many calls of step() will follow.
+  void spread(int64_t steps) { rate_ = (rows_ + steps - 1) / steps; }
+
+  LONGFOLD_INLINE void step() {
+    for (int64_t row = 0; row < rate_ && next_ < num_ranges_; ++row) {
+      Range& range = ranges_[next_];
+      for (int64_t byte = 0; byte < range.bytes; byte += kLine) __builtin_prefetch(range.at + byte, 0, 2);
+      range.at += range.stride;
+      if (--range.rows == 0) ++next_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  static constexpr int kMostRanges = 10;
+
+  struct Range {
+    const char* at;
+    int64_t stride;
+    int64_t rows;
+    int64_t bytes;
+  };
+  Range ranges_[kMostRanges];
+  int num_ranges_ = 0;
+  int next_ = 0;
+  int64_t rows_ = 0;
+  int64_t rate_ = 0;
+};
+
+}  // namespace
+}  // namespace longfold::kernels
