@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from conftest import ROOT, attempt, documented, run
+from outside import ROOT, attempt, documented, run
 
 HEADERS = {
     "kernels/dtype.h",
@@ -83,6 +83,11 @@ def test_kernels_need_no_torch(prefix, tmp_path):
     assert not (tmp_path / "build/evoformer_torch").exists()
 
 
+def test_the_library_finds_torch_by_itself(prefix):
+    libraries = run(["ldd", prefix / "lib/liblongfold_ops.so"])
+    assert "torch/lib/libtorch_cpu.so" in libraries and "not found" not in libraries
+
+
 def test_what_is_installed(prefix):
     """The two libraries and what a user includes: no trainer, no inner headers."""
     installed = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file()}
@@ -124,6 +129,15 @@ def test_ops_refuse_another_torch(consumer, tmp_path):
     (torch / "version.py").write_text("__version__ = '2.11.1+cpu'\n")
     error = consumer("COMPONENTS kernels ops", f"-DLIBTORCH={torch}")
     assert f"was built with, got 2.11.1 in '{torch}'; set LIBTORCH to its folder, or build longfold" in error
+
+
+def test_commands_in_the_readme_are_those_of_the_docs():
+    """Those are run here and in test_pip.py."""
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"`((?:pip|cmake) [^`]+)`", readme)
+    assert commands == [documented("pip").strip(), documented("install").splitlines()[0]]
+    for line in re.findall(r"`(find_package[^`]+)`", readme):
+        assert line in (ROOT / "examples/cpp/CMakeLists.txt").read_text()
 
 
 def test_versions(consumer):

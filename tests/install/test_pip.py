@@ -8,7 +8,7 @@ import sys
 import tomllib
 
 import pytest
-from conftest import ROOT, attempt, documented, run
+from outside import ROOT, attempt, documented, run
 
 CHECK = """
 import json, pathlib, sys
@@ -64,23 +64,30 @@ def tree(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def environment(tree, build) -> pathlib.Path:
-    """A fresh environment in which longfold was installed. It sees torch and the build tools of the one that runs the
-    tests by path alone: .pth files over there, such as the one that points to the checkout, are not read."""
+def install(tree, build):
+    """install("pip install ...") runs that in the sources, for a fresh environment. It sees torch and the build tools
+    of the one that runs the tests by path alone: .pth files over there, such as that of the checkout, are not read."""
     folder = tree.parent / "environment"
     run([sys.executable, "-m", "venv", folder])
+    # Torch's path, seen from the sources, is that of the checkout, and so is the compiler: ccache knows the objects.
     venv = (ROOT / ".venv").resolve()
-    (tree / ".venv").symlink_to(venv)  # torch's path, seen from the sources, as in the checkout: ccache then knows it
+    (tree / ".venv").symlink_to(venv)
+    compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.+)$", (build / "CMakeCache.txt").read_text(), flags=re.MULTILINE)[
+        1
+    ]
     seen = [pathlib.Path(path).resolve() for path in sys.path if path.endswith("site-packages")]
     seen = [tree / ".venv" / path.relative_to(venv) if path.is_relative_to(venv) else path for path in seen]
     (pth,) = [path / "torch_of_the_tests.pth" for path in folder.glob("lib/python*/site-packages")]
     pth.write_text("".join(f"{path}\n" for path in seen))
     path = f"{folder / 'bin'}:{pathlib.Path(sys.executable).parent}:/usr/bin:/bin"
-    compiler = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.+)$", (build / "CMakeCache.txt").read_text(), flags=re.MULTILINE)[
-        1
-    ]
-    run(documented("pip"), cwd=tree, env={"PATH": path, "CXX": compiler, "PIP_NO_INDEX": "1"})
-    return folder
+    settings = {"PATH": path, "CXX": compiler, "PIP_NO_INDEX": "1"}
+    return lambda command: run(command, cwd=tree, env=settings)
+
+
+@pytest.fixture(scope="module")
+def environment(tree, install) -> pathlib.Path:
+    install(documented("pip"))
+    return tree.parent / "environment"
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +168,14 @@ def test_another_torch_is_refused(python, tmp_path):
     assert message.startswith("ImportError: longfold was built for torch 2.11.0, but this is torch 2.12.0+cpu: ")
     documented_text = " ".join((ROOT / "docs/install.md").read_text().split())
     assert message.replace("2.12.0+cpu", "2.12.0") in documented_text
+
+
+def test_the_advice_after_torch_was_replaced_works(python, package, install):
+    (package / "lib/built_for_torch.txt").write_text("2.10.0\n")
+    message = python("import longfold").stderr.splitlines()[-1]
+    assert message.startswith("ImportError: longfold was built for torch 2.10.0, but this is torch 2.11.0")
+    install(re.search(r"`(pip install [^`]+)`", message)[1])
+    assert python("import longfold; print(longfold.__version__)").stdout == f"{VERSION}\n"
 
 
 def test_the_range_of_torch_is_said_once_in_each_language():
