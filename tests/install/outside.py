@@ -8,9 +8,9 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def documented(language: str) -> str:
-    """The commands of the one block of that name in docs/install.md."""
-    (block,) = re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/install.md").read_text(), flags=re.DOTALL)
+def documented(name: str) -> str:
+    """The commands of the block "sh <name>" in docs/install.md."""
+    (block,) = re.findall(rf"```sh {name}\n(.*?)```", (ROOT / "docs/install.md").read_text(), flags=re.DOTALL)
     return block
 
 

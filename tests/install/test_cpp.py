@@ -1,4 +1,4 @@
-"""The C++ package: installed from the release build, then used by examples/cpp from outside. Takes 25 s."""
+"""The C++ package: installed from the release build, then used by examples/cpp from outside. Takes 20 s."""
 
 import importlib.metadata
 import os
