@@ -1,6 +1,7 @@
 """The C++ package: installed from the release build, then used by examples/cpp from outside. Takes 20 s."""
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -115,6 +116,8 @@ def test_components(consumer):
     assert consumer("COMPONENTS kernels") == "kernels"
     assert consumer("COMPONENTS ops") == "ops"
     assert consumer("") == "kernels ops"
+    (torch,) = importlib.util.find_spec("torch").submodule_search_locations
+    assert consumer("COMPONENTS ops", f"-DLIBTORCH={torch}") == "ops"
     assert "[longfold] expected the components kernels and ops, got trainer" in consumer("COMPONENTS trainer")
 
 
