@@ -24,7 +24,7 @@ demo: build ## trains on a whole phage genome, then runs Evoformer attention on 
 test: build ## builds and passes all tests, then the C++ ones again under sanitizers
 	python tools/check_includes.py
 	ctest --preset $(PRESET)
-	python -m pytest -q python/tests tests/cli
+	python -m pytest -q python/tests tests/cli tests/install
 	@$(MAKE) --no-print-directory test-dev
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers

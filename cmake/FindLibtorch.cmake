@@ -5,7 +5,8 @@
 #   libtorch::cpu     torch, torch_cpu, c10 and their headers
 #   libtorch::openmp  the OpenMP runtime that the wheel brings; without -fopenmp at::parallel_for is silently serial,
 #                     and a second runtime beside the wheel's would mean two thread pools
-# and Libtorch_VERSION, Libtorch_ROOT.
+# and Libtorch_VERSION (numbers alone), Libtorch_FULL_VERSION (as Python says it, without the part after +),
+# Libtorch_ROOT, Libtorch_FOLDERS (of the libraries, for a run path).
 
 set(LIBTORCH "$ENV{LIBTORCH}" CACHE PATH "folder of libtorch (include/ and lib/); empty: ask Python")
 set(Libtorch_ROOT "${LIBTORCH}")
@@ -15,23 +16,28 @@ if(NOT Libtorch_ROOT AND Python_EXECUTABLE)
     OUTPUT_VARIABLE Libtorch_ROOT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()
 
+# "2.11.0", "2.11.0a0": without the part after the +, which names the devices.
 if(EXISTS "${Libtorch_ROOT}/version.py") # the wheel
   file(STRINGS "${Libtorch_ROOT}/version.py" _line REGEX "^__version__ = ")
-  string(REGEX REPLACE ".*'([0-9]+\\.[0-9]+\\.[0-9]+).*" "\\1" Libtorch_VERSION "${_line}")
+  string(REGEX REPLACE ".*'([^'+]+).*" "\\1" Libtorch_FULL_VERSION "${_line}")
 elseif(EXISTS "${Libtorch_ROOT}/build-version") # the zip
   file(STRINGS "${Libtorch_ROOT}/build-version" _line)
-  string(REGEX REPLACE "^([0-9]+\\.[0-9]+\\.[0-9]+).*" "\\1" Libtorch_VERSION "${_line}")
+  string(REGEX REPLACE "[+].*" "" Libtorch_FULL_VERSION "${_line}")
 endif()
+string(REGEX MATCH "^[0-9]+[.][0-9]+[.][0-9]+" Libtorch_VERSION "${Libtorch_FULL_VERSION}")
 
 include(FindPackageHandleStandardArgs)
-find_path(Libtorch_INCLUDE_DIR torch/library.h PATHS "${Libtorch_ROOT}/include" NO_DEFAULT_PATH)
+# NO_CACHE: a build folder that is configured again with another torch must not keep the first one's headers.
+unset(Libtorch_INCLUDE_DIR CACHE)
+find_path(Libtorch_INCLUDE_DIR torch/library.h PATHS "${Libtorch_ROOT}/include" NO_CACHE NO_DEFAULT_PATH)
 foreach(_name torch torch_cpu c10)
-  find_library(Libtorch_${_name}_LIBRARY ${_name} PATHS "${Libtorch_ROOT}/lib" NO_DEFAULT_PATH)
+  unset(Libtorch_${_name}_LIBRARY CACHE)
+  find_library(Libtorch_${_name}_LIBRARY ${_name} PATHS "${Libtorch_ROOT}/lib" NO_CACHE NO_DEFAULT_PATH)
 endforeach()
 find_package_handle_standard_args(
   Libtorch
   REQUIRED_VARS Libtorch_torch_LIBRARY Libtorch_torch_cpu_LIBRARY Libtorch_c10_LIBRARY Libtorch_INCLUDE_DIR
-  VERSION_VAR Libtorch_VERSION
+  VERSION_VAR Libtorch_VERSION HANDLE_VERSION_RANGE
   REASON_FAILURE_MESSAGE "run `make setup`, or set LIBTORCH or Python_EXECUTABLE to a place that has torch")
 
 if(Libtorch_FOUND AND NOT TARGET libtorch::cpu)
@@ -49,11 +55,14 @@ if(Libtorch_FOUND AND NOT TARGET libtorch::cpu)
   add_library(libtorch::openmp INTERFACE IMPORTED)
   target_compile_options(libtorch::openmp INTERFACE -fopenmp)
   file(GLOB _gomp "${Libtorch_ROOT}/lib/libgomp*.so*" "${Libtorch_ROOT}/../torch.libs/libgomp*.so*")
+  set(Libtorch_FOLDERS "${Libtorch_ROOT}/lib")
   if(_gomp)
     list(GET _gomp 0 _gomp)
+    cmake_path(GET _gomp PARENT_PATH _gomp_folder)
+    list(APPEND Libtorch_FOLDERS "${_gomp_folder}")
+    list(REMOVE_DUPLICATES Libtorch_FOLDERS)
     target_link_libraries(libtorch::openmp INTERFACE "${_gomp}")
   else()
     target_link_options(libtorch::openmp INTERFACE -fopenmp)
   endif()
 endif()
-mark_as_advanced(Libtorch_INCLUDE_DIR Libtorch_torch_LIBRARY Libtorch_torch_cpu_LIBRARY Libtorch_c10_LIBRARY)

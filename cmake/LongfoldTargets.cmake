@@ -23,8 +23,22 @@ function(longfold_library name)
   add_library(longfold::${name} ALIAS longfold_${name})
   target_compile_features(longfold_${name} PUBLIC cxx_std_20)
   target_include_directories(longfold_${name} PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR};${PROJECT_BINARY_DIR}/generated>")
-  target_link_libraries(longfold_${name} PUBLIC ${ARG_PUBLIC} PRIVATE longfold_warnings longfold_sanitize ${ARG_PRIVATE})
-  set_target_properties(longfold_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  # Flags of ours stay ours: an installed static library must not ask its users for them.
+  target_link_libraries(
+    longfold_${name} PUBLIC ${ARG_PUBLIC} PRIVATE $<BUILD_LOCAL_INTERFACE:longfold_warnings>
+                            $<BUILD_LOCAL_INTERFACE:longfold_sanitize> ${ARG_PRIVATE})
+  set_target_properties(longfold_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON EXPORT_NAME ${name})
+endfunction()
+
+# longfold_public_headers(folder a.h ... GENERATED b.h ...): the headers of a folder that `cmake --install` installs.
+function(longfold_public_headers name)
+  cmake_parse_arguments(ARG "" "" "GENERATED" ${ARGN})
+  list(TRANSFORM ARG_UNPARSED_ARGUMENTS PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+  list(TRANSFORM ARG_GENERATED PREPEND "${PROJECT_BINARY_DIR}/generated/longfold/${name}/")
+  target_sources(
+    longfold_${name}
+    PUBLIC FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}" FILES ${ARG_UNPARSED_ARGUMENTS}
+    PUBLIC FILE_SET generated TYPE HEADERS BASE_DIRS "${PROJECT_BINARY_DIR}/generated" FILES ${ARG_GENERATED})
 endfunction()
 
 # longfold_test(folder SOURCES ... LIBRARIES ...) makes the program test_<folder>, one ctest entry per test.

@@ -12,7 +12,9 @@ from torch import Tensor  # noqa: E402
 
 from . import _vmap  # noqa: E402, F401  (registers itself)
 
-__all__ = ["evoformer_attention"]
+__all__ = ["__version__", "evoformer_attention"]
+
+__version__ = _library.version()
 
 
 @overload

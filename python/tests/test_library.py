@@ -1,9 +1,15 @@
 """Errors of loading say what to do."""
 
+import pathlib
+import re
+
 import pytest
 import torch
 
+import longfold
 from longfold import _library
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -32,6 +38,16 @@ def test_broken_library(folder):
     (folder / "liblongfold_ops.so").write_text("not a library")
     with pytest.raises(ImportError, match=r"cannot load .*liblongfold_ops.so: .*`make build`"):
         _library.load("longfold_ops", folder)
+
+
+def test_version_is_that_of_cmake():
+    (version,) = re.findall(r"project\(longfold VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text())
+    assert longfold.__version__ == version
+
+
+def test_version_of_nothing(tmp_path):
+    with pytest.raises(ImportError, match=r"longfold is not built: no .*version.txt; .*`pip install [^`]+`"):
+        _library.version(tmp_path)
 
 
 def test_built_for_this_torch():
