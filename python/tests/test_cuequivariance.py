@@ -201,7 +201,7 @@ def peaks(function, *inputs):
 
 mask = torch.rand(B, N, 1, 1, L) < 0.5
 additive = torch.where(mask, 0.0, -1e9)
-q, k, v = (torch.randn(B, N, L, H, D).transpose(2, 3) for _ in range(3))
+q, k, v = (torch.randn(B, N, H, L, D) for _ in range(3))
 bias = torch.randn(B, L, L, H).permute(0, 3, 1, 2)[:, None]
 adapter = peaks(lambda q, k, v, bias: triangle_attention(q, k, v, bias, mask), q, k, v, bias)
 direct = peaks(lambda q, k, v, bias: evoformer_attention(
