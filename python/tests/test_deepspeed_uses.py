@@ -174,7 +174,7 @@ def test_specs_beside_a_real_deepspeed(tmp_path):
 
 @without_deepspeed
 def test_metadata_says_that_no_deepspeed_is_installed():
-    """accelerate and transformers ask for a distribution, not for a module."""
+    """Whoever asks for an installed distribution, rather than for a module, learns that there is none."""
     run_python(
         INSTALL
         + """
