@@ -60,16 +60,32 @@ def _column_hint(mask: Tensor, batch: int, rows: int, keys: int) -> str:
 def install() -> None:
     """Makes `from deepspeed.ops.deepspeed4science import DS4Sci_EvoformerAttention` give the function above.
 
-    Call it before the modules that import that name. An installed DeepSpeed is imported, and stays as it is but for
-    that one name. Where there is none, a stand-in package `deepspeed` goes to the end of sys.path, with that name and
-    `deepspeed.comm.comm.is_initialized()`, which programs ask before they use the rest.
+    Call it before the modules that import that name: those that already have it keep what they have. An installed
+    DeepSpeed is imported, and stays as it is but for that one name, here and in `evoformer_attn`. Where there is none,
+    a stand-in package `deepspeed` goes to the end of sys.path. It has that name, answers what programs ask on their
+    way to it (`comm.comm.is_initialized()`, `checkpointing.is_configured()`), and says of the rest that it is absent.
+
+    Raises:
+        ImportError: if the installed DeepSpeed is older than 0.10.3 and has no deepspeed4science, or if `deepspeed` is
+            a bare module without a __spec__, which something else has put into sys.modules.
     """
-    spec = importlib.util.find_spec("deepspeed")
+    try:
+        spec = importlib.util.find_spec("deepspeed")
+    except ValueError as error:
+        raise ImportError(f"[install] expected a package deepspeed or none, got a bare module: {error}") from error
     if spec is None or spec.origin is None:  # absent, or a mere folder of that name
         sys.path.append(str(_STAND_IN))
         importlib.invalidate_caches()
         return
     if _STAND_IN in pathlib.Path(spec.origin).parents:
         return
-    module = importlib.import_module("deepspeed.ops.deepspeed4science")
-    module.DS4Sci_EvoformerAttention = DS4Sci_EvoformerAttention
+    for name in ("deepspeed.ops.deepspeed4science", "deepspeed.ops.deepspeed4science.evoformer_attn"):
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name not in (name, "deepspeed.ops.deepspeed4science"):
+                raise
+            raise ImportError(
+                f"[install] expected DeepSpeed 0.10.3 or newer, got {spec.origin} without {error.name}"
+            ) from error
+        module.DS4Sci_EvoformerAttention = DS4Sci_EvoformerAttention

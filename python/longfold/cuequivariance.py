@@ -1,0 +1,114 @@
+"""cuEquivariance's `triangle_attention`, computed by longfold: the same call, on the CPU, without copies.
+
+cuEquivariance itself is not needed. Where a model imports the name from `cuequivariance_torch`, import it from here.
+"""
+
+import torch
+from torch import Tensor
+
+from . import evoformer_attention
+
+__all__ = ["triangle_attention"]
+
+_HIDDEN = -1e9  # cuEquivariance's logit of a masked key
+_BLOCK_BYTES = 4 << 20  # at most so much of the logits at once, where return_aux asks for their maxima
+
+
+def triangle_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    return_aux: bool = False,
+    *,
+    kv_lengths: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+    """softmax over the keys of (scale q k^T + bias where mask, else -1e9), times v.
+
+    Source: the documentation of `cuequivariance_torch.triangle_attention` 0.8 to 0.11.
+
+    Args:
+        q: [B, N, H, Q, D], float32, bfloat16, float16 or float64; for B = 1 also [N, H, Q, D]. Any strides.
+        k, v: [B, N, H, K, D], or [N, H, K, D], dtype of q.
+        bias: [B, 1, H, Q, K], or [1, H, Q, K], of any floating dtype.
+        mask: [B, N, 1, 1, K], or [N, 1, 1, K], bool, True for keys that count. Another dtype is cast to bool, so an
+            additive mask, 0 for keys that count, would hide those.
+        scale: D ** -0.5 if None.
+        return_aux: also return lse and max. This computes q k^T a second time, in blocks of 4 MiB.
+        kv_lengths: [B, N, 1, 1, 1], or [N, 1, 1, 1], integers: only the first so many keys of a row count. Not
+            together with mask.
+
+    Returns:
+        out [B, N, H, Q, D] in the dtype of q, also where q has four dimensions; a transposed view of [B, N, Q, H, D].
+        With return_aux also, float32 (float64 for float64) and without gradients, max [B, N, H, Q, 1], the largest
+        logit, and lse [B, N, H, Q, 1], the logarithm of the sum of exp(logit - max), as cuEquivariance's JAX reference
+        has them; the documentation for torch does not define the two.
+
+    A row whose keys are all masked gives the mean of v, as the formula says. There the formula has no gradients for q,
+    k and bias, since each logit is the constant -1e9; longfold gives those of uniform weights.
+
+    Raises:
+        ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
+        RuntimeError: from `evoformer_attention` for dtypes and devices.
+    """
+    q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))
+    if q.dim() != 5 or k.dim() != 5:
+        raise ValueError(
+            "[triangle_attention] expected q and k of shape [B, N, H, Q or K, D] or [N, H, Q or K, D], "
+            f"got {list(q.shape)} and {list(k.shape)}"
+        )
+    batch, rows, heads, queries, dim = q.shape
+    keys = k.shape[-2]
+    for name, x in (("k", k), ("v", v)):
+        _check(name, "[B, N, H, K, D]", x, (batch, rows, heads, keys, dim))
+    _check("bias", "[B, 1, H, Q, K]", bias, (batch, 1, heads, queries, keys))
+    if kv_lengths is not None:
+        if mask is not None:
+            raise ValueError("[triangle_attention] expected mask or kv_lengths, got both")
+        _check("kv_lengths", "[B, N, 1, 1, 1]", kv_lengths, (batch, rows, 1, 1, 1))
+        mask = torch.arange(keys, device=kv_lengths.device) < kv_lengths
+    biases = [bias]
+    if mask is not None:
+        _check("mask", "[B, N, 1, 1, K]", mask, (batch, rows, 1, 1, keys))
+        hidden = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+        biases.insert(0, hidden.masked_fill_(mask == 0, _HIDDEN))
+    out, log_sum_exp = evoformer_attention(
+        *(x.transpose(2, 3) for x in (q, k, v)), biases, scale=scale, fully_masked="mean", return_lse=True
+    )
+    out = out.transpose(2, 3)
+    if not return_aux:
+        return out
+    with torch.no_grad():
+        largest = _largest_logits(q, k, biases, dim**-0.5 if scale is None else scale, log_sum_exp)
+        return out, log_sum_exp[..., None] - largest, largest
+
+
+def _with_batch(missing: bool, x: Tensor | None) -> Tensor | None:
+    return x[None] if missing and x is not None and x.dim() == 4 else x
+
+
+def _check(name: str, letters: str, x: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(x.shape) != expected:
+        raise ValueError(
+            f"[triangle_attention] expected {name} of shape {letters} = {list(expected)}, got {list(x.shape)}"
+        )
+
+
+def _largest_logits(q: Tensor, k: Tensor, biases: list[Tensor], scale: float, log_sum_exp: Tensor) -> Tensor:
+    """The largest logit of each row, [B, N, H, Q, 1], in the dtype of log_sum_exp [B, N, H, Q]."""
+    largest = torch.empty_like(log_sum_exp)[..., None]
+    batch, rows, heads, queries, _ = q.shape
+    block = max(1, _BLOCK_BYTES // (heads * k.shape[-2] * largest.element_size()))
+    for b in range(batch):
+        for n in range(rows):
+            keys = k[b, n].to(largest.dtype).transpose(-1, -2) * scale
+            for start in range(0, queries, block):
+                part = slice(start, start + block)
+                logits = q[b, n, :, part].to(largest.dtype) @ keys
+                for bias in biases:
+                    row = bias[b, n if bias.shape[1] > 1 else 0]
+                    logits += row[:, part] if row.shape[1] > 1 else row
+                largest[b, n, :, part] = logits.amax(-1, keepdim=True)
+    return largest
