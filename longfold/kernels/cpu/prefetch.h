@@ -36,7 +36,9 @@ class Prefetcher {
   LONGFOLD_INLINE void step() {
     for (int64_t row = 0; row < rate_ && next_ < num_ranges_; ++row) {
       Range& range = ranges_[next_];
-      for (int64_t byte = 0; byte < range.bytes; byte += kLine) __builtin_prefetch(range.at + byte, 0, 2);
+      const char* end = range.at + range.bytes;
+      const auto into_line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(range.at) % kLine);
+      for (const char* line = range.at - into_line; line < end; line += kLine) __builtin_prefetch(line, 0, 3);
       range.at += range.stride;
       if (--range.rows == 0) ++next_;
     }
