@@ -89,10 +89,11 @@ struct ForwardCut {
   return divide_up(num_panels(shape), backward_panel_groups(shape));
 }
 
-// Backward items are (b, h, group of rows n). Each group holds one partial copy of the pair-bias gradient.
+// Backward items are (b, h, group of rows n). Each group holds one partial copy of the pair-bias gradient, which is
+// written and read once more: at least two rows share it.
 [[nodiscard]] constexpr int64_t backward_row_groups(const Shape& shape, bool wants_grad_pair) {
   const int64_t most_by_memory = std::max<int64_t>(1, kMostPartials * shape.Lq / all_lanes(shape));
-  const int64_t most = wants_grad_pair ? std::min(shape.N, most_by_memory) : shape.N;
+  const int64_t most = wants_grad_pair ? std::min(divide_up(shape.N, 2), most_by_memory) : shape.N;
   return std::clamp<int64_t>(divide_up(kEnoughItems, shape.B * shape.H), 1, most);
 }
 

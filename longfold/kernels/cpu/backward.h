@@ -69,7 +69,6 @@ class BackwardItem {
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
       biases_.start_group(b_, h_, first_panel, last_panel);
-      if (workspace_ != nullptr && first) clear_partials(item, first_panel, last_panel);
       for (int64_t n = begin; n < end; ++n) {
         grad_k_ = buffers_.grad_k + (n - begin) * kv;
         grad_v_ = buffers_.grad_v + (n - begin) * kv;
@@ -78,7 +77,10 @@ class BackwardItem {
         if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_);
         v_.start_row(b_, n, h_);
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-          if (workspace_ != nullptr) grad_pair_ = workspace_ + partial_offset(shape_, item, panel);
+          if (workspace_ != nullptr) {
+            grad_pair_ = {workspace_ + partial_offset(shape_, item, panel), panel_lanes(shape_, panel),
+                          first && n == begin};
+          }
           prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
           run_panel(n, panel);
         }
@@ -91,13 +93,6 @@ class BackwardItem {
       unpack_sums(buffers_.grad_v + (n - begin) * kv, side, width_, 1.0f, matrix(args_.grad_v, n, part_begin_), keys,
                   shape_.D);
     }
-  }
-
-  void clear_partials(int64_t item, int64_t first_panel, int64_t last_panel) {
-    float* slab = workspace_ + partial_offset(shape_, item, first_panel);
-    const float* end =
-        workspace_ + partial_offset(shape_, item, last_panel - 1) + panel_lanes(shape_, last_panel - 1) * shape_.Lk;
-    for (; slab < end; slab += kWidth) store(slab, Vec{});
   }
 
   // While a panel is worked on: the next panel's rows, this one's output, and a share of the next row's keys.
@@ -126,7 +121,6 @@ class BackwardItem {
     biases_.start_panel(panel);
     query_ = panel * kLanes;
     queries_ = num_queries(panel);
-    lanes_ = panel_lanes(shape_, panel);
     load_panel(n);
     if constexpr (kDeltaFromWeights<T>) delta_of_row();
     const bool all = part_begin_ == 0;  // later parts only add up their own grad_k and grad_v
@@ -201,7 +195,7 @@ class BackwardItem {
     for (int64_t key = 0; key < shape_.Lk; key += kBackwardKeys) {
       const int64_t keys = std::min(kBackwardKeys, shape_.Lk - key);
       all_weights(key, keys);
-      grad_weights<Then::kAddDelta>(key, keys, nullptr);
+      grad_weights<Then::kAddDelta>(key, keys, {});
     }
   }
 
@@ -212,18 +206,19 @@ class BackwardItem {
 
   void block(int64_t n, int64_t key, int64_t keys) {
     const bool all = part_begin_ == 0;
-    float* grad_pair = all && grad_pair_ != nullptr ? grad_pair_ + key * lanes_ : nullptr;
+    PairSlab slab = grad_pair_;
+    slab.data = all && slab.data != nullptr ? slab.data + key * slab.lanes : nullptr;
     if (!whole_row_) all_weights(key, keys);
     float *weights = weights_of(key), *grads = grad_weights_of(key);
     BlockGradients words{.weights = weights, .grads = grads, .grad_pairs = grads};
     if constexpr (!kDeltaFromWeights<T>) {
-      grad_weights<Then::kFinish>(key, keys, grad_pair);
+      grad_weights<Then::kFinish>(key, keys, slab);
     } else {
-      if (!whole_row_) grad_weights<Then::kNothing>(key, keys, nullptr);
+      if (!whole_row_) grad_weights<Then::kNothing>(key, keys, {});
       if constexpr (kPack<T> == 2) {
         words = {.weights = buffers_.weight_words, .grads = buffers_.grad_words, .grad_pairs = buffers_.grad_pairs};
       }
-      finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, PairSlab{grad_pair, lanes_}, wants_grads(), words);
+      finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, slab, wants_grads(), words);
     }
     if (all && args_.grad_mask.data != nullptr) add_grad_mask(n, key, keys, grads);
     if (key >= part_begin_ && key < part_end_) {
@@ -289,11 +284,10 @@ class BackwardItem {
     kFinish,    // weights * (that - delta) is stored, and added to the slab of the pair-bias gradient
   };
   template <Then What>
-  void grad_weights(int64_t first_key, int64_t keys, float* grad_pair) {
+  void grad_weights(int64_t first_key, int64_t keys, PairSlab slab) {
     constexpr int C = kTileColumns;
     const float* weights = weights_of(first_key);
     float* to = grad_weights_of(first_key);
-    const PairSlab slab{grad_pair, lanes_};
     Vec delta[C];
     for_score_tiles<kPack<T>>(
         v_.block(first_key, keys), buffers_.grad_out_panel, v_.row_words(), keys, prefetcher_,
@@ -349,9 +343,9 @@ class BackwardItem {
   BiasPanel biases_;
   PackedRows<T> k_, k_pairs_, v_;
   Prefetcher prefetcher_;
-  int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, lanes_ = 0, part_begin_ = 0, part_end_ = 0;
+  int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, part_begin_ = 0, part_end_ = 0;
   bool any_masked_ = false;
-  float* grad_pair_ = nullptr;
+  PairSlab grad_pair_{};  // of the current panel
   float* grad_k_ = nullptr;
   float* grad_v_ = nullptr;
 };

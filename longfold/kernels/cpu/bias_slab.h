@@ -31,27 +31,47 @@ LONGFOLD_INLINE void put(float* to, Vec value, bool add) {
   store(to, add ? load(to) + value : value);
 }
 
-// Neighbouring keys of a query lie side by side: sixteen rows at a time are read along the keys and transposed.
+// slab[kWidth keys][kWidth queries] (+)= rows[kWidth queries][kWidth keys], transposed.
+template <class E>
+LONGFOLD_INLINE void slab_tile(const E* rows, int64_t query_stride, bool add, float* slab) {
+  Vec tile[kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) {
+    __builtin_prefetch(rows + (kWidth + i) * query_stride, 0, 2);  // the next rows
+    tile[i] = load_as_float(rows + i * query_stride);
+  }
+  transpose(tile);
+  if (add) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kWidth; ++j) tile[j] += load(slab + j * kLanes);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kWidth; ++j) store(slab + j * kLanes, tile[j]);
+}
+
+// The same at the edges, and where neighbouring keys do not lie side by side.
+template <class E>
+void slab_edge(const E* rows, int64_t query_stride, int64_t key_stride, int64_t queries, int64_t keys, bool add,
+               float* slab) {
+  Vec tile[kWidth];
+  for (int64_t i = 0; i < kWidth; ++i) {
+    tile[i] = i < queries ? load_row(rows + i * query_stride, key_stride, 0, keys) : Vec{};
+  }
+  transpose(tile);
+  for (int64_t j = 0; j < kWidth && j < keys; ++j) put(slab + j * kLanes, tile[j], add);
+}
+
 template <class E>
 void slab_of_rows(const E* from, int64_t query_stride, int64_t key_stride, int64_t queries, int64_t keys, bool add,
                   float* slab) {
-  constexpr int64_t kAhead = 256 / sizeof(E);  // four cache lines of each row
   for (int64_t query = 0; query < kLanes; query += kWidth) {
-    const E* rows = from + query * query_stride;
     for (int64_t key = 0; key < keys; key += kWidth) {
-      Vec tile[kWidth];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kWidth; ++i) {
-        const bool there = query + i < queries;
-        if (there) __builtin_prefetch(rows + i * query_stride + (key + kAhead) * key_stride, 0, 2);
-        tile[i] = there ? load_row(rows + i * query_stride, key_stride, key, keys) : Vec{};
-      }
-      transpose(tile);
-      const int64_t count = std::min<int64_t>(kWidth, keys - key);
-#pragma GCC unroll 16
-      for (int64_t j = 0; j < kWidth; ++j) {
-        if (j < count) put(slab + (key + j) * kLanes + query, tile[j], add);
-      }
+      const E* rows = from + query * query_stride + key * key_stride;
+      float* to = slab + key * kLanes + query;
+      if (key_stride == 1 && query + kWidth <= queries && key + kWidth <= keys)
+        slab_tile(rows, query_stride, add, to);
+      else
+        slab_edge(rows, query_stride, key_stride, queries - query, keys - key, add, to);
     }
   }
 }

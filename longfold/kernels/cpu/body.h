@@ -1,4 +1,4 @@
-// The kernels of one instruction set, from the shared source: included once by each of portable.cpp and avx512.cpp.
+// The kernels of one instruction set, from the shared source: included by the one .cpp of each.
 #pragma once
 
 #include "longfold/kernels/cpu/backward.h"

@@ -17,15 +17,16 @@ struct BlockGradients {
 };
 
 // A panel's part of the pair-bias gradient, from the first key of a block on; data may be null. The last panel keeps
-// only vectors of lanes that hold queries.
+// only vectors of lanes that hold queries. The first row n of an item overwrites what is there.
 struct PairSlab {
-  float* data;
-  int64_t lanes;
+  float* data = nullptr;
+  int64_t lanes = 0;
+  bool overwrite = false;
 
   LONGFOLD_INLINE void add(int64_t key, int64_t lane, Vec ds) const {
     if (data == nullptr || lane >= lanes) return;
     float* to = data + key * lanes + lane;
-    store(to, load(to) + ds);
+    store(to, overwrite ? ds : load(to) + ds);
   }
 };
 
@@ -71,28 +72,33 @@ void finish_grads(const float* weights, float* grads, int64_t keys, const float*
 
 // One (b, h, panel): the partial copies of the pair-bias gradient, summed in order and turned back to [query][key].
 template <class T>
-void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t item, float* workspace) {
+void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t item, const float* workspace) {
   const int64_t panel = item % num_panels(shape);
   const int64_t head = item / num_panels(shape);  // b * H + h
   const int64_t groups = backward_row_groups(shape, true);
   const int64_t lanes = panel_lanes(shape, panel);
-  float* total = workspace + partial_offset(shape, head * groups, panel);
-  for (int64_t group = 1; group < groups; ++group) {
-    const float* partial = workspace + partial_offset(shape, head * groups + group, panel);
-    for (int64_t i = 0; i < shape.Lk * lanes; i += kWidth) store(total + i, load(total + i) + load(partial + i));
-  }
+  const float* partials = workspace + partial_offset(shape, head * groups, panel);
+  const int64_t between = partial_offset(shape, 1, 0);
   const int64_t query = panel * kLanes;
   const int64_t queries = std::min(kLanes, shape.Lq - query);
-  const auto [b, h] = std::pair(head / shape.H, head % shape.H);
-  for (int64_t key = 0; key < shape.Lk; key += kWidth) {
-    const int64_t keys = std::min<int64_t>(kWidth, shape.Lk - key);
-    for (int64_t lane = 0; lane < queries; lane += kWidth) {
+  const int64_t key_stride = args.grad_pair.strides[3];
+  for (int64_t lane = 0; lane < queries; lane += kWidth) {
+    for (int64_t key = 0; key < shape.Lk; key += kWidth) {
+      const int64_t keys = std::min<int64_t>(kWidth, shape.Lk - key);
       Vec tile[kWidth];
-      for (int64_t j = 0; j < kWidth; ++j) tile[j] = j < keys ? load(total + (key + j) * lanes + lane) : Vec{};
+      for (int64_t j = 0; j < kWidth; ++j) {
+        const float* from = partials + (key + j) * lanes + lane;
+        tile[j] = j < keys ? load(from) : Vec{};
+        for (int64_t group = 1; j < keys && group < groups; ++group) tile[j] += load(from + group * between);
+      }
       transpose(tile);
       for (int64_t i = 0; i < kWidth && lane + i < queries; ++i) {
-        float* to = args.grad_pair.at(b, h, query + lane + i, key);
-        for (int64_t j = 0; j < keys; ++j) to[j * args.grad_pair.strides[3]] = tile[i][j];
+        float* to = args.grad_pair.at(head / shape.H, head % shape.H, query + lane + i, key);
+        if (key_stride == 1) {
+          store_as(to, tile[i], keys);
+        } else {
+          for (int64_t j = 0; j < keys; ++j) to[j * key_stride] = tile[i][j];
+        }
       }
     }
   }
