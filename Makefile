@@ -32,8 +32,8 @@ test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizer
 	@cmake --build --preset dev
 	ctest --preset dev
 
-bench: build ## Evoformer attention beside torch, in one run
-	build/release/bench/bench_evoformer_attention
+bench: build ## Evoformer attention beside torch, in one run; BENCH_FLAGS="--write docs/results" keeps the page
+	build/release/bench/bench_evoformer_attention $(BENCH_FLAGS)
 
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

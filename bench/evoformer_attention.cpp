@@ -1,203 +1,181 @@
-// Evoformer attention by longfold, torch eager and torch SDPA (bias expanded), in one process, taking turns. Prints a
-// Markdown table: medians with their spread, ratios, share of the FMA peak, extra peak memory, error against fp64.
+// Evoformer attention by longfold, torch eager and torch SDPA (bias expanded), in one process, taking turns. Prints
+// Markdown: times with their spread and ratios, share of the FMA peak, threads, memory, errors against fp64.
 //
-//   bench_evoformer_attention [--repeats N] [--threads N] [--small]
-#include <torch/torch.h>
+//   bench_evoformer_attention [--repeats N] [--threads N] [--small] [--write FOLDER]
+#include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cstdarg>
 #include <cstdio>
-#include <functional>
+#include <ctime>
+#include <fstream>
 #include <string>
-#include <vector>
+#include <thread>
 
 #include "bench/fma_peak.h"
+#include "bench/measure.h"
 #include "longfold/base/text.h"
 #include "longfold/kernels/isa.h"
-#include "longfold/memory/meter.h"
-#include "longfold/ops/evoformer_attention.h"
 #include "longfold/version.h"
 
 namespace longfold::bench {
 namespace {
 
-struct Shape {
-  int64_t N, L, H, D;
-  at::ScalarType dtype;
+struct Options {
+  int repeats = 7;
+  int threads = 0;
+  bool small = false;
+  std::string folder;  // where a dated page is to be written
 };
 
-struct Inputs {
-  at::Tensor q, k, v, mask, pair, grad_out;
-  [[nodiscard]] std::vector<at::Tensor> all() const { return {q, k, v, mask, pair}; }
-};
-
-Inputs make_inputs(const Shape& s) {
-  at::manual_seed(1);
-  const auto leaf = [&](at::IntArrayRef sizes, at::ScalarType dtype) {
-    return at::randn(sizes, at::kFloat).to(dtype).requires_grad_(true);
-  };
-  return {.q = leaf({1, s.N, s.L, s.H, s.D}, s.dtype),
-          .k = leaf({1, s.N, s.L, s.H, s.D}, s.dtype),
-          .v = leaf({1, s.N, s.L, s.H, s.D}, s.dtype),
-          .mask = leaf({1, s.N, 1, 1, s.L}, s.dtype),
-          .pair = leaf({1, 1, s.H, s.L, s.L}, s.dtype),
-          .grad_out = at::randn({1, s.N, s.L, s.H, s.D}).to(s.dtype)};
-}
-
-at::Tensor longfold_attention(const Inputs& x) {
-  return ops::evoformer_attention(x.q, x.k, x.v, {x.mask, x.pair});
-}
-
-at::Tensor eager_attention(const Inputs& x) {
-  const double scale = 1 / std::sqrt(static_cast<double>(x.q.size(-1)));
-  const auto logits = at::matmul(x.q.transpose(2, 3) * scale, x.k.permute({0, 1, 3, 4, 2})) + x.mask + x.pair;
-  const auto softmax_type = x.q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const auto weights = at::softmax(logits, -1, softmax_type).to(x.v.scalar_type());
-  return at::matmul(weights, x.v.transpose(2, 3)).transpose(2, 3);
-}
-
-at::Tensor sdpa_attention(const Inputs& x) {
-  const auto heads_first = [](const at::Tensor& t) { return t.flatten(0, 1).transpose(1, 2); };
-  const auto bias = (x.mask + x.pair).flatten(0, 1);
-  return at::scaled_dot_product_attention(heads_first(x.q), heads_first(x.k), heads_first(x.v), bias)
-      .transpose(1, 2)
-      .unsqueeze(0);
-}
-
-struct Contender {
-  const char* name;
-  std::function<at::Tensor(const Inputs&)> attention;
-  std::vector<double> forward_ms, both_ms;
-  int64_t forward_extra = 0, both_extra = 0;  // bytes of peak beyond inputs, results and gradients included
-  double out_error = 0, grad_error = 0;       // largest, relative to the largest exact value
-};
-
-double milliseconds(const std::function<void()>& action) {
-  const auto start = std::chrono::steady_clock::now();
-  action();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-struct Spread {
-  double median, low, high;
-};
-Spread spread(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return {values[values.size() / 2], values.front(), values.back()};
-}
-
-void forget_gradients(const Inputs& x) {
-  for (at::Tensor t : x.all()) t.mutable_grad().reset();
-}
-
-void measure_once(Contender& c, const Inputs& x, const memory::MemoryMeter& meter) {
-  meter.reset_peak();
-  const int64_t before = meter.live();
-  {
-    const at::NoGradGuard no_grad;
-    c.forward_ms.push_back(milliseconds([&] { c.attention(x); }));
-  }
-  c.forward_extra = meter.peak() - before;
-  meter.reset_peak();
-  c.both_ms.push_back(milliseconds([&] { c.attention(x).backward(x.grad_out); }));
-  c.both_extra = meter.peak() - before;
-  forget_gradients(x);
-}
-
-double relative_error(const at::Tensor& got, const at::Tensor& exact) {
-  return ((got.to(at::kDouble) - exact).abs().max() / exact.abs().max()).item<double>();
-}
-
-// Against fp64 on the first rows n only: the fp64 logits of all rows would not fit.
-void measure_errors(std::vector<Contender>& contenders, const Shape& shape) {
-  Shape few = shape;
-  few.N = std::min<int64_t>(shape.N, 4);
-  const Inputs x = make_inputs(few);
-  Inputs exact_inputs = x;
-  for (at::Tensor* t : {&exact_inputs.q, &exact_inputs.k, &exact_inputs.v, &exact_inputs.mask, &exact_inputs.pair}) {
-    *t = t->detach().to(at::kDouble).requires_grad_(true);
-  }
-  const at::Tensor exact = eager_attention(exact_inputs);
-  exact.backward(x.grad_out.to(at::kDouble));
-  for (Contender& c : contenders) {
-    const at::Tensor out = c.attention(x);
-    out.backward(x.grad_out);
-    c.out_error = relative_error(out, exact);
-    for (size_t i = 0; i < x.all().size(); ++i) {
-      c.grad_error = std::max(c.grad_error, relative_error(x.all()[i].grad(), exact_inputs.all()[i].grad()));
-    }
-    forget_gradients(x);
-  }
-}
-
-void bench_shape(const Shape& s, int repeats, double peak, const memory::MemoryMeter& meter) {
-  std::vector<Contender> contenders(3);
-  contenders[0].name = "longfold", contenders[0].attention = longfold_attention;
-  contenders[1].name = "SDPA", contenders[1].attention = sdpa_attention;
-  contenders[2].name = "eager", contenders[2].attention = eager_attention;
-  const Inputs x = make_inputs(s);
-  for (Contender& c : contenders) {  // a warm-up that does not count
-    measure_once(c, x, meter);
-    c.forward_ms.clear(), c.both_ms.clear();
-  }
-  for (int repeat = 0; repeat < repeats; ++repeat) {
-    for (Contender& c : contenders) measure_once(c, x, meter);
-  }
-  measure_errors(contenders, s);
-  const double flops = 4.0 * static_cast<double>(s.N * s.L * s.L * s.H * s.D);
-  const Spread base_forward = spread(contenders[0].forward_ms), base_both = spread(contenders[0].both_ms);
-  for (const Contender& c : contenders) {
-    const Spread forward = spread(c.forward_ms), both = spread(c.both_ms);
-    std::printf(
-        "| %s N%ld L%ld H%ld D%ld | %s | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f) | %.1f | %.1f | %.0f | %.0f%% | %s | %s | "
-        "%.1e | %.1e |\n",
-        s.dtype == at::kFloat ? "fp32" : "bf16", long{s.N}, long{s.L}, long{s.H}, long{s.D}, c.name, forward.median,
-        forward.low, forward.high, both.median, both.low, both.high, forward.median / base_forward.median,
-        both.median / base_both.median, flops / forward.median / 1e6, 100 * flops / forward.median / 1e-3 / peak,
-        base::format_bytes(c.forward_extra).c_str(), base::format_bytes(c.both_extra).c_str(), c.out_error,
-        c.grad_error);
+// Prints a line and keeps it for the page.
+class Report {
+ public:
+  [[gnu::format(printf, 2, 3)]] void line(const char* format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    std::printf("%s\n", text);
     std::fflush(stdout);
+    text_ += std::string(text) + "\n";
   }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+std::string name_of(const Shape& s) {
+  return std::string(s.dtype == at::kFloat ? "fp32" : "bf16") + " N" + std::to_string(s.N) + " L" +
+         std::to_string(s.L) + " H" + std::to_string(s.H) + " D" + std::to_string(s.D);
+}
+
+// "key : value" of the first line of a Linux file that begins with `key`.
+std::string line_of(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(key)) return line.substr(line.find_first_not_of(" \t:", key.size()));
+  }
+  return "unknown";
+}
+
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  char text[16];
+  std::strftime(text, sizeof text, "%Y-%m-%d", std::localtime(&now));
+  return text;
+}
+
+void report_machine(Report& report, const Options& options, const std::string& command, double peak) {
+  report.line("# Evoformer attention on the CPU, %s\n", today().c_str());
+  report.line("- command: `%s`", command.c_str());
+  report.line("- machine: %s, %u processors, memory %s", line_of("/proc/cpuinfo", "model name").c_str(),
+              std::thread::hardware_concurrency(), line_of("/proc/meminfo", "MemTotal").c_str());
+  report.line("- longfold %s (%s kernels), torch %s, %d threads", kVersion,
+              std::string(kernels::isa_name(kernels::selected_isa())).c_str(), kTorchVersion, options.threads);
+  report.line("- FMA peak %.0f GFLOP/s fp32: a loop of independent vector multiply-adds, times threads\n", peak / 1e9);
+}
+
+void report_times(Report& report, const std::vector<Shape>& shapes, const Options& options, double peak) {
+  report.line("## Times\n");
+  report.line(
+      "Milliseconds, median (least-most) of %d, contenders in turn, torch's own allocator. SDPA's time includes",
+      options.repeats);
+  report.line(
+      "adding up its bias. Work: 4 N L^2 H D flop forward, 2.5 times that backward; its rate as a share of the");
+  report.line("fp32 FMA peak (bf16 products may pass it).\n");
+  report.line(
+      "| shape | use | by | forward | forward + backward | GFLOP/s | of peak | both of peak | x forward | x both |");
+  report.line("|---|---|---|---|---|---|---|---|---|---|");
+  for (const Shape& s : shapes) {
+    const std::vector<Times> times = measure_times(s, options.repeats);
+    const double flops = 4.0 * static_cast<double>(s.N * s.L * s.L * s.H * s.D);
+    for (size_t i = 0; i < times.size(); ++i) {
+      const Spread &forward = times[i].forward, &both = times[i].both;
+      report.line("| %s | %s | %s | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f) | %.0f | %.0f%% | %.0f%% | %.1f | %.1f |",
+                  name_of(s).c_str(), s.use, kContenders[i].name, forward.median, forward.least, forward.most,
+                  both.median, both.least, both.most, flops / forward.median / 1e6,
+                  100 * flops / forward.median * 1e3 / peak, 100 * 3.5 * flops / both.median * 1e3 / peak,
+                  forward.median / times[0].forward.median, both.median / times[0].both.median);
+    }
+  }
+}
+
+void report_scaling(Report& report, const std::vector<Shape>& shapes, const Options& options) {
+  report.line("\n## Threads\n");
+  report.line("longfold with one thread and with %d, in turn: how many times faster.\n", options.threads);
+  report.line("| shape | forward | forward + backward |\n|---|---|---|");
+  for (const Shape& s : shapes) {
+    const Scaling scaling = measure_scaling(s, options.repeats, options.threads);
+    report.line("| %s | %.2f | %.2f |", name_of(s).c_str(), scaling.one.forward.median / scaling.many.forward.median,
+                scaling.one.both.median / scaling.many.both.median);
+  }
+}
+
+void report_memory_and_errors(Report& report, const std::vector<Shape>& shapes, const memory::MemoryMeter& meter) {
+  report.line("\n## Memory and errors\n");
+  report.line(
+      "Peak beyond the inputs, outputs and gradients included, by the counting allocator. Errors: the largest,");
+  report.line("over the largest exact value, against fp64 on up to 4 rows.\n");
+  report.line("| shape | by | forward | forward + backward | error of out | error of gradients |");
+  report.line("|---|---|---|---|---|---|");
+  for (const Shape& s : shapes) {
+    const std::vector<Memory> memory = measure_memory(s, meter);
+    const std::vector<Errors> errors = measure_errors(s);
+    for (size_t i = 0; i < memory.size(); ++i) {
+      report.line("| %s | %s | %s | %s | %.1e | %.1e |", name_of(s).c_str(), kContenders[i].name,
+                  base::format_bytes(memory[i].forward).c_str(), base::format_bytes(memory[i].both).c_str(),
+                  errors[i].out, errors[i].grads);
+    }
+  }
+}
+
+int usage(const char* program) {
+  std::fprintf(stderr, "usage: %s [--repeats N] [--threads N] [--small] [--write FOLDER]\n", program);
+  return 2;
 }
 
 int run(int argc, char** argv) {
-  int repeats = 7, threads = 0;
-  bool small = false;
+  Options options;
+  options.threads = at::get_num_threads();
+  std::string command = "build/release/bench/bench_evoformer_attention";
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--repeats" && i + 1 < argc)
-      repeats = std::max(1, std::atoi(argv[++i]));
-    else if (word == "--threads" && i + 1 < argc)
-      threads = std::atoi(argv[++i]);
-    else if (word == "--small")
-      small = true;
-    else {
-      std::fprintf(stderr, "usage: %s [--repeats N] [--threads N] [--small]\n", argv[0]);
-      return 2;
+    command += " " + word;
+    if (word == "--small") {
+      options.small = true;
+      continue;
+    }
+    if (i + 1 == argc) return usage(argv[0]);
+    const std::string value = argv[++i];
+    command += " " + value;
+    if (word == "--write") {
+      options.folder = value;
+    } else if ((word == "--repeats" || word == "--threads") && std::atoi(value.c_str()) > 0) {
+      (word == "--repeats" ? options.repeats : options.threads) = std::atoi(value.c_str());
+    } else {
+      return usage(argv[0]);
     }
   }
-  const auto meter = memory::MemoryMeter::install();
-  if (threads > 0) at::set_num_threads(threads);
-  const double peak = fma_peak_of_one_thread() * at::get_num_threads();
-  std::printf("longfold %s (%s kernels), torch %s, %d threads, FMA peak %.0f GFLOP/s fp32\n\n", kVersion,
-              std::string(kernels::isa_name(kernels::selected_isa())).c_str(), kTorchVersion, at::get_num_threads(),
-              peak / 1e9);
-  std::printf(
-      "Times in ms: median (least-most) of %d. Ratios: this over longfold. Extra peak: results and gradients "
-      "included.\n\n",
-      repeats);
-  std::printf(
-      "| shape | by | forward | forward + backward | x fwd | x both | GFLOP/s fwd | of peak | extra fwd | extra both | "
-      "error out | error grads |\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|---|\n");
-  std::vector<Shape> shapes{{64, 256, 4, 32, at::kFloat}};
-  if (!small) {
-    shapes = {{64, 256, 4, 32, at::kFloat},    {128, 256, 8, 8, at::kFloat},   {32, 512, 8, 32, at::kFloat},
-              {64, 384, 4, 32, at::kFloat},    {8, 1024, 4, 32, at::kFloat},   {64, 256, 4, 16, at::kFloat},
-              {1, 384, 16, 24, at::kFloat},    {5, 384, 16, 48, at::kFloat},   {64, 256, 4, 32, at::kBFloat16},
-              {128, 256, 8, 8, at::kBFloat16}, {32, 512, 8, 32, at::kBFloat16}};
+  at::set_num_threads(options.threads);
+  const double peak = fma_peak_of_one_thread() * options.threads;
+  const std::vector<Shape> shapes = options.small ? small_shapes() : all_shapes();
+  Report report;
+  report_machine(report, options, command, peak);
+  report_times(report, shapes, options, peak);
+  if (options.threads > 1) report_scaling(report, shapes, options);
+  report_memory_and_errors(report, shapes, memory::MemoryMeter::install());
+  if (!options.folder.empty()) {
+    const std::string path = options.folder + "/evoformer-cpu-" + today() + ".md";
+    std::ofstream page(path);
+    page << report.text();
+    if (!page.flush()) {
+      std::fprintf(stderr, "bench_evoformer_attention: cannot write %s\n", path.c_str());
+      return 1;
+    }
   }
-  for (const Shape& shape : shapes) bench_shape(shape, repeats, peak, meter);
   return 0;
 }
 
