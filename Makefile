@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build demo test test-dev test-aarch64 bench format clean
+.PHONY: help setup build demo test test-dev test-tsan test-aarch64 bench format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -26,6 +26,7 @@ test: build ## builds and passes all tests, then the C++ ones again under saniti
 	ctest --preset $(PRESET)
 	python -m pytest -q python/tests tests/cli tests/install
 	@$(MAKE) --no-print-directory test-dev
+	@$(MAKE) --no-print-directory test-tsan
 	@if [ -n '$(aarch64_missing)' ]; then echo 'test: skips test-aarch64, which needs $(aarch64_missing)'; \
 	else $(MAKE) --no-print-directory test-aarch64; fi
 
@@ -33,6 +34,11 @@ test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizer
 	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev
 	ctest --preset dev
+
+test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP
+	@cmake --preset tsan --log-level=WARNING
+	@cmake --build --preset tsan
+	ctest --preset tsan
 
 # Debian packages that test-aarch64 needs and that are not here.
 aarch64_missing = $(strip $(if $(shell which aarch64-linux-gnu-g++ 2>/dev/null),,g++-aarch64-linux-gnu) \
