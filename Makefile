@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build demo test test-dev bench format clean
+.PHONY: help setup build demo test test-dev test-tsan test-aarch64 bench format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -7,7 +7,7 @@ PRESET ?= release
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## installs system packages (or prints the line to ask for) and .venv
 	@bash tools/setup.sh
@@ -26,11 +26,29 @@ test: build ## builds and passes all tests, then the C++ ones again under saniti
 	ctest --preset $(PRESET)
 	python -m pytest -q python/tests tests/cli tests/install
 	@$(MAKE) --no-print-directory test-dev
+	@$(MAKE) --no-print-directory test-tsan
+	@if [ -n '$(aarch64_missing)' ]; then echo 'test: skips test-aarch64, which needs $(aarch64_missing)'; \
+	else $(MAKE) --no-print-directory test-aarch64; fi
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
 	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev
 	ctest --preset dev
+
+test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP
+	@cmake --preset tsan --log-level=WARNING
+	@cmake --build --preset tsan
+	ctest --preset tsan
+
+# Debian packages that test-aarch64 needs and that are not here.
+aarch64_missing = $(strip $(if $(shell which aarch64-linux-gnu-g++ 2>/dev/null),,g++-aarch64-linux-gnu) \
+                          $(if $(shell which qemu-aarch64 2>/dev/null),,qemu-user))
+
+test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under qemu: 3 minutes on one core
+	@if [ -n '$(aarch64_missing)' ]; then echo 'test-aarch64: needs the Debian packages $(aarch64_missing)' >&2; exit 2; fi
+	@cmake --preset aarch64 --log-level=WARNING
+	@cmake --build --preset aarch64
+	ctest --preset aarch64
 
 bench: build ## Evoformer attention beside torch, in one run; BENCH_FLAGS="--write docs/results" keeps the page
 	build/release/bench/bench_evoformer_attention $(BENCH_FLAGS)

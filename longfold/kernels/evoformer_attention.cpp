@@ -31,6 +31,8 @@ IsaKernels<T> selected_kernels() {
       return avx512_kernels<T>();
     case Isa::kAvx2:
       return avx2_kernels<T>();
+    case Isa::kNeon:
+      return neon_kernels<T>();
     case Isa::kPortable:
       break;
   }

@@ -1,14 +1,17 @@
 // Which instruction set the CPU kernels run on. Chosen once per process: the best that the CPU has, or the one named by
-// the environment variable LONGFOLD_ISA (portable, avx2, avx512, avx512_bf16).
+// the environment variable LONGFOLD_ISA (portable, neon, avx2, avx512, avx512_bf16).
 #pragma once
 
+#include <array>
 #include <string_view>
 
 namespace longfold::kernels {
 
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa { kPortable, kNeon, kAvx2, kAvx512, kAvx512Bf16 };
+inline constexpr std::array kIsasBestFirst{Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kPortable};
 
 [[nodiscard]] std::string_view isa_name(Isa isa);
+[[nodiscard]] bool cpu_has(Isa isa);
 
 // Throws std::invalid_argument if LONGFOLD_ISA names no instruction set or one that this CPU lacks.
 [[nodiscard]] Isa selected_isa();

@@ -20,7 +20,7 @@ def test_info_says_which_instruction_set_was_forced(longfold):
 def test_a_wrong_instruction_set_is_one_line(longfold):
     done = longfold("info", env={"LONGFOLD_ISA": "sse9"})
     assert done.code == 1
-    assert done.stderr == "longfold: [LONGFOLD_ISA] expected portable, avx2 or avx512, got 'sse9'\n"
+    assert done.stderr == "longfold: [LONGFOLD_ISA] expected portable, neon, avx2, avx512 or avx512_bf16, got 'sse9'\n"
 
 
 def test_an_unknown_command_is_one_line(longfold):

@@ -17,6 +17,8 @@ struct IsaKernels {
 template <class T>
 [[nodiscard]] IsaKernels<T> portable_kernels();
 template <class T>
+[[nodiscard]] IsaKernels<T> neon_kernels();
+template <class T>
 [[nodiscard]] IsaKernels<T> avx2_kernels();
 template <class T>
 [[nodiscard]] IsaKernels<T> avx512_kernels();

@@ -13,32 +13,22 @@ namespace {
 
 }  // namespace
 
-template <>
-IsaKernels<float> avx2_kernels<float>() {
+template <class T>
+IsaKernels<T> avx2_kernels() {
   missing("avx2");
 }
-template <>
-IsaKernels<float> avx512_kernels<float>() {
-  missing("avx512");
-}
-template <>
-IsaKernels<bfloat16> avx2_kernels<bfloat16>() {
-  missing("avx2");
-}
-template <>
-IsaKernels<bfloat16> avx512_kernels<bfloat16>() {
-  missing("avx512");
-}
-template <>
-IsaKernels<float16> avx2_kernels<float16>() {
-  missing("avx2");
-}
-template <>
-IsaKernels<float16> avx512_kernels<float16>() {
+template <class T>
+IsaKernels<T> avx512_kernels() {
   missing("avx512");
 }
 IsaKernels<bfloat16> avx512_bf16_kernels() {
   missing("avx512_bf16");
 }
+template IsaKernels<float> avx2_kernels<float>();
+template IsaKernels<bfloat16> avx2_kernels<bfloat16>();
+template IsaKernels<float16> avx2_kernels<float16>();
+template IsaKernels<float> avx512_kernels<float>();
+template IsaKernels<bfloat16> avx512_kernels<bfloat16>();
+template IsaKernels<float16> avx512_kernels<float16>();
 
 }  // namespace longfold::kernels

@@ -1,3 +1,4 @@
+#define LONGFOLD_PORTABLE  // for simd.h: no flag takes NEON from a compiler for 64-bit Arm
 #include "longfold/kernels/cpu/body.h"
 
 namespace longfold::kernels {

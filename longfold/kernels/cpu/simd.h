@@ -20,6 +20,8 @@
 #include "longfold/kernels/cpu/simd_avx512.h"
 #elif defined(__AVX2__)
 #include "longfold/kernels/cpu/simd_avx2.h"
+#elif defined(__aarch64__) && !defined(LONGFOLD_PORTABLE)
+#include "longfold/kernels/cpu/simd_neon.h"
 #else
 #include "longfold/kernels/cpu/simd_portable.h"
 #endif

@@ -1,0 +1,57 @@
+#include "longfold/kernels/isa.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "longfold/kernels/cpu/isa_kernels.h"
+
+namespace longfold::kernels {
+namespace {
+
+TEST(Isa, TheBestRunsUnlessOneIsForced) {
+  if (std::getenv("LONGFOLD_ISA") != nullptr) GTEST_SKIP() << "LONGFOLD_ISA is set";
+  for (const Isa isa : kIsasBestFirst) {
+    if (!cpu_has(isa)) continue;
+    EXPECT_EQ(selected_isa(), isa);
+    return;
+  }
+  FAIL() << "every CPU has portable";
+}
+
+TEST(Isa, EveryArchitectureHasItsOwn) {
+  EXPECT_TRUE(cpu_has(Isa::kPortable));
+#if defined(__aarch64__)
+  EXPECT_TRUE(cpu_has(Isa::kNeon));
+  EXPECT_FALSE(cpu_has(Isa::kAvx2));
+#else
+  EXPECT_FALSE(cpu_has(Isa::kNeon));
+#endif
+}
+
+// Kernels of another architecture are named, not run.
+TEST(Isa, AbsentKernelsThrowByName) {
+  const auto message_of = [](auto kernels) -> std::string {
+    try {
+      (void)kernels();
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    return "";
+  };
+#if defined(__aarch64__)
+  EXPECT_EQ(message_of(&avx2_kernels<float>), "[avx2] this build has no such kernels: they are for x86-64");
+  EXPECT_EQ(message_of(&avx512_kernels<float16>), "[avx512] this build has no such kernels: they are for x86-64");
+  EXPECT_EQ(message_of(&avx512_bf16_kernels), "[avx512_bf16] this build has no such kernels: they are for x86-64");
+  EXPECT_EQ(message_of(&neon_kernels<float>), "");
+#else
+  EXPECT_EQ(message_of(&neon_kernels<float>), "[neon] this build has no such kernels: they are for 64-bit Arm");
+  EXPECT_EQ(message_of(&neon_kernels<bfloat16>), "[neon] this build has no such kernels: they are for 64-bit Arm");
+#endif
+  EXPECT_EQ(message_of(&portable_kernels<float>), "");
+}
+
+}  // namespace
+}  // namespace longfold::kernels
