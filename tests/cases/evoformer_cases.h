@@ -1,4 +1,5 @@
-// The shapes that matter for Evoformer attention, scaled down to what a test can afford, and the corners.
+// The shapes that matter for Evoformer attention, scaled down to what a test can afford, and the corners. One list for
+// comparing with fp64, gradients, determinism and the bench.
 #pragma once
 
 #include <cstdint>
@@ -7,32 +8,134 @@
 
 namespace longfold::cases {
 
+// A bias is broadcast to [B, N, H, Lq, Lk] from the shape of its kind.
+enum class BiasKind : uint8_t {
+  kMask,        // [B, N, 1, 1, Lk]
+  kPair,        // [B, 1, H, Lq, Lk]
+  kSharedPair,  // [B, 1, 1, Lq, Lk], the same for all heads
+  kGeneral,     // [B, N, H, Lq, Lk]
+  kHeadMask,    // [B, N, H, 1, Lk]
+};
+
+enum class ElementType : uint8_t { kOfQueries, kFloat32, kFloat64, kBFloat16, kFloat16 };
+
+struct Bias {
+  BiasKind kind;
+  ElementType type = ElementType::kFloat32;
+};
+
+// How q, k, v, biases and gradients lie in memory. Only the contiguous one has no element between two neighbours.
+enum class Layout : uint8_t {
+  kContiguous,
+  kLengthFirst,  // rows and length swapped, as around the ending node; biases have their queries innermost
+  kHeadsFirst,   // [B, N, H, L, D], as OpenFold holds it
+  kWider,        // a third of a wider last dim, as a chunk of one projection for q, k and v
+  kInnerStride,  // the length innermost, so that neighbours in a head lie H * L elements apart; biases have heads there
+  kSharedBatch,  // k, v and biases expanded along B, grad_out along everything, as out.sum().backward() makes it
+};
+
 struct EvoformerCase {
   const char* name;
   int64_t B, N, Lq, Lk, H, D;
-  bool mask = true;  // mask bias [B, N, 1, 1, Lk]
-  bool pair = true;  // pair bias [B, 1, H, Lq, Lk]
+  std::vector<Bias> biases = {{BiasKind::kMask}, {BiasKind::kPair}};
+  Layout layout = Layout::kContiguous;
   friend std::ostream& operator<<(std::ostream& out, const EvoformerCase& c) { return out << c.name; }
 };
 
-inline std::vector<EvoformerCase> evoformer_cases() {
+// What models call it with, with fewer rows, heads and shorter lengths.
+inline std::vector<EvoformerCase> model_cases() {
+  using enum BiasKind;
+  using enum ElementType;
   return {
-      {.name = "msa_row", .B = 1, .N = 5, .Lq = 150, .Lk = 150, .H = 3, .D = 32},
-      {.name = "msa_column", .B = 1, .N = 6, .Lq = 70, .Lk = 70, .H = 2, .D = 32, .pair = false},
-      {.name = "extra_msa_row", .B = 1, .N = 9, .Lq = 96, .Lk = 96, .H = 2, .D = 8},
-      {.name = "triangle", .B = 2, .N = 33, .Lq = 33, .Lk = 33, .H = 2, .D = 32},
+      {.name = "msa_row", .B = 1, .N = 3, .Lq = 70, .Lk = 70, .H = 8, .D = 32},
+      {.name = "msa_column", .B = 1, .N = 5, .Lq = 70, .Lk = 70, .H = 4, .D = 32, .biases = {{kMask}}},
+      {.name = "msa_column_as_view",
+       .B = 1,
+       .N = 6,
+       .Lq = 40,
+       .Lk = 40,
+       .H = 2,
+       .D = 32,
+       .biases = {{kMask}},
+       .layout = Layout::kLengthFirst},
+      {.name = "extra_msa_row", .B = 1, .N = 17, .Lq = 48, .Lk = 48, .H = 8, .D = 8},
+      {.name = "triangle_starting", .B = 2, .N = 33, .Lq = 33, .Lk = 33, .H = 2, .D = 32},
+      {.name = "triangle_ending", .B = 1, .N = 40, .Lq = 40, .Lk = 40, .H = 4, .D = 32, .layout = Layout::kLengthFirst},
       {.name = "template_triangle", .B = 1, .N = 40, .Lq = 40, .Lk = 40, .H = 2, .D = 16},
-      {.name = "af3_single", .B = 1, .N = 1, .Lq = 130, .Lk = 130, .H = 4, .D = 24},
-      {.name = "af3_diffusion", .B = 1, .N = 5, .Lq = 65, .Lk = 65, .H = 2, .D = 48},
+      {.name = "af3_single", .B = 1, .N = 1, .Lq = 130, .Lk = 130, .H = 8, .D = 24, .biases = {{kPair}}},
+      {.name = "af3_diffusion", .B = 1, .N = 5, .Lq = 65, .Lk = 65, .H = 4, .D = 48, .biases = {{kPair}}},
       {.name = "atom", .B = 1, .N = 7, .Lq = 32, .Lk = 128, .H = 4, .D = 32},
-      {.name = "no_biases", .B = 1, .N = 2, .Lq = 20, .Lk = 300, .H = 1, .D = 64, .mask = false, .pair = false},
-      {.name = "pair_only", .B = 2, .N = 3, .Lq = 64, .Lk = 64, .H = 2, .D = 32, .mask = false},
+      {.name = "openfold_heads_first",
+       .B = 1,
+       .N = 4,
+       .Lq = 70,
+       .Lk = 70,
+       .H = 4,
+       .D = 32,
+       .biases = {{kMask, kOfQueries}, {kPair, kOfQueries}},
+       .layout = Layout::kHeadsFirst},
+      {.name = "chunk_of_projection", .B = 1, .N = 4, .Lq = 70, .Lk = 70, .H = 4, .D = 24, .layout = Layout::kWider},
+  };
+}
+
+// Biases of every kind, of other types than the queries, several at once, and none.
+inline std::vector<EvoformerCase> bias_cases() {
+  using enum BiasKind;
+  using enum ElementType;
+  const auto bias_case = [](const char* name, std::vector<Bias> biases, Layout layout = Layout::kContiguous) {
+    return EvoformerCase{name, 2, 3, 67, 73, 2, 16, std::move(biases), layout};
+  };
+  return {
+      bias_case("no_bias", {}),
+      bias_case("mask_only", {{kMask}}),
+      bias_case("pair_only", {{kPair}}),
+      bias_case("shared_pair", {{kSharedPair}}),
+      bias_case("general", {{kGeneral}}),
+      bias_case("head_mask", {{kHeadMask}}),
+      bias_case("biases_of_queries_type", {{kMask, kOfQueries}, {kPair, kOfQueries}}),
+      bias_case("bfloat16_biases", {{kMask, kBFloat16}, {kPair, kBFloat16}}),
+      bias_case("float16_biases", {{kMask, kFloat16}, {kPair, kFloat16}, {kGeneral, kFloat16}}),
+      bias_case("float64_biases", {{kMask, kFloat64}, {kPair, kFloat64}}),
+      bias_case("two_masks_two_pairs", {{kMask}, {kPair, kBFloat16}, {kMask, kFloat64}, {kSharedPair}}),
+      bias_case("every_kind", {{kGeneral}, {kSharedPair}, {kPair, kFloat64}, {kHeadMask}, {kMask, kBFloat16}}),
+      bias_case("every_kind_swapped", {{kGeneral}, {kSharedPair}, {kPair, kFloat64}, {kMask, kBFloat16}},
+                Layout::kLengthFirst),
+      bias_case("every_kind_strided", {{kGeneral, kBFloat16}, {kPair, kFloat64}, {kMask}}, Layout::kInnerStride),
+      bias_case("every_kind_wider", {{kGeneral}, {kPair, kFloat16}, {kMask, kFloat64}}, Layout::kWider),
+      bias_case("shared_batch", {{kMask}, {kPair}, {kGeneral}}, Layout::kSharedBatch),
+  };
+}
+
+// Lengths that differ, lengths of 1, head dims that fill vectors and that do not.
+inline std::vector<EvoformerCase> size_cases() {
+  return {
+      {.name = "one_query_one_key", .B = 2, .N = 2, .Lq = 1, .Lk = 1, .H = 2, .D = 32},
       {.name = "one_key", .B = 1, .N = 2, .Lq = 3, .Lk = 1, .H = 2, .D = 32},
       {.name = "one_query", .B = 1, .N = 3, .Lq = 1, .Lk = 17, .H = 2, .D = 16},
-      {.name = "wide_head", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 1, .D = 128},
-      {.name = "odd_head", .B = 1, .N = 2, .Lq = 7, .Lk = 9, .H = 2, .D = 5},
-      {.name = "three_vectors", .B = 1, .N = 2, .Lq = 13, .Lk = 29, .H = 2, .D = 96},
+      {.name = "two", .B = 1, .N = 1, .Lq = 2, .Lk = 2, .H = 1, .D = 8},
+      {.name = "fifteen", .B = 1, .N = 2, .Lq = 15, .Lk = 15, .H = 2, .D = 32},
+      {.name = "one_panel_one_block", .B = 1, .N = 2, .Lq = 64, .Lk = 64, .H = 2, .D = 32},
+      {.name = "one_more", .B = 1, .N = 2, .Lq = 65, .Lk = 65, .H = 2, .D = 32},
+      {.name = "many_queries", .B = 1, .N = 2, .Lq = 300, .Lk = 20, .H = 2, .D = 32},
+      {.name = "many_keys", .B = 1, .N = 2, .Lq = 20, .Lk = 300, .H = 2, .D = 32},
+      {.name = "head_1", .B = 1, .N = 2, .Lq = 19, .Lk = 23, .H = 3, .D = 1},
+      {.name = "head_5", .B = 1, .N = 2, .Lq = 7, .Lk = 9, .H = 2, .D = 5},
+      {.name = "head_8", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 2, .D = 8},
+      {.name = "head_16", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 2, .D = 16},
+      {.name = "head_24", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 2, .D = 24},
+      {.name = "head_48", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 2, .D = 48},
+      {.name = "head_64", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 2, .D = 64},
+      {.name = "head_72", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 1, .D = 72},
+      {.name = "head_96", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 1, .D = 96},
+      {.name = "head_128", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 1, .D = 128},
+      {.name = "head_200", .B = 1, .N = 2, .Lq = 66, .Lk = 131, .H = 1, .D = 200},
   };
+}
+
+inline std::vector<EvoformerCase> evoformer_cases() {
+  std::vector<EvoformerCase> all = model_cases();
+  for (const auto& more : {bias_cases(), size_cases()}) all.insert(all.end(), more.begin(), more.end());
+  return all;
 }
 
 }  // namespace longfold::cases

@@ -13,8 +13,16 @@ class BiasPanel {
  public:
   BiasPanel(std::span<const BiasView> biases, const Shape& shape, float* slab, float* row_slab, float* mask)
       : biases_(biases), shape_(shape), slab_(slab), row_slab_(row_slab), mask_(mask) {
+    bool any_general = false;
+    int64_t num_slabs = 0;
     for (const BiasView& bias : biases) {
       const BiasKind kind = kind_of(bias, shape);
+      any_general |= kind == BiasKind::kGeneral;
+      num_slabs += kind != BiasKind::kMask;
+    }
+    in_order_ = any_general && num_slabs > 2;
+    for (const BiasView& bias : biases) {
+      const BiasKind kind = kind_here(bias);
       has_mask_ |= kind == BiasKind::kMask;
       has_pair_ |= kind == BiasKind::kPair;
       has_general_ |= kind == BiasKind::kGeneral;
@@ -69,6 +77,13 @@ class BiasPanel {
   }
 
  private:
+  // For a single row n all slabs look alike and are summed in their order. For several rows the order must be the same,
+  // or the bits of a row would depend on N; with two it makes no difference.
+  [[nodiscard]] BiasKind kind_here(const BiasView& bias) const {
+    const BiasKind kind = kind_of(bias, shape_);
+    return kind == BiasKind::kPair && in_order_ ? BiasKind::kGeneral : kind;
+  }
+
   [[nodiscard]] bool keeps_slab() const { return shape_.Lk <= kSlabKeys; }
 
   [[nodiscard]] float* slab_of_panel() const { return slab_ + (panel_ - first_panel_) * shape_.Lk * kLanes; }
@@ -89,7 +104,7 @@ class BiasPanel {
     at.key = key;
     if (kind == BiasKind::kPair) at.n = 0;
     for (const BiasView& bias : biases_) {
-      if (kind_of(bias, shape_) != kind) continue;
+      if (kind_here(bias) != kind) continue;
       read_slab(bias, at, queries_, keys, add, slab);
       add = true;
     }
@@ -100,6 +115,7 @@ class BiasPanel {
   float* slab_;
   float* row_slab_;
   float* mask_;
+  bool in_order_ = false;
   bool has_mask_ = false;
   bool has_pair_ = false;
   bool has_general_ = false;

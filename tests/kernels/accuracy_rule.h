@@ -1,0 +1,72 @@
+// The rule of docs/numerics.md: at most twice the error that plain loops make in the same dtype, plus a computed floor;
+// both errors against fp64.
+#pragma once
+
+#include <sstream>
+
+#include "tests/kernels/attention_solution.h"
+
+namespace longfold::kernels {
+
+// Of rows that are not fully masked: what their logits are about as large as.
+inline double largest_logit(const Numbers& lse) {
+  double worst = 0;
+  for (const double value : lse) {
+    if (value > kFullyMaskedLogit && std::isfinite(value)) worst = std::max(worst, std::abs(value));
+  }
+  return worst;
+}
+
+// What a result is rounded to, times the size of the terms that are added up to make it: near-zero results of large
+// terms (the gradient through a single key, say) cannot be better than that. And one rounding of one logit, by d, which
+// changes a weight w by w (1 - w) d and an output by d / 2 times the largest value at most.
+template <class T>
+double floor_of(const std::string& name, const Problem& p, const Solution& exact) {
+  const double logit = largest_logit(exact.lse);
+  if (name == "log_sum_exp") return 0x1p-22 * (1 + logit);
+  const double rounding = std::is_same_v<T, bfloat16> ? 0x1p-9 : std::is_same_v<T, float16> ? 0x1p-12 : 0x1p-22;
+  const double epsilon = rounding + 0x1p-25 * logit;
+  const double grad_weights = largest(p.grad_out) * largest(p.v) * std::sqrt(static_cast<double>(p.shape.D));
+  if (name == "out") return epsilon * largest(p.v);
+  if (name == "grad_v") return epsilon * largest(exact.grad_v);
+  if (name == "grad_q") return epsilon * grad_weights * p.scale * largest(p.k);
+  if (name == "grad_k") return epsilon * grad_weights * p.scale * largest(p.q);
+  return epsilon * grad_weights;
+}
+
+// Fully masked rows hold their largest logit, -1e9 and the like: relative to that.
+inline Numbers comparable_lse(Numbers lse, const Numbers& exact) {
+  for (size_t i = 0; i < lse.size(); ++i) {
+    if (exact[i] <= kFullyMaskedLogit && std::isfinite(exact[i])) lse[i] /= exact[i];
+  }
+  return lse;
+}
+
+// What breaks the rule, or what was touched that should not be; empty if all is well.
+template <class T>
+std::string broken_rule(const Problem& problem, const Solution& got, const Solution& plain, const Solution& exact) {
+  if (!got.damage.empty()) return "written " + got.damage;
+  const auto fast = got.judged(), slow = plain.judged(), truth = exact.judged();
+  for (size_t i = 0; i < fast.size(); ++i) {
+    const std::string& name = fast[i].first;
+    const auto error_of = [&](const Numbers& numbers) {
+      if (name != "log_sum_exp") return error(numbers, *truth[i].second);
+      return error(comparable_lse(numbers, exact.lse), comparable_lse(exact.lse, exact.lse));
+    };
+    const double allowed = 2 * error_of(*slow[i].second) + floor_of<T>(name, problem, exact);
+    const double made = error_of(*fast[i].second);
+    if (made <= allowed) continue;
+    std::ostringstream message;
+    message << name << ": error " << made << ", allowed " << allowed;
+    return message.str();
+  }
+  return "";
+}
+
+template <class T>
+std::string check(const Problem& problem, const Conditions& conditions = {}) {
+  return broken_rule<T>(problem, solve_with_kernels<T>(problem, conditions), solve_with_reference<T>(problem),
+                        solve_with_reference<double>(problem));
+}
+
+}  // namespace longfold::kernels
