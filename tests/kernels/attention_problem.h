@@ -49,6 +49,7 @@ struct Problem {
   Numbers q, k, v, mask, pair, grad_out, grad_lse;
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
+  bool wants_logits = false;  // also the gradient of every logit
 };
 
 template <class T>
@@ -66,11 +67,11 @@ Problem make_problem(const cases::EvoformerCase& c, double bias_std = 1.0, uint6
 }
 
 struct Solution {
-  Numbers out, lse, grad_q, grad_k, grad_v, grad_pair, grad_mask;
+  Numbers out, lse, grad_q, grad_k, grad_v, grad_pair, grad_mask, grad_logits;
 
   [[nodiscard]] std::vector<std::pair<std::string, const Numbers*>> all() const {
-    return {{"out", &out},       {"log_sum_exp", &lse},     {"grad_q", &grad_q},      {"grad_k", &grad_k},
-            {"grad_v", &grad_v}, {"grad_pair", &grad_pair}, {"grad_mask", &grad_mask}};
+    return {{"out", &out},       {"log_sum_exp", &lse},     {"grad_q", &grad_q},       {"grad_k", &grad_k},
+            {"grad_v", &grad_v}, {"grad_pair", &grad_pair}, {"grad_mask", &grad_mask}, {"grad_logits", &grad_logits}};
   }
 };
 
@@ -140,7 +141,8 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
   const T nan = from_double<T>(std::nan(""));  // whatever is not written shows
   std::vector<T> out(q.size(), nan), grad_q(q.size(), nan), grad_k(k.size(), nan), grad_v(k.size(), nan);
   std::vector<Acc> lse(grad_lse.size(), std::nanf("")), correction(lse), grad_pair(pair.size(), std::nanf("")),
-      grad_mask(s.mask ? static_cast<size_t>(s.B * s.N * s.H * s.Lk) : 0, std::nanf(""));
+      grad_mask(s.mask ? static_cast<size_t>(s.B * s.N * s.H * s.Lk) : 0, std::nanf("")),
+      grad_logits(p.wants_logits ? static_cast<size_t>(s.B * s.N * s.H * s.Lq * s.Lk) : 0);
   std::vector<BiasView> biases;
   if (s.mask) biases.push_back({mask.data(), DType::kFloat32, {s.N * s.Lk, s.Lk, 0, 0, 1}});
   if (s.pair) biases.push_back({pair.data(), DType::kFloat32, {s.H * s.Lq * s.Lk, 0, s.Lq * s.Lk, s.Lk, 1}});
@@ -169,6 +171,9 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
                            .scale = p.scale,
                            .fully_masked = p.fully_masked};
   if (s.pair) backward.grad_pair = view<Acc>(grad_pair, std::array<int64_t, 4>{s.B, s.H, s.Lq, s.Lk});
+  if (p.wants_logits) {
+    backward.grad_logits = view<Acc>(grad_logits, std::array<int64_t, 5>{s.B, s.N, s.H, s.Lq, s.Lk});
+  }
   if (s.mask) backward.grad_mask = view<Acc>(grad_mask, std::array<int64_t, 4>{s.B, s.N, s.H, s.Lk});
 
   if (with == With::kReference) {
@@ -190,8 +195,8 @@ Solution solve(const Problem& p, With with, int num_threads = 1) {
     run_items(back.num_finish_items, num_threads,
               [&](int64_t i, int) { finish_backward(backward, i, i + 1, aligned_span(workspace)); });
   }
-  return {doubles_of(out),    doubles_of(lse),       doubles_of(grad_q),   doubles_of(grad_k),
-          doubles_of(grad_v), doubles_of(grad_pair), doubles_of(grad_mask)};
+  return {doubles_of(out),    doubles_of(lse),       doubles_of(grad_q),    doubles_of(grad_k),
+          doubles_of(grad_v), doubles_of(grad_pair), doubles_of(grad_mask), doubles_of(grad_logits)};
 }
 
 // Largest absolute difference; infinite if anything but an equal infinity is not finite.

@@ -55,6 +55,24 @@ TEST_P(EvoformerAttention, Float16) {
   EXPECT_EQ(check<float16>(make_problem<float16>(GetParam())), "");
 }
 
+// With and without the sums that share a block of logit gradients.
+template <class T>
+void check_logit_gradients(cases::EvoformerCase shape) {
+  for (const bool others : {true, false}) {
+    shape.mask = shape.mask && others;
+    shape.pair = shape.pair && others;
+    Problem problem = make_problem<T>(shape);
+    problem.wants_logits = true;
+    EXPECT_EQ(check<T>(problem), "") << (others ? "with sums" : "alone");
+  }
+}
+
+TEST_P(EvoformerAttention, LogitGradients) {
+  check_logit_gradients<float>(GetParam());
+  check_logit_gradients<bfloat16>(GetParam());
+  check_logit_gradients<float16>(GetParam());
+}
+
 TEST_P(EvoformerAttention, LargeBiases) {
   for (const double bias_std : {20.0, 50.0}) {
     EXPECT_EQ(check<float>(make_problem<float>(GetParam(), bias_std)), "") << bias_std;
@@ -98,6 +116,7 @@ TEST(EvoformerAttention, MaximumInTheLastBlock) {
 TEST(EvoformerAttention, LongRowsIn16Bits) {
   const cases::EvoformerCase shape{.name = "long", .B = 1, .N = 2, .Lq = 5, .Lk = 1100, .H = 1, .D = 32};
   EXPECT_EQ(check<bfloat16>(make_problem<bfloat16>(shape, 5.0)), "");
+  check_logit_gradients<bfloat16>(shape);
 }
 
 TEST(EvoformerAttention, MaskedKeysWeighNothing) {
@@ -152,7 +171,8 @@ TEST(EvoformerAttention, RowsAreIndependent) {
 
 // The rule must be able to fail: each of these wrong answers has to break it.
 TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
-  const Problem problem = make_problem<float>(kSmall);
+  Problem problem = make_problem<float>(kSmall);
+  problem.wants_logits = true;
   const Solution plain = solve<float>(problem, With::kReference), exact = solve<double>(problem, With::kReference);
   const auto rejected = [&](const Problem& wrong) {
     return !broken_rule<float>(problem, solve<float>(wrong, With::kKernels), plain, exact).empty();
@@ -177,7 +197,7 @@ TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
   for (const auto& [name, values] : plain.all()) {
     Solution zeroed = plain;
     for (auto* numbers : {&zeroed.out, &zeroed.lse, &zeroed.grad_q, &zeroed.grad_k, &zeroed.grad_v, &zeroed.grad_pair,
-                          &zeroed.grad_mask}) {
+                          &zeroed.grad_mask, &zeroed.grad_logits}) {
       if (*numbers == *values) std::fill(numbers->begin(), numbers->end(), 0);
     }
     EXPECT_NE(broken_rule<float>(problem, zeroed, plain, exact), "") << "zeroed " << name;
