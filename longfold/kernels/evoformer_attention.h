@@ -54,6 +54,8 @@ struct BackwardArgs {
   TensorView<T, 5> grad_v;                                 // [B, N, Lk, H, D]
   TensorView<Accumulator<T>, 4> grad_pair{};  // [B, H, Lq, Lk]: logit gradients summed over N; null: not wanted
   TensorView<Accumulator<T>, 4> grad_mask{};  // [B, N, H, Lk]: the same summed over Lq; null: not wanted
+  // [B, N, H, Lq, Lk]: logit gradients, added to what is there; null: not wanted. No two elements may share memory.
+  TensorView<Accumulator<T>, 5> grad_logits{};
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };

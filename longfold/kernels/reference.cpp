@@ -138,6 +138,7 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
           }
           if (args.grad_pair.data != nullptr) args.grad_pair(b, h, i, j) += grad_s;
           if (args.grad_mask.data != nullptr) args.grad_mask(b, n, h, j) += grad_s;
+          if (args.grad_logits.data != nullptr) args.grad_logits(b, n, h, i, j) += grad_s;
         }
         for (int64_t d = 0; d < size.D; ++d) store(args.grad_q(b, n, i, h, d), grad_q[d]);
       }

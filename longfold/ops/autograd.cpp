@@ -91,9 +91,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
   std::shared_ptr<EvoformerAttentionBackward> node;
   if (torch::autograd::compute_requires_grad(q, k, v, biases)) {
     check_arguments(q, k, v, biases, scale, fully_masked);
-    for (size_t i = 0; i < biases.size(); ++i) {
-      if (biases[i].requires_grad()) (void)bias_gradient(q, biases, i);
-    }
     node = make_node(q, k, v, biases, scale, fully_masked);
   }
   at::Tensor out, log_sum_exp, lse_correction;

@@ -70,10 +70,6 @@ void check_bias(const at::Tensor& bias, size_t index, const at::Tensor& q, const
               "] to broadcast to [B, N, H, Lq, Lk] = ", c10::SymIntArrayRef(logits), ", got ", bias.sym_sizes());
 }
 
-bool varies_over(const at::Tensor& bias, int64_t dim_from_end) {
-  return bias.dim() >= dim_from_end && bias.sym_size(-dim_from_end) != 1;
-}
-
 }  // namespace
 
 Settings check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
@@ -110,17 +106,6 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
   TORCH_CHECK(bias_needs_grad.size() == biases.size(), "[evoformer_attention] expected ", biases.size(),
               " values in bias_needs_grad, got ", bias_needs_grad.size());
   return settings;
-}
-
-BiasGradient bias_gradient(const at::Tensor& q, at::TensorList biases, size_t index) {
-  const at::Tensor& bias = biases[index];
-  // With a single query both sums would do; the one over rows is N times smaller.
-  if (q.sym_size(2) == 1 && !varies_over(bias, 4)) return BiasGradient::kPair;
-  if (!varies_over(bias, 2)) return BiasGradient::kMask;
-  TORCH_CHECK(!varies_over(bias, 4), "[evoformer_attention] expected biases[", index,
-              "], which requires a gradient, to have size 1 over rows N or over queries Lq of [B, N, H, Lq, Lk], got ",
-              bias.sym_sizes());
-  return BiasGradient::kPair;
 }
 
 at::ScalarType accumulator_type(at::ScalarType type) {

@@ -27,12 +27,6 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
                                   const at::Tensor& lse_correction, std::optional<double> scale,
                                   std::string_view fully_masked, const c10::List<bool>& bias_needs_grad);
 
-// The gradient of a bias is a sum of the logit gradients over queries (mask), or over rows (pair).
-enum class BiasGradient { kMask, kPair };
-
-// Throws if the bias varies over both: its gradient would be as large as the logits.
-BiasGradient bias_gradient(const at::Tensor& q, at::TensorList biases, size_t index);
-
 // fp64 for fp64, else fp32: the type of log_sum_exp and of every sum.
 [[nodiscard]] at::ScalarType accumulator_type(at::ScalarType type);
 

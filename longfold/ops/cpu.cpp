@@ -4,8 +4,9 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
-#include <array>
+#include <algorithm>
 
+#include "longfold/ops/bias_gradients.h"
 #include "longfold/ops/check_arguments.h"
 #include "longfold/ops/dispatch.h"
 #include "longfold/ops/parallel_items.h"
@@ -103,42 +104,80 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
   return {out, log_sum_exp, lse_correction};
 }
 
-// The two sums of logit gradients that bias gradients are made of; undefined where no bias asks for them.
-struct LogitGradients {
-  at::Tensor pair;  // [B, H, Lq, Lk]
-  at::Tensor mask;  // [B, N, H, Lk]
-
-  at::Tensor& of(BiasGradient kind) { return kind == BiasGradient::kPair ? pair : mask; }
+// The tensors of one backward call; undefined where not given, or not wanted.
+struct BackwardTensors {
+  at::Tensor q, k, v, out, log_sum_exp, lse_correction, grad_out, grad_log_sum_exp;
+  std::vector<at::Tensor> biases;
+  at::Tensor grad_q, grad_k, grad_v, grad_pair, grad_mask;
+  at::Tensor grad_logits{};
 };
 
-LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k, at::TensorList biases,
-                                        const c10::List<bool>& bias_needs_grad) {
-  LogitGradients result;
-  const auto options = q.options().dtype(accumulator_type(q.scalar_type()));
-  for (size_t i = 0; i < biases.size(); ++i) {
-    if (!bias_needs_grad[i]) continue;
-    const BiasGradient kind = bias_gradient(q, biases, i);
-    if (result.of(kind).defined()) continue;
-    result.of(kind) = kind == BiasGradient::kPair ? at::empty({q.size(0), q.size(3), q.size(2), k.size(2)}, options)
-                                                  : at::empty({q.size(0), q.size(1), q.size(3), k.size(2)}, options);
+enum class Dim { kBatch, kHead };
+
+// The same call for one batch, or one head.
+BackwardTensors select(BackwardTensors all, Dim dim, int64_t index) {
+  const auto narrow = [&](std::initializer_list<at::Tensor*> tensors, int64_t head_dim) {
+    const int64_t at = dim == Dim::kBatch ? 0 : head_dim;
+    for (at::Tensor* tensor : tensors) {
+      if (tensor->defined() && tensor->size(at) != 1) *tensor = tensor->narrow(at, index, 1);
+    }
+  };
+  narrow({&all.q, &all.k, &all.v, &all.out, &all.grad_out, &all.grad_q, &all.grad_k, &all.grad_v}, 3);
+  narrow({&all.log_sum_exp, &all.lse_correction, &all.grad_log_sum_exp, &all.grad_mask, &all.grad_logits}, 2);
+  narrow({&all.grad_pair}, 1);
+  for (at::Tensor& bias : all.biases) {
+    const int64_t at = bias.dim() - (dim == Dim::kBatch ? 5 : 3);
+    if (at >= 0 && bias.size(at) != 1) bias = bias.narrow(at, index, 1);
   }
-  return result;
+  return all;
 }
 
-std::vector<at::Tensor> bias_gradients(LogitGradients& sums, const at::Tensor& q, at::TensorList biases,
-                                       const c10::List<bool>& bias_needs_grad) {
-  std::vector<at::Tensor> result;
-  for (size_t i = 0; i < biases.size(); ++i) {
-    if (!bias_needs_grad[i]) continue;
-    const BiasGradient kind = bias_gradient(q, biases, i);
-    const at::Tensor sum = sums.of(kind).unsqueeze(kind == BiasGradient::kPair ? 1 : 3);  // as [B, N, H, Lq, Lk]
-    at::Tensor grad = sum_to(sum, biases[i]);
-    // Gradients are added to in place later on, so no two of them may share memory.
-    const auto shares = [&](const at::Tensor& other) { return grad.is_alias_of(other); };
-    if (std::any_of(result.begin(), result.end(), shares)) grad = grad.clone();
-    result.push_back(std::move(grad));
+template <class T>
+void run_backward(const BackwardTensors& tensors, const Settings& settings) {
+  using Acc = Accumulator<T>;
+  const auto views = bias_views(tensors.biases);
+  const kernels::BackwardArgs<T> args{.q = view<const T, 5>(tensors.q),
+                                      .k = view<const T, 5>(tensors.k),
+                                      .v = view<const T, 5>(tensors.v),
+                                      .biases = views,
+                                      .out = view<const T, 5>(tensors.out),
+                                      .log_sum_exp = view<const Acc, 4>(tensors.log_sum_exp),
+                                      .lse_correction = view<const Acc, 4>(tensors.lse_correction),
+                                      .grad_out = view<const T, 5>(tensors.grad_out),
+                                      .grad_log_sum_exp = view<const Acc, 4>(tensors.grad_log_sum_exp),
+                                      .grad_q = view<T, 5>(tensors.grad_q),
+                                      .grad_k = view<T, 5>(tensors.grad_k),
+                                      .grad_v = view<T, 5>(tensors.grad_v),
+                                      .grad_pair = view<Acc, 4>(tensors.grad_pair),
+                                      .grad_mask = view<Acc, 4>(tensors.grad_mask),
+                                      .grad_logits = view<Acc, 5>(tensors.grad_logits),
+                                      .scale = settings.scale,
+                                      .fully_masked = settings.fully_masked};
+  const kernels::Plan plan = kernels::plan_backward(args);
+  const Buffer workspace(plan.workspace_bytes);
+  parallel_items(plan.num_items, plan.scratch_bytes, [&](int64_t begin, int64_t end, std::span<std::byte> scratch) {
+    kernels::run_backward(args, begin, end, scratch, workspace.bytes());
+  });
+  parallel_items(plan.num_finish_items, 0, [&](int64_t begin, int64_t end, std::span<std::byte>) {
+    kernels::finish_backward(args, begin, end, workspace.bytes());
+  });
+}
+
+// Batches or heads that share an element of grad_logits go one after another: it is added up in their order, and no two
+// items write to it at once.
+template <class T>
+void run_in_order(const BackwardTensors& tensors, const Settings& settings) {
+  const auto shared = [&](int64_t size, int64_t dim) {
+    return tensors.grad_logits.defined() && size > 1 && tensors.grad_logits.size(dim) == 1;
+  };
+  const int64_t B = tensors.q.size(0), H = tensors.q.size(3);
+  if (shared(B, 0)) {
+    for (int64_t b = 0; b < B; ++b) run_in_order<T>(select(tensors, Dim::kBatch, b), settings);
+  } else if (shared(H, 2)) {
+    for (int64_t h = 0; h < H; ++h) run_in_order<T>(select(tensors, Dim::kHead, h), settings);
+  } else {
+    run_backward<T>(tensors, settings);
   }
-  return result;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
@@ -148,37 +187,32 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
   const Settings settings = check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp,
                                                      lse_correction, scale, fully_masked, bias_needs_grad);
-  const auto grad_q = contiguous_like(q), grad_k = contiguous_like(k), grad_v = contiguous_like(v);
-  LogitGradients sums = allocate_logit_gradients(q, k, biases, bias_needs_grad);
-  const auto views = bias_views(biases);
+  const LogitGradients sums = allocate_logit_gradients(q, k, biases, bias_needs_grad);
+  BackwardTensors tensors{.q = q,
+                          .k = k,
+                          .v = v,
+                          .out = out,
+                          .log_sum_exp = log_sum_exp,
+                          .lse_correction = lse_correction,
+                          .grad_out = grad_out,
+                          .grad_log_sum_exp = grad_log_sum_exp.value_or(at::Tensor()),
+                          .biases = biases.vec(),
+                          .grad_q = contiguous_like(q),
+                          .grad_k = contiguous_like(k),
+                          .grad_v = contiguous_like(v),
+                          .grad_pair = sums.pair,
+                          .grad_mask = sums.mask};
   with_element_type(q.scalar_type(), [&]<class T>(T) {
-    using Acc = Accumulator<T>;
-    const kernels::BackwardArgs<T> args{.q = view<const T, 5>(q),
-                                        .k = view<const T, 5>(k),
-                                        .v = view<const T, 5>(v),
-                                        .biases = views,
-                                        .out = view<const T, 5>(out),
-                                        .log_sum_exp = view<const Acc, 4>(log_sum_exp),
-                                        .lse_correction = view<const Acc, 4>(lse_correction),
-                                        .grad_out = view<const T, 5>(grad_out),
-                                        .grad_log_sum_exp = view<const Acc, 4>(grad_log_sum_exp.value_or(at::Tensor())),
-                                        .grad_q = view<T, 5>(grad_q),
-                                        .grad_k = view<T, 5>(grad_k),
-                                        .grad_v = view<T, 5>(grad_v),
-                                        .grad_pair = view<Acc, 4>(sums.pair),
-                                        .grad_mask = view<Acc, 4>(sums.mask),
-                                        .scale = settings.scale,
-                                        .fully_masked = settings.fully_masked};
-    const kernels::Plan plan = kernels::plan_backward(args);
-    const Buffer workspace(plan.workspace_bytes);
-    parallel_items(plan.num_items, plan.scratch_bytes, [&](int64_t begin, int64_t end, std::span<std::byte> scratch) {
-      kernels::run_backward(args, begin, end, scratch, workspace.bytes());
-    });
-    parallel_items(plan.num_finish_items, 0, [&](int64_t begin, int64_t end, std::span<std::byte>) {
-      kernels::finish_backward(args, begin, end, workspace.bytes());
-    });
+    // The kernels fill one grad_logits a call. Each further one takes another call, which writes the rest again.
+    for (size_t i = 0; i < std::max<size_t>(1, sums.logits.size()); ++i) {
+      if (i > 0) tensors.grad_pair = tensors.grad_mask = at::Tensor();
+      if (i < sums.logits.size()) tensors.grad_logits = sums.logits[i];
+      run_in_order<T>(tensors, settings);
+    }
   });
-  return {grad_q, grad_k, grad_v, bias_gradients(sums, q, biases, bias_needs_grad)};
+  return {
+      tensors.grad_q, tensors.grad_k, tensors.grad_v,
+      bias_gradients(sums, q, biases, bias_needs_grad, log_sum_exp, tensors.grad_log_sum_exp, settings.fully_masked)};
 }
 
 }  // namespace

@@ -32,9 +32,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
                            fully_masked, bias_needs_grad);
   std::vector<at::Tensor> grad_biases;
   for (size_t i = 0; i < biases.size(); ++i) {
-    if (!bias_needs_grad[i]) continue;
-    (void)bias_gradient(q, biases, i);
-    grad_biases.push_back(contiguous_like(biases[i]));
+    if (bias_needs_grad[i]) grad_biases.push_back(contiguous_like(biases[i]));
   }
   return {contiguous_like(q), contiguous_like(k), contiguous_like(v), std::move(grad_biases)};
 }

@@ -50,8 +50,8 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
             copied.
         k, v: [B, N, Lk, H, D], dtype and device of q.
         biases: added to the logits. Each broadcasts to [B, N, H, Lq, Lk], and is float32, float64, bfloat16 or float16
-            whatever q is. A mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk]; -inf and -1e9 mask. A bias
-            that requires a gradient must have size 1 over N or over Lq.
+            whatever q is. A mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk]; -inf and -1e9 mask. The
+            gradient of one that varies over N, Lq and Lk is as large as it is, and first summed in float32 (float64).
         scale: D ** -0.5 if None.
         fully_masked: what a row gives whose largest logit is at most -5e8: "zero" output and gradients, or the "mean"
             of v with the gradients of uniform weights.

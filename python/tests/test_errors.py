@@ -63,16 +63,6 @@ WRONG = {
         {"pair": torch.zeros(2, 1, 2, 5, 7, device="meta")},
         "expected biases[1] on the device of q, cpu, got meta",
     ),
-    "general_bias_with_gradient": (
-        {"pair": torch.zeros(2, 3, 2, 5, 7, requires_grad=True)},
-        "expected biases[1], which requires a gradient, to have size 1 over rows N or over queries Lq of "
-        "[B, N, H, Lq, Lk], got [2, 3, 2, 5, 7]",
-    ),
-    "expanded_bias_with_gradient": (
-        {"pair": torch.zeros(2, 1, 2, 5, 7, requires_grad=True).expand(2, 3, 2, 5, 7)},
-        "expected biases[1], which requires a gradient, to have size 1 over rows N or over queries Lq of "
-        "[B, N, H, Lq, Lk], got [2, 3, 2, 5, 7]",
-    ),
     "scale": ({"options": {"scale": float("inf")}}, "expected a finite scale, got inf"),
     "fully_masked": (
         {"options": {"fully_masked": "nan"}},
@@ -86,9 +76,3 @@ def test_message(arguments, message):
     with pytest.raises(RuntimeError) as error:
         call(**arguments)
     assert str(error.value) == f"[evoformer_attention] {message}"
-
-
-def test_a_bias_of_the_largest_shape_needs_no_gradient():
-    assert call(pair=torch.zeros(2, 3, 2, 5, 7)).shape == CASE.shape("out")
-    with torch.no_grad():
-        assert call(pair=torch.zeros(2, 3, 2, 5, 7, requires_grad=True)).shape == CASE.shape("out")

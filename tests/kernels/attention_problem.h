@@ -22,6 +22,7 @@ struct Problem {
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
   bool wants_grad_pair = true, wants_grad_mask = true, has_grad_lse = true;
+  bool wants_grad_logits = false;
 
   // The first bias of that kind.
   [[nodiscard]] Numbers& bias(cases::BiasKind kind) {

@@ -13,13 +13,13 @@
 namespace longfold::kernels {
 
 struct Solution {
-  Numbers out, lse, lse_correction, grad_q, grad_k, grad_v, grad_pair, grad_mask;
+  Numbers out, lse, lse_correction, grad_q, grad_k, grad_v, grad_pair, grad_mask, grad_logits;
   std::string damage;  // what was written to outside outputs, scratch and workspace; empty if nothing
 
   // Judged by accuracy: lse_correction is as good as log_sum_exp is rounded, and has no exact value.
   [[nodiscard]] std::vector<std::pair<std::string, const Numbers*>> judged() const {
-    return {{"out", &out},       {"log_sum_exp", &lse},     {"grad_q", &grad_q},      {"grad_k", &grad_k},
-            {"grad_v", &grad_v}, {"grad_pair", &grad_pair}, {"grad_mask", &grad_mask}};
+    return {{"out", &out},       {"log_sum_exp", &lse},     {"grad_q", &grad_q},       {"grad_k", &grad_k},
+            {"grad_v", &grad_v}, {"grad_pair", &grad_pair}, {"grad_mask", &grad_mask}, {"grad_logits", &grad_logits}};
   }
   [[nodiscard]] std::vector<std::pair<std::string, const Numbers*>> all() const {
     auto everything = judged();
@@ -82,7 +82,8 @@ class PlacedProblem {
         correction_(statistics(), placement_of_sums(layout), around),
         grad_lse_(statistics(), placement_of_sums(layout), around),
         grad_pair_({s().B, s().H, s().Lq, s().Lk}, placement_of_sums(layout), around),
-        grad_mask_({s().B, s().N, s().H, s().Lk}, placement_of_sums(layout), around) {
+        grad_mask_({s().B, s().N, s().H, s().Lk}, placement_of_sums(layout), around),
+        grad_logits_({s().B, s().N, s().H, s().Lq, s().Lk}, placement_of_rows(layout), around) {
     q_.write(p.q);
     k_.write(p.k);
     v_.write(p.v);
@@ -90,6 +91,7 @@ class PlacedProblem {
     grad_lse_.write(p.grad_lse);
     for (auto* tensor : {&out_, &grad_q_, &grad_k_, &grad_v_}) tensor->fill(std::nan(""));
     for (auto* tensor : {&lse_, &correction_, &grad_pair_, &grad_mask_}) tensor->fill(std::nan(""));
+    grad_logits_.fill(0);  // they are added to
     for (const BiasValues& bias : p.biases) {
       with_dtype(bias.dtype, [&]<class E>() {
         auto& placed = std::get<PlacedTensor<E, 5>>(biases_.emplace_back(
@@ -131,14 +133,16 @@ class PlacedProblem {
     if (p_.has_grad_lse) args.grad_log_sum_exp = grad_lse_.const_view();
     if (p_.wants_grad_pair) args.grad_pair = grad_pair_.view();
     if (p_.wants_grad_mask) args.grad_mask = grad_mask_.view();
+    if (p_.wants_grad_logits) args.grad_logits = grad_logits_.view();
     return args;
   }
 
   [[nodiscard]] Solution solution() const {
-    Solution result{out_.read(), lse_.read(), correction_.read(), grad_q_.read(), grad_k_.read(), grad_v_.read(), {},
-                    {},          {}};
+    Solution result{
+        out_.read(), lse_.read(), correction_.read(), grad_q_.read(), grad_k_.read(), grad_v_.read(), {}, {}, {}, {}};
     if (p_.wants_grad_pair) result.grad_pair = grad_pair_.read();
     if (p_.wants_grad_mask) result.grad_mask = grad_mask_.read();
+    if (p_.wants_grad_logits) result.grad_logits = grad_logits_.read();
     if (!out_.surroundings_untouched()) result.damage += "around out; ";
     if (!lse_.surroundings_untouched()) result.damage += "around log_sum_exp; ";
     if (!correction_.surroundings_untouched()) result.damage += "around lse_correction; ";
@@ -147,6 +151,7 @@ class PlacedProblem {
     if (!grad_v_.surroundings_untouched()) result.damage += "around grad_v; ";
     if (!grad_pair_.surroundings_untouched()) result.damage += "around grad_pair; ";
     if (!grad_mask_.surroundings_untouched()) result.damage += "around grad_mask; ";
+    if (!grad_logits_.surroundings_untouched()) result.damage += "around grad_logits; ";
     return result;
   }
 
@@ -172,6 +177,7 @@ class PlacedProblem {
   const Problem& p_;
   PlacedTensor<T, 5> q_, k_, v_, grad_out_, out_, grad_q_, grad_k_, grad_v_;
   PlacedTensor<Acc, 4> lse_, correction_, grad_lse_, grad_pair_, grad_mask_;
+  PlacedTensor<Acc, 5> grad_logits_;
   std::vector<AnyBias> biases_;
   std::vector<BiasView> bias_views_;
 };

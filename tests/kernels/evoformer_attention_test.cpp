@@ -23,6 +23,23 @@ TEST_P(EvoformerAttention, Float16) {
   EXPECT_EQ(check<float16>(make_problem<float16>(GetParam())), "");
 }
 
+// With and without the sums that share a block of logit gradients.
+template <class T>
+void check_logit_gradients(const cases::EvoformerCase& shape) {
+  for (const bool others : {true, false}) {
+    Problem problem = make_problem<T>(shape);
+    problem.wants_grad_logits = true;
+    problem.wants_grad_pair = problem.wants_grad_mask = others;
+    EXPECT_EQ(check<T>(problem), "") << (others ? "with sums" : "alone");
+  }
+}
+
+TEST_P(EvoformerAttention, LogitGradients) {
+  check_logit_gradients<float>(GetParam());
+  check_logit_gradients<bfloat16>(GetParam());
+  check_logit_gradients<float16>(GetParam());
+}
+
 TEST_P(EvoformerAttention, LargeBiases) {
   for (const double bias_std : {20.0, 50.0}) {
     EXPECT_EQ(check<float>(make_problem<float>(GetParam(), bias_std)), "") << bias_std;
@@ -80,7 +97,8 @@ TEST(EvoformerAttention, FullyMaskedRows) {
 
 // The rule must be able to fail: each of these wrong answers has to break it.
 TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
-  const Problem problem = make_problem<float>(kSmall);
+  Problem problem = make_problem<float>(kSmall);
+  problem.wants_grad_logits = true;
   const Solution plain = solve_with_reference<float>(problem), exact = solve_with_reference<double>(problem);
   const auto rejected = [&](const Problem& wrong) {
     return !broken_rule<float>(problem, solve_with_kernels<float>(wrong), plain, exact).empty();
@@ -105,7 +123,7 @@ TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
   for (const auto& [name, values] : plain.judged()) {
     Solution zeroed = plain;
     for (auto* numbers : {&zeroed.out, &zeroed.lse, &zeroed.grad_q, &zeroed.grad_k, &zeroed.grad_v, &zeroed.grad_pair,
-                          &zeroed.grad_mask}) {
+                          &zeroed.grad_mask, &zeroed.grad_logits}) {
       if (*numbers == *values) std::fill(numbers->begin(), numbers->end(), 0);
     }
     EXPECT_NE(broken_rule<float>(problem, zeroed, plain, exact), "") << "zeroed " << name;

@@ -221,6 +221,7 @@ class BackwardItem {
       finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, slab, wants_grads(), words);
     }
     if (all && args_.grad_mask.data != nullptr) add_grad_mask(n, key, keys, grads);
+    if (all && args_.grad_logits.data != nullptr) add_grad_logits(n, key, keys, grads);
     if (key >= part_begin_ && key < part_end_) {
       with_side([&]<int Side>() {
         const int64_t at = (key - part_begin_) * width_;
@@ -237,7 +238,9 @@ class BackwardItem {
       gather<Gather::kAdd, kPack<T>>(k, words.grad_pairs, shape_.D, keys, nullptr, buffers_.grad_q_panel);
   }
 
-  [[nodiscard]] bool wants_grads() const { return args_.grad_mask.data != nullptr; }
+  [[nodiscard]] bool wants_grads() const {
+    return args_.grad_mask.data != nullptr || args_.grad_logits.data != nullptr;
+  }
 
   void all_weights(int64_t key, int64_t keys) {
     const float *pair = biases_.block(key, keys), *mask = biases_.mask(key, keys), *k = k_.block(key, keys);
@@ -330,6 +333,21 @@ class BackwardItem {
       for (int64_t j = 0; j < count; ++j) {
         float& to = *args_.grad_mask.at(b_, n, h_, first_key + key + j);
         to = query_ == 0 ? sums[j] : to + sums[j];
+      }
+    }
+  }
+
+  void add_grad_logits(int64_t n, int64_t first_key, int64_t keys, const float* grads) {
+    for (int64_t key = 0; key < keys; key += kWidth) {
+      const int64_t count = std::min<int64_t>(kWidth, keys - key);
+      for (int64_t lane = 0; lane < queries_; lane += kWidth) {
+        Vec tile[kWidth];
+        for (int64_t j = 0; j < kWidth; ++j) tile[j] = j < count ? load(grads + (key + j) * kLanes + lane) : Vec{};
+        transpose(tile);
+        for (int64_t i = 0; i < kWidth && lane + i < queries_; ++i) {
+          float* to = args_.grad_logits.at(b_, n, h_, query_ + lane + i, first_key + key);
+          for (int64_t j = 0; j < count; ++j) to[j * args_.grad_logits.strides[4]] += tile[i][j];
+        }
       }
     }
   }

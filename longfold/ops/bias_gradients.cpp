@@ -1,0 +1,106 @@
+#include "longfold/ops/bias_gradients.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "longfold/ops/check_arguments.h"
+#include "longfold/ops/sum_to.h"
+
+namespace longfold::ops {
+namespace {
+
+// Which sum a bias's gradient is made of.
+enum class Kind {
+  kShift,   // the same for all keys: grad_log_sum_exp
+  kMask,    // the same for all queries
+  kPair,    // the same for all rows
+  kLogits,  // varies over rows, queries and keys
+};
+
+bool varies_over(const at::Tensor& bias, int64_t dim_from_end) {
+  return bias.dim() >= dim_from_end && bias.size(-dim_from_end) != 1;
+}
+
+Kind kind_of(const at::Tensor& q, const at::Tensor& bias) {
+  if (!varies_over(bias, 1)) return Kind::kShift;
+  // With a single query both sums would do; the one over rows is N times smaller.
+  if (q.size(2) == 1 && !varies_over(bias, 4)) return Kind::kPair;
+  if (!varies_over(bias, 2)) return Kind::kMask;
+  return varies_over(bias, 4) ? Kind::kLogits : Kind::kPair;
+}
+
+std::vector<int64_t> five_sizes(const at::Tensor& bias) {
+  std::vector<int64_t> sizes(5, 1);
+  std::copy(bias.sizes().begin(), bias.sizes().end(), sizes.end() - bias.dim());
+  return sizes;
+}
+
+// As [B, N, H, Lq, 1], in memory of its own.
+at::Tensor grad_of_shift(const at::Tensor& log_sum_exp, const at::Tensor& grad_log_sum_exp,
+                         kernels::FullyMasked fully_masked) {
+  const at::Tensor grad = fully_masked == kernels::FullyMasked::kMean
+                              ? grad_log_sum_exp.clone(at::MemoryFormat::Contiguous)
+                              : at::where(log_sum_exp.le(kernels::kFullyMaskedLogit), 0, grad_log_sum_exp).contiguous();
+  return grad.unsqueeze(-1);
+}
+
+}  // namespace
+
+LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k, at::TensorList biases,
+                                        const c10::List<bool>& bias_needs_grad) {
+  LogitGradients result;
+  const auto options = q.options().dtype(accumulator_type(q.scalar_type()));
+  for (size_t i = 0; i < biases.size(); ++i) {
+    if (!bias_needs_grad[i]) continue;
+    const Kind kind = kind_of(q, biases[i]);
+    if (kind == Kind::kPair && !result.pair.defined()) {
+      result.pair = at::empty({q.size(0), q.size(3), q.size(2), k.size(2)}, options);
+    } else if (kind == Kind::kMask && !result.mask.defined()) {
+      result.mask = at::empty({q.size(0), q.size(1), q.size(3), k.size(2)}, options);
+    } else if (kind == Kind::kLogits) {
+      const auto sizes = five_sizes(biases[i]);
+      const auto is_ours = [&](const at::Tensor& sum) { return sum.sizes() == sizes; };
+      if (std::none_of(result.logits.begin(), result.logits.end(), is_ours)) {
+        result.logits.push_back(at::zeros(sizes, options));
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<at::Tensor> bias_gradients(const LogitGradients& sums, const at::Tensor& q, at::TensorList biases,
+                                       const c10::List<bool>& bias_needs_grad, const at::Tensor& log_sum_exp,
+                                       const at::Tensor& grad_log_sum_exp, kernels::FullyMasked fully_masked) {
+  // As [B, N, H, Lq, Lk], with size 1 where it was summed.
+  const auto sum_for = [&](const at::Tensor& bias) {
+    switch (kind_of(q, bias)) {
+      case Kind::kPair:
+        return sums.pair.unsqueeze(1);
+      case Kind::kMask:
+        return sums.mask.unsqueeze(3);
+      case Kind::kShift:
+        return grad_log_sum_exp.defined() ? grad_of_shift(log_sum_exp, grad_log_sum_exp, fully_masked)
+                                          : at::zeros(five_sizes(bias), log_sum_exp.options());
+      case Kind::kLogits:
+        break;
+    }
+    const auto sizes = five_sizes(bias);
+    return *std::find_if(sums.logits.begin(), sums.logits.end(),
+                         [&](const at::Tensor& sum) { return sum.sizes() == sizes; });
+  };
+  std::vector<at::Tensor> result;
+  for (size_t i = 0; i < biases.size(); ++i) {
+    if (!bias_needs_grad[i]) continue;
+    at::Tensor grad = sum_to(sum_for(biases[i]), biases[i]);
+    // Gradients are added to in place later on, so no two of them may share memory.
+    const auto shares = [&](const at::Tensor& other) { return grad.is_alias_of(other); };
+    if (std::any_of(result.begin(), result.end(), shares)) grad = grad.clone();
+    result.push_back(std::move(grad));
+  }
+  return result;
+}
+
+}  // namespace longfold::ops
