@@ -14,6 +14,11 @@ struct Sizes {
   c10::SymInt B, N, Lq, Lk, H, D;
 };
 
+// torch passes Python's None on as an undefined tensor.
+void check_defined(const at::Tensor& tensor, const char* name) {
+  TORCH_CHECK(tensor.defined(), "[evoformer_attention] expected ", name, " to be a tensor, got None");
+}
+
 void check_rank(const at::Tensor& tensor, const char* name, const char* shape) {
   TORCH_CHECK(tensor.dim() == 5, "[evoformer_attention] expected ", name, " of shape ", shape, ", got ",
               tensor.sym_sizes());
@@ -32,6 +37,9 @@ void check_like_q(const at::Tensor& tensor, const char* name, const at::Tensor& 
 }
 
 Sizes check_qkv(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  check_defined(q, "q");
+  check_defined(k, "k");
+  check_defined(v, "v");
   const auto dtype = q.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kDouble,
               "[evoformer_attention] expected q of dtype float32, bfloat16, float16 or float64, got ", dtype);
@@ -90,11 +98,13 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
                                   std::string_view fully_masked, const c10::List<bool>& bias_needs_grad) {
   const Settings settings = check_arguments(q, k, v, biases, scale, fully_masked);
   for (const auto& [tensor, name] : {std::pair(&out, "out"), std::pair(&grad_out, "grad_out")}) {
+    check_defined(*tensor, name);
     check_like_q(*tensor, name, q);
     check_shape(*tensor, name, "[B, N, Lq, H, D]", q.sym_sizes());
   }
   const std::array<c10::SymInt, 4> rows{q.sym_size(0), q.sym_size(1), q.sym_size(3), q.sym_size(2)};
   const auto check_statistic = [&](const at::Tensor& tensor, const char* name) {
+    check_defined(tensor, name);
     check_shape(tensor, name, "[B, N, H, Lq]", rows);
     TORCH_CHECK(tensor.device() == q.device() && tensor.scalar_type() == accumulator_type(q.scalar_type()),
                 "[evoformer_attention] expected ", name, " of dtype ", accumulator_type(q.scalar_type()), " on ",

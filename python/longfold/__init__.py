@@ -10,7 +10,10 @@ _library.load("longfold_ops")
 import torch  # noqa: E402  (after the check that says which torch is wanted)
 from torch import Tensor  # noqa: E402
 
-from . import _vmap  # noqa: E402, F401  (registers itself)
+from . import (  # noqa: E402
+    _arguments,
+    _vmap,  # noqa: F401  (registers itself)
+)
 
 __all__ = ["__version__", "evoformer_attention"]
 
@@ -64,10 +67,10 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
     Raises:
         RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
             for a second derivative, which is not implemented.
-        TypeError: if biases is not a sequence of tensors.
+        TypeError: "[evoformer_attention] expected ..., got ..." if q, k or v is not a dense tensor, or biases not a
+            sequence of such.
     """
-    if isinstance(biases, Tensor) or not all(isinstance(bias, Tensor) for bias in biases):
-        kind = "a tensor" if isinstance(biases, Tensor) else str([type(bias).__name__ for bias in biases])
-        raise TypeError(f"[evoformer_attention] expected biases to be a sequence of tensors, got {kind}")
+    _arguments.check_tensors("evoformer_attention", q=q, k=k, v=v)
+    biases = _arguments.listed("evoformer_attention", biases, may_be_none=False)
     out, lse, _ = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
     return (out, lse) if return_lse else out

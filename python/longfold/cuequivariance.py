@@ -6,7 +6,7 @@ cuEquivariance itself is not needed. Where a model imports the name from `cuequi
 import torch
 from torch import Tensor
 
-from . import evoformer_attention
+from . import _arguments, evoformer_attention
 
 __all__ = ["triangle_attention"]
 
@@ -51,8 +51,12 @@ def triangle_attention(
 
     Raises:
         ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
+        TypeError: the same for what should be a tensor and is not.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
+    _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
+    optional = {"mask": mask, "kv_lengths": kv_lengths}
+    _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
     q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))
     if q.dim() != 5 or k.dim() != 5:
         raise ValueError(

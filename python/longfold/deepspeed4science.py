@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from . import evoformer_attention
+from . import _arguments, evoformer_attention
 
 __all__ = ["DS4Sci_EvoformerAttention", "install"]
 
@@ -25,7 +25,14 @@ def DS4Sci_EvoformerAttention(Q: Tensor, K: Tensor, V: Tensor, biases: Sequence[
             be None or missing. The list is not changed.
 
     A row whose every key is masked gives the mean of V, as with DeepSpeed.
+
+    Raises:
+        ValueError: "[DS4Sci_EvoformerAttention] expected ..., got ..." for wrong shapes.
+        TypeError: the same for what should be a tensor and is not.
+        RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
+    _arguments.check_tensors("DS4Sci_EvoformerAttention", Q=Q, K=K, V=V)
+    biases = _arguments.listed("DS4Sci_EvoformerAttention", biases, may_be_none=True)
     if len(biases) > 2:
         raise ValueError(f"[DS4Sci_EvoformerAttention] expected at most 2 biases, got {len(biases)}")
     if Q.dim() != 5 or K.dim() != 5:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import evoformer_attention
+from . import _arguments, evoformer_attention
 
 __all__ = ["attention", "evo_attention"]
 
@@ -36,6 +36,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
 
     Raises:
         ValueError: "[openfold.attention] expected ..., got ..." for wrong shapes.
+        TypeError: the same for what should be a tensor and is not.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     return _attend("openfold.attention", query, key, value, biases, scale=1.0).transpose(-2, -3)
@@ -53,6 +54,8 @@ def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | Non
 
 def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None], scale: float | None) -> Tensor:
     """[*, Q, H, D] from q [*, H, Q, D], k and v [*, H, K, D]."""
+    _arguments.check_tensors(op, q=q, k=k, v=v)
+    biases = _arguments.listed(op, biases, may_be_none=True)
     shapes = [list(x.shape) for x in (q, k, v)]
     if min(map(len, shapes)) < 3 or len({shape[-1] for shape in shapes}) > 1 or shapes[1][-2] != shapes[2][-2]:
         raise ValueError(
