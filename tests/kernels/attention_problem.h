@@ -1,6 +1,9 @@
 // A random attention problem, in fp64 numbers that the dtype under test can hold.
 #pragma once
 
+#include <algorithm>
+#include <stdexcept>
+
 #include "longfold/kernels/evoformer_attention.h"
 #include "tests/cases/evoformer_cases.h"
 #include "tests/kernels/numbers.h"

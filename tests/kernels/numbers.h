@@ -1,6 +1,7 @@
 // Values of every dtype as fp64, in the logical order of their tensor.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

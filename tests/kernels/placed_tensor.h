@@ -1,9 +1,9 @@
 // A tensor of any strides, in memory whose other elements are known and must stay as they are.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstring>
-#include <numeric>
 
 #include "longfold/kernels/tensor_view.h"
 #include "tests/cases/evoformer_cases.h"

@@ -152,7 +152,9 @@ class ForwardItem {
       for (int c = 0; c < C; ++c) {
         const int64_t at = lane + c * kWidth;
         const Vec before = load(buffers_.largest + at);
-        const Vec correction = exp_difference(before, largest[c]);
+        // Exactly 1 where nothing moved: exp(0) is not, and its error would grow with every block.
+        const Vec correction =
+            select_at_most(largest[c], before, splat(1.0f), exp_difference(before, largest[c]));
         moved |= !all_equal(before, largest[c]);
         store(buffers_.correction + at, correction);
         store(buffers_.largest + at, largest[c]);
