@@ -62,9 +62,12 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
         float64). The same bits for any number of threads, run after run. Sums are kept in float32 (float64).
 
     Raises:
-        RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
-            for a second derivative, which is not implemented.
+        RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options.
+        NotImplementedError: for forward-mode differentiation.
         TypeError: if biases is not a sequence of tensors.
+
+    Differentiable any number of times. The first derivative is the op's own; second and further ones are torch's, of a
+    formula that does hold several tensors of [B, N, H, Lq, Lk].
     """
     if isinstance(biases, Tensor) or not all(isinstance(bias, Tensor) for bias in biases):
         kind = "a tensor" if isinstance(biases, Tensor) else str([type(bias).__name__ for bias in biases])
