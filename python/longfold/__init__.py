@@ -66,6 +66,8 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
         NotImplementedError: for forward-mode differentiation.
         TypeError: if biases is not a sequence of tensors.
 
+    Under torch.autocast q, k and v are cast as scaled_dot_product_attention's are; biases keep their dtype.
+
     Differentiable any number of times. The first derivative is the op's own; second and further ones are torch's, of a
     formula that does hold several tensors of [B, N, H, Lq, Lk].
     """
