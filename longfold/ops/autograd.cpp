@@ -2,7 +2,6 @@
 // torch::autograd::Function, which neither sees variables inside a Tensor[] nor works under torch.func transforms.
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/library.h>
@@ -11,6 +10,7 @@
 
 #include "longfold/ops/check_arguments.h"
 #include "longfold/ops/dispatch.h"
+#include "longfold/ops/double_backward.h"
 
 namespace longfold::ops {
 namespace {
@@ -108,7 +108,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
   return {std::move(out), std::move(log_sum_exp), std::move(lse_correction)};
 }
 
-// Gradients that themselves require gradients lead to a node that says what is missing, rather than nowhere.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
@@ -120,17 +119,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     return call_backward(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, lse_correction, scale,
                          fully_masked, std::move(bias_needs_grad));
   }();
-  if (torch::autograd::compute_requires_grad(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp)) {
-    const auto node = std::shared_ptr<torch::autograd::Error>(
-        new torch::autograd::Error(
-            "[evoformer_attention] expected to be differentiated once, got a second derivative: "
-            "double backward is not implemented",
-            torch::autograd::collect_next_edges(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp)),
-        torch::autograd::deleteNode);
-    auto& [grad_q, grad_k, grad_v, grad_biases] = result;
-    for (const at::Tensor& grad : {grad_q, grad_k, grad_v}) torch::autograd::set_history(grad, node);
-    for (const at::Tensor& grad : grad_biases) torch::autograd::set_history(grad, node);
-  }
+  const auto& [grad_q, grad_k, grad_v, grad_biases] = result;
+  make_differentiable({grad_q, grad_k, grad_v, grad_biases}, grad_out, grad_log_sum_exp, q, k, v, biases, log_sum_exp,
+                      check_arguments(q, k, v, biases, scale, fully_masked));
   return result;
 }
 

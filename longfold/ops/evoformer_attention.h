@@ -4,7 +4,8 @@
 //
 // attention over L for each of B * N rows and H heads, without ever holding the [B, N, H, Lq, Lk] logits in memory.
 // With a mask bias and a pair bias it is the row, column and triangle attention of the Evoformer (Jumper et al. 2021).
-// Differentiable once; importing this library also registers torch.ops.longfold.evoformer_attention and its backward.
+// Differentiable any number of times, though second and further derivatives do hold logits (double_backward.h).
+// Importing this library also registers torch.ops.longfold.evoformer_attention and its backward.
 #pragma once
 
 #include <ATen/core/Tensor.h>

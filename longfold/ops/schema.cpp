@@ -1,4 +1,5 @@
-// What the ops look like to torch. Kernels register themselves in cpu.cpp, cuda.cpp, meta.cpp and autograd.cpp.
+// What the ops look like to torch. Kernels register themselves in cpu.cpp, cuda.cpp, meta.cpp, autograd.cpp and
+// autocast.cpp.
 #include <torch/library.h>
 
 TORCH_LIBRARY(longfold, m) {

@@ -65,10 +65,15 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
         float64). The same bits for any number of threads, run after run. Sums are kept in float32 (float64).
 
     Raises:
-        RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options, and
-            for a second derivative, which is not implemented.
+        RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options.
+        NotImplementedError: for forward-mode differentiation.
         TypeError: "[evoformer_attention] expected ..., got ..." if q, k or v is not a dense tensor, or biases not a
             sequence of such.
+
+    Under torch.autocast q, k and v are cast as scaled_dot_product_attention's are; biases keep their dtype.
+
+    Differentiable any number of times. The first derivative is the op's own; second and further ones are torch's, of a
+    formula that does hold several tensors of [B, N, H, Lq, Lk].
     """
     _arguments.check_tensors("evoformer_attention", q=q, k=k, v=v)
     biases = _arguments.listed("evoformer_attention", biases, may_be_none=False)
