@@ -22,17 +22,11 @@ LONG_ROWS = {
 }
 
 
-# Known and not mended yet: kernels/cpu/forward.h multiplies the total of a row by exp_difference(maximum, maximum) with
-# every block of 64 keys, and that is 1 + 2^-23, not 1. Where it says strict, the mark has to go with the fault.
-GROWING_TOTAL = {"reason": "the total of a row grows by 2^-23 of itself with every block of keys"}
-
-
 def long_rows():
     for d, lengths in LONG_ROWS.items():
         for lk in lengths:
             for dtype in DTYPES:
-                marks = [pytest.mark.xfail(**GROWING_TOTAL, strict=lk > 4000)] if dtype == torch.float32 else []
-                yield pytest.param(d, lk, dtype, marks=marks, id=f"d{d}-keys{lk}-{dtype}")
+                yield pytest.param(d, lk, dtype, id=f"d{d}-keys{lk}-{dtype}")
 
 
 @pytest.mark.parametrize(("d", "lk", "dtype"), list(long_rows()))
@@ -41,7 +35,6 @@ def test_long_rows(d, lk, dtype):
     assert_accurate(Case("long", n=2, lq=70, lk=lk, h=1, d=d), dtype)
 
 
-@pytest.mark.xfail(**GROWING_TOTAL, strict=True)
 @pytest.mark.parametrize("lk", [4097, 20000])
 def test_log_sum_exp_of_long_rows(lk):
     """The weights are exp(logit - log_sum_exp) * lse_correction: what is wrong with these is wrong with each weight."""

@@ -119,7 +119,6 @@ assert max(peaks(mask, pair)) <= max(expanded) < size(q, k, v) + 2 * B * L * H *
 """)
 
 
-@pytest.mark.xfail(strict=True, reason="8 partial copies and their fp32 sum, 9 in all, before the gradient in 16 bits")
 def test_partial_copies_of_the_gradient_of_a_16_bit_pair_bias():
     """The gradient itself is half of an fp32 copy: 8.5 copies, and scratch."""
     run_python("""
