@@ -10,14 +10,14 @@ namespace longfold::bench {
 
 Inputs make_inputs(const Shape& s, int64_t rows) {
   at::manual_seed(1);
-  const auto leaf = [&](at::IntArrayRef sizes) {
-    return at::randn(sizes, at::kFloat).to(s.dtype).requires_grad_(true);
+  const auto leaf = [&](at::IntArrayRef sizes, double std = 1) {
+    return (at::randn(sizes, at::kFloat) * std).to(s.dtype).requires_grad_(true);
   };
   return {.q = leaf({1, rows, s.L, s.H, s.D}),
           .k = leaf({1, rows, s.L, s.H, s.D}),
           .v = leaf({1, rows, s.L, s.H, s.D}),
-          .mask = leaf({1, rows, 1, 1, s.L}),
-          .pair = leaf({1, 1, s.H, s.L, s.L}),
+          .mask = leaf({1, rows, 1, 1, s.L}, s.bias_std),
+          .pair = leaf({1, 1, s.H, s.L, s.L}, s.bias_std),
           .grad_out = at::randn({1, rows, s.L, s.H, s.D}).to(s.dtype)};
 }
 

@@ -15,7 +15,8 @@ struct Inputs {
   [[nodiscard]] std::vector<at::Tensor> leaves() const { return {q, k, v, mask, pair}; }
 };
 
-// Standard normal numbers, the same for the same shape. `rows` in the place of shape.N.
+// Normal numbers, the same for the same shape; those of the biases with standard deviation shape.bias_std. `rows` in
+// the place of shape.N.
 [[nodiscard]] Inputs make_inputs(const Shape& shape, int64_t rows);
 // The same numbers in fp64, as new leaves.
 [[nodiscard]] Inputs in_fp64(const Inputs& inputs);

@@ -13,6 +13,7 @@ struct Shape {
   const char* use;
   int64_t N, L, H, D;
   at::ScalarType dtype = at::kFloat;
+  double bias_std = 1;
 };
 
 inline std::vector<Shape> all_shapes() {
@@ -32,6 +33,16 @@ inline std::vector<Shape> all_shapes() {
       {"triangle", 64, 384, 4, 32, at::kBFloat16},
       {"triangle", 16, 1024, 4, 32, at::kBFloat16},
   };
+}
+
+// Where errors are hard to keep small: large biases make nearly one-hot weights.
+inline std::vector<Shape> error_shapes() {
+  std::vector<Shape> shapes;
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (const double bias_std : {1.0, 20.0, 50.0}) shapes.push_back({"triangle", 4, 256, 4, 32, dtype, bias_std});
+    shapes.push_back({"wide head", 4, 256, 4, 128, dtype});
+  }
+  return shapes;
 }
 
 inline std::vector<Shape> small_shapes() {

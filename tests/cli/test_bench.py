@@ -16,7 +16,7 @@ def test_the_bench_writes_its_page(program, tmp_path):
         [cell.strip() for cell in line.split("|")[1:-1]] for line in ran.stdout.splitlines() if "| longfold |" in line
     ]
     errors = [row for row in rows if re.fullmatch(r"[\d.]+e-\d+", row[-1])]
-    assert {row[0].split()[0] for row in errors} == {"fp32", "bf16"}
+    assert {row[0].split()[0] for row in errors} == {"fp32", "bf16", "fp16"}
     for row in errors:
         bound = 5e-6 if row[0].startswith("fp32") else 2e-2
         assert 0 < float(row[-2]) < bound and 0 < float(row[-1]) < bound, row
