@@ -26,9 +26,6 @@ test: build ## builds and passes all tests, then the C++ ones again under saniti
 	ctest --preset $(PRESET)
 	python -m pytest -q python/tests tests/cli tests/install
 	@$(MAKE) --no-print-directory test-dev
-	@$(MAKE) --no-print-directory test-tsan
-	@if [ -n '$(aarch64_missing)' ]; then echo 'test: skips test-aarch64, which needs $(aarch64_missing)'; \
-	else $(MAKE) --no-print-directory test-aarch64; fi
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
 	@cmake --preset dev --log-level=WARNING

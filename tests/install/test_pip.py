@@ -143,7 +143,7 @@ def test_what_the_wheel_holds(package, tree):
     built = {"liblongfold_memory.so", "liblongfold_ops.so", "built_for_torch.txt", "version.txt"}
     files = {str(name) for name in sources} | {"py.typed"} | {f"lib/{name}" for name in built}
     assert {name for name in installed if (package / name).is_file()} == files
-    assert "_deepspeed_stand_in/deepspeed/ops/deepspeed4science.py" in installed
+    assert "_deepspeed_stand_in/deepspeed/ops/deepspeed4science/__init__.py" in installed
     assert (package / "lib/built_for_torch.txt").read_text() == f"{TORCH}\n"
 
 
