@@ -8,17 +8,18 @@
 
 namespace longfold::bench {
 
-Inputs make_inputs(const Shape& s, int64_t rows) {
+Inputs make_inputs(const Shape& shape, int64_t rows) {
   at::manual_seed(1);
+  const cases::EvoformerCase& s = shape.sizes;
   const auto leaf = [&](at::IntArrayRef sizes, double std = 1) {
-    return (at::randn(sizes, at::kFloat) * std).to(s.dtype).requires_grad_(true);
+    return (at::randn(sizes, at::kFloat) * std).to(shape.dtype).requires_grad_(true);
   };
-  return {.q = leaf({1, rows, s.L, s.H, s.D}),
-          .k = leaf({1, rows, s.L, s.H, s.D}),
-          .v = leaf({1, rows, s.L, s.H, s.D}),
-          .mask = leaf({1, rows, 1, 1, s.L}, s.bias_std),
-          .pair = leaf({1, 1, s.H, s.L, s.L}, s.bias_std),
-          .grad_out = at::randn({1, rows, s.L, s.H, s.D}).to(s.dtype)};
+  return {.q = leaf({s.B, rows, s.Lq, s.H, s.D}),
+          .k = leaf({s.B, rows, s.Lk, s.H, s.D}),
+          .v = leaf({s.B, rows, s.Lk, s.H, s.D}),
+          .mask = leaf({s.B, rows, 1, 1, s.Lk}, shape.bias_std),
+          .pair = leaf({s.B, 1, s.H, s.Lq, s.Lk}, shape.bias_std),
+          .grad_out = at::randn({s.B, rows, s.Lq, s.H, s.D}).to(shape.dtype)};
 }
 
 Inputs in_fp64(const Inputs& inputs) {

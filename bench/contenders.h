@@ -16,7 +16,7 @@ struct Inputs {
 };
 
 // Normal numbers, the same for the same shape; those of the biases with standard deviation shape.bias_std. `rows` in
-// the place of shape.N.
+// the place of N.
 [[nodiscard]] Inputs make_inputs(const Shape& shape, int64_t rows);
 // The same numbers in fp64, as new leaves.
 [[nodiscard]] Inputs in_fp64(const Inputs& inputs);

@@ -49,8 +49,8 @@ class Report {
 
 std::string name_of(const Shape& s) {
   const char* dtype = s.dtype == at::kFloat ? "fp32" : s.dtype == at::kBFloat16 ? "bf16" : "fp16";
-  return std::string(dtype) + " N" + std::to_string(s.N) + " L" + std::to_string(s.L) + " H" + std::to_string(s.H) +
-         " D" + std::to_string(s.D);
+  return std::string(dtype) + " N" + std::to_string(s.sizes.N) + " L" + std::to_string(s.sizes.Lq) + " H" +
+         std::to_string(s.sizes.H) + " D" + std::to_string(s.sizes.D);
 }
 
 // "key : value" of the first line of a Linux file that begins with `key`.
@@ -80,23 +80,16 @@ void report_machine(Report& report, const Options& options, const std::string& c
 }
 
 void report_times(Report& report, const std::vector<Shape>& shapes, const Options& options, double peak) {
-  report.line("## Times\n");
   report.line(
-      "Milliseconds, median (least-most) of %d, contenders in turn, torch's own allocator. SDPA's time includes",
-      options.repeats);
-  report.line(
-      "adding up its bias. Work: 4 N L^2 H D flop forward, 2.5 times that backward; its rate as a share of the");
-  report.line("fp32 FMA peak (bf16 products may pass it).\n");
-  report.line(
-      "| shape | use | by | forward | forward + backward | GFLOP/s | of peak | both of peak | x forward | x both |");
+      "| shape | case | by | forward | forward + backward | GFLOP/s | of peak | both of peak | x forward | x both |");
   report.line("|---|---|---|---|---|---|---|---|---|---|");
   for (const Shape& s : shapes) {
     const std::vector<Times> times = measure_times(s, options.repeats);
-    const double flops = 4.0 * static_cast<double>(s.N * s.L * s.L * s.H * s.D);
+    const double flops = 4.0 * static_cast<double>(s.sizes.N * s.sizes.Lq * s.sizes.Lk * s.sizes.H * s.sizes.D);
     for (size_t i = 0; i < times.size(); ++i) {
       const Spread &forward = times[i].forward, &both = times[i].both;
       report.line("| %s | %s | %s | %.2f (%.2f-%.2f) | %.2f (%.2f-%.2f) | %.0f | %.0f%% | %.0f%% | %.1f | %.1f |",
-                  name_of(s).c_str(), s.use, kContenders[i].name, forward.median, forward.least, forward.most,
+                  name_of(s).c_str(), s.sizes.name, kContenders[i].name, forward.median, forward.least, forward.most,
                   both.median, both.least, both.most, flops / forward.median / 1e6,
                   100 * flops / forward.median * 1e3 / peak, 100 * 3.5 * flops / both.median * 1e3 / peak,
                   forward.median / times[0].forward.median, both.median / times[0].both.median);

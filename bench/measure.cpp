@@ -51,7 +51,7 @@ double relative_error(const at::Tensor& got, const at::Tensor& exact) {
 }  // namespace
 
 std::vector<Times> measure_times(const Shape& shape, int repeats) {
-  const Inputs inputs = make_inputs(shape, shape.N);
+  const Inputs inputs = make_inputs(shape, shape.sizes.N);
   std::vector<Samples> samples(std::size(kContenders));
   for (int repeat = -1; repeat < repeats; ++repeat) {
     for (size_t i = 0; i < samples.size(); ++i) samples[i].take(kContenders[i], inputs, repeat >= 0);
@@ -62,7 +62,7 @@ std::vector<Times> measure_times(const Shape& shape, int repeats) {
 }
 
 Scaling measure_scaling(const Shape& shape, int repeats, int num_threads) {
-  const Inputs inputs = make_inputs(shape, shape.N);
+  const Inputs inputs = make_inputs(shape, shape.sizes.N);
   Samples one, many;
   for (int repeat = -1; repeat < repeats; ++repeat) {
     at::set_num_threads(1);
@@ -74,7 +74,7 @@ Scaling measure_scaling(const Shape& shape, int repeats, int num_threads) {
 }
 
 std::vector<Memory> measure_memory(const Shape& shape, const memory::MemoryMeter& meter) {
-  const Inputs inputs = make_inputs(shape, shape.N);
+  const Inputs inputs = make_inputs(shape, shape.sizes.N);
   std::vector<Memory> result;
   for (const Contender& contender : kContenders) {
     const int64_t before = meter.live();
@@ -91,7 +91,7 @@ std::vector<Memory> measure_memory(const Shape& shape, const memory::MemoryMeter
 }
 
 std::vector<Errors> measure_errors(const Shape& shape) {
-  const Inputs inputs = make_inputs(shape, std::min<int64_t>(shape.N, 4));
+  const Inputs inputs = make_inputs(shape, std::min<int64_t>(shape.sizes.N, 4));
   const Inputs exact_inputs = in_fp64(inputs);
   const at::Tensor exact = eager_attention(exact_inputs);
   exact.backward(exact_inputs.grad_out);

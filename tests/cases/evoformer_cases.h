@@ -132,6 +132,22 @@ inline std::vector<EvoformerCase> size_cases() {
   };
 }
 
+// The sizes of models, with as many rows N as the logits of code that materialises them leave room for: for measuring,
+// too long for comparing with plain loops.
+inline std::vector<EvoformerCase> full_size_cases() {
+  return {
+      {.name = "triangle", .B = 1, .N = 64, .Lq = 256, .Lk = 256, .H = 4, .D = 32},
+      {.name = "extra_msa_row", .B = 1, .N = 128, .Lq = 256, .Lk = 256, .H = 8, .D = 8},
+      {.name = "msa_row", .B = 1, .N = 32, .Lq = 512, .Lk = 512, .H = 8, .D = 32},
+      {.name = "triangle_384", .B = 1, .N = 64, .Lq = 384, .Lk = 384, .H = 4, .D = 32},
+      {.name = "triangle_1024", .B = 1, .N = 16, .Lq = 1024, .Lk = 1024, .H = 4, .D = 32},
+      {.name = "template_triangle", .B = 1, .N = 64, .Lq = 256, .Lk = 256, .H = 4, .D = 16},
+      {.name = "af3_single", .B = 1, .N = 1, .Lq = 384, .Lk = 384, .H = 16, .D = 24},
+      {.name = "af3_diffusion", .B = 1, .N = 5, .Lq = 384, .Lk = 384, .H = 16, .D = 48},
+      {.name = "one_row", .B = 1, .N = 1, .Lq = 1024, .Lk = 1024, .H = 4, .D = 32},
+  };
+}
+
 inline std::vector<EvoformerCase> evoformer_cases() {
   std::vector<EvoformerCase> all = model_cases();
   for (const auto& more : {bias_cases(), size_cases()}) all.insert(all.end(), more.begin(), more.end());

@@ -26,3 +26,14 @@ def test_the_bench_refuses_what_it_does_not_know(program):
     bench = program.parent / "bench" / "bench_evoformer_attention"
     ran = subprocess.run([bench, "--repeats", "none"], capture_output=True, text=True)
     assert ran.returncode == 2 and ran.stderr.startswith("usage: ")
+
+
+def test_the_kernels_alone(program):
+    bench = program.parent / "bench" / "bench_evoformer_kernels"
+    ran = subprocess.run([bench, "--case", "af3_single", "--repeats", "1"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    rows = [line.split(" | ")[:3] for line in ran.stdout.splitlines() if line.startswith("| af3_single")]
+    assert rows == [["| af3_single", t, p] for t in ("float32", "bfloat16") for p in ("forward", "backward")]
+    ran = subprocess.run([bench, "--case", "square"], capture_output=True, text=True)
+    assert ran.returncode == 2 and "square" in ran.stderr and "template_triangle" in ran.stderr
+    assert subprocess.run([bench, "--dtype", "int8"], capture_output=True).returncode == 2
