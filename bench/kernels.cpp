@@ -1,7 +1,8 @@
 // The CPU kernels alone: one thread, no torch, memory made and touched once before the first call. What is left is the
 // kernels' own time, for profiles and for trying changes.
 //
-//   bench_evoformer_kernels [--case NAME] [--dtype float32|bfloat16|float16] [--repeats N]
+//   bench_evoformer_kernels [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--repeats N]
+//   perf record -e cpu-clock build/release/bench/bench_evoformer_kernels --case triangle --dtype float32 --pass forward
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -76,6 +77,15 @@ struct Tensor {
   [[nodiscard]] TensorView<const T, Rank> read() const { return {view.data, view.sizes, view.strides}; }
 };
 
+struct Options {
+  std::string only_case, only_dtype, only_pass;
+  int repeats = 15;
+  double peak = 0;
+
+  [[nodiscard]] bool wants_dtype(const char* dtype) const { return only_dtype.empty() || only_dtype == dtype; }
+  [[nodiscard]] bool wants_pass(const char* pass) const { return only_pass.empty() || only_pass == pass; }
+};
+
 struct Milliseconds {
   double median, least, most;
 };
@@ -93,16 +103,20 @@ Milliseconds time(int repeats, const Call& call) {
   return {times[times.size() / 2], times.front(), times.back()};
 }
 
-void print(const cases::EvoformerCase& c, const char* dtype, const char* what, Milliseconds ms, double products,
-           double peak) {
+// `products` matrix products make up the pass.
+template <class Call>
+void measure_pass(const cases::EvoformerCase& c, const char* dtype, const char* pass, const Options& options,
+                  double products, const Call& call) {
+  if (!options.wants_pass(pass)) return;
+  const Milliseconds ms = time(options.repeats, call);
   const double flops = products * 2 * static_cast<double>(c.B * c.N * c.Lq * c.Lk * c.H * c.D);
-  std::printf("| %s | %s | %s | %.2f (%.2f-%.2f) | %.1f | %.0f%% |\n", c.name, dtype, what, ms.median, ms.least,
-              ms.most, flops / ms.median / 1e6, 100 * flops / ms.median * 1e3 / peak);
+  std::printf("| %s | %s | %s | %.2f (%.2f-%.2f) | %.1f | %.0f%% |\n", c.name, dtype, pass, ms.median, ms.least,
+              ms.most, flops / ms.median / 1e6, 100 * flops / ms.median * 1e3 / options.peak);
   std::fflush(stdout);
 }
 
 template <class T>
-void measure(const cases::EvoformerCase& c, const char* dtype, int repeats, double peak) {
+void measure(const cases::EvoformerCase& c, const char* dtype, const Options& options) {
   Tensor<T, 5> q({c.B, c.N, c.Lq, c.H, c.D}), k({c.B, c.N, c.Lk, c.H, c.D}), v({c.B, c.N, c.Lk, c.H, c.D}),
       out(q.view.sizes), grad_out(q.view.sizes), grad_q(q.view.sizes), grad_k(k.view.sizes), grad_v(k.view.sizes);
   Tensor<float, 4> lse({c.B, c.N, c.H, c.Lq}), correction({c.B, c.N, c.H, c.Lq}), grad_mask({c.B, c.N, c.H, c.Lk}),
@@ -142,44 +156,49 @@ void measure(const cases::EvoformerCase& c, const char* dtype, int repeats, doub
   const auto scratch_memory = buffer<std::byte>(most), workspace_memory = buffer<std::byte>(back.workspace_bytes);
   const std::span scratch(scratch_memory.get(), static_cast<size_t>(most));
   const std::span workspace(workspace_memory.get(), static_cast<size_t>(back.workspace_bytes));
-  print(c, dtype, "forward", time(repeats, [&] { run_forward(forward, 0, plan.num_items, scratch); }), 2, peak);
-  const auto run_both_parts = [&] {
+  const auto run_forward_pass = [&] { run_forward(forward, 0, plan.num_items, scratch); };
+  run_forward_pass();  // the backward pass needs its log-sum-exp
+  measure_pass(c, dtype, "forward", options, 2, run_forward_pass);
+  measure_pass(c, dtype, "backward", options, 5, [&] {
     run_backward(backward, 0, back.num_items, scratch, workspace);
     finish_backward(backward, 0, back.num_finish_items, workspace);
-  };
-  print(c, dtype, "backward", time(repeats, run_both_parts), 5, peak);
+  });
 }
 
 int run(int argc, char** argv) {
-  std::string only_case, only_dtype;
-  int repeats = 15;
+  Options options;
   for (int i = 1; i < argc; i += 2) {
     const std::string word = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     if (word == "--case" && !value.empty()) {
-      only_case = value;
+      options.only_case = value;
     } else if (word == "--dtype" && (value == "float32" || value == "bfloat16" || value == "float16")) {
-      only_dtype = value;
+      options.only_dtype = value;
+    } else if (word == "--pass" && (value == "forward" || value == "backward")) {
+      options.only_pass = value;
     } else if (word == "--repeats" && std::atoi(value.c_str()) > 0) {
-      repeats = std::atoi(value.c_str());
+      options.repeats = std::atoi(value.c_str());
     } else {
-      std::fprintf(stderr, "usage: %s [--case NAME] [--dtype float32|bfloat16|float16] [--repeats N]\n", argv[0]);
+      std::fprintf(
+          stderr,
+          "usage: %s [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--repeats N]\n",
+          argv[0]);
       return 2;
     }
   }
-  const double peak = fma_peak_of_one_thread();
+  options.peak = fma_peak_of_one_thread();
   std::printf("%s kernels, one thread, FMA peak %.0f GFLOP/s fp32\n\n",
-              std::string(kernels::isa_name(kernels::selected_isa())).c_str(), peak / 1e9);
+              std::string(kernels::isa_name(kernels::selected_isa())).c_str(), options.peak / 1e9);
   std::printf("| case | dtype | pass | ms, median (least-most) | GFLOP/s | of peak |\n|---|---|---|---|---|---|\n");
   bool found = false;
   for (const cases::EvoformerCase& c : cases::full_size_cases()) {
-    if (!only_case.empty() && c.name != only_case) continue;
+    if (!options.only_case.empty() && c.name != options.only_case) continue;
     found = true;
-    if (only_dtype.empty() || only_dtype == "float32") measure<float>(c, "float32", repeats, peak);
-    if (only_dtype.empty() || only_dtype == "bfloat16") measure<bfloat16>(c, "bfloat16", repeats, peak);
-    if (only_dtype == "float16") measure<float16>(c, "float16", repeats, peak);
+    if (options.wants_dtype("float32")) measure<float>(c, "float32", options);
+    if (options.wants_dtype("bfloat16")) measure<bfloat16>(c, "bfloat16", options);
+    if (options.only_dtype == "float16") measure<float16>(c, "float16", options);
   }
   if (found) return 0;
-  std::fprintf(stderr, "bench_evoformer_kernels: --case %s: no such case; there are", only_case.c_str());
+  std::fprintf(stderr, "bench_evoformer_kernels: --case %s: no such case; there are", options.only_case.c_str());
   for (const cases::EvoformerCase& c : cases::full_size_cases()) std::fprintf(stderr, " %s", c.name);
   std::fprintf(stderr, "\n");
   return 2;

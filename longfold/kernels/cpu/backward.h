@@ -254,18 +254,14 @@ class BackwardItem {
   void weights(const float* k, int64_t keys, const float* pair, const float* mask, float* to) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
-    for_score_tiles<kPack<T>>(
+    const float* const log_sum_exp = buffers_.log_sum_exp;
+    for_score_tiles<kPack<T>, kWeighRows>(
         k, buffers_.q_panel, k_.row_words(), keys, prefetcher_, [](int64_t) {},
         [&]<int R>(Tile<R, C>& tile, int64_t first, int64_t lane) LONGFOLD_INLINE_LAMBDA {
-#pragma GCC unroll 16
-          for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 4
-            for (int c = 0; c < C; ++c) {
-              const Vec s = biased<HasPair, HasMask>(tile, r, c, scale, pair, mask, first, lane);
-              const Vec w = exp_difference(s, load(buffers_.log_sum_exp + lane + c * kWidth));
-              store(to + (first + r) * kLanes + lane + c * kWidth, w);
-            }
-          }
+          for_weights<HasPair, HasMask>(tile, scale, pair, mask, first, lane, log_sum_exp,
+                                        [&](int r, int c, Vec, Vec w) LONGFOLD_INLINE_LAMBDA {
+                                          store(to + (first + r) * kLanes + lane + c * kWidth, w);
+                                        });
         },
         [](int64_t) {});
   }
@@ -292,7 +288,7 @@ class BackwardItem {
     const float* weights = weights_of(first_key);
     float* to = grad_weights_of(first_key);
     Vec delta[C];
-    for_score_tiles<kPack<T>>(
+    for_score_tiles<kPack<T>, kTileRows<C>>(
         v_.block(first_key, keys), buffers_.grad_out_panel, v_.row_words(), keys, prefetcher_,
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
           for (int c = 0; c < C; ++c) delta[c] = load(buffers_.delta + lane + c * kWidth);

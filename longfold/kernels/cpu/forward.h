@@ -13,7 +13,9 @@ namespace longfold::kernels {
 namespace {
 
 constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running maximum before the first key
-constexpr int64_t kSumKeys = 16;                                   // weights added up in one chain
+// A maximum moves when a logit passes it by more than this: e^8 = 2981 is far from overflow, costs no digits, and most
+// rows then never move theirs after the first keys.
+constexpr float kMargin = 8;
 
 template <class T>
 class ForwardItem {
@@ -90,8 +92,13 @@ class ForwardItem {
     const float* pair = biases_.block(key, keys);
     const float* mask = biases_.mask(key, keys);
     const float* k = k_.block(key, keys);
-    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() { scores<HasPair, HasMask>(k, keys, pair, mask); });
-    const bool moved = softmax(keys);
+    bool moved = false;
+    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() {
+      if (key == 0) first_maximum<HasPair, HasMask>(k, keys, pair, mask);
+      if (keys == kForwardKeys && weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+      scores<HasPair, HasMask>(k, keys, pair, mask);
+      moved = softmax(keys);
+    });
     const float* v = v_.block(key, keys);
     const float *w = buffers_.weights, *correction = buffers_.correction;
     if (key == 0)
@@ -102,13 +109,78 @@ class ForwardItem {
       gather<Gather::kAdd, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
   }
 
+  // The maximum of a few keys, to begin with.
+  template <bool HasPair, bool HasMask>
+  void first_maximum(const float* k, int64_t keys, const float* pair, const float* mask) {
+    scores<HasPair, HasMask>(k, std::min<int64_t>(keys, kWeighRows), pair, mask);
+    for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
+      store(buffers_.largest + lane, load(buffers_.correction + lane));
+    }
+  }
+
+  // weights = exp(logits - maximum), as words, straight from the registers of the product. False, and nothing else is
+  // changed, if a maximum has to move: then the block is done in two steps, scores and softmax, with the same bits for
+  // every query whose maximum stays.
+  template <bool HasPair, bool HasMask>
+  bool weigh(const float* k, int64_t keys, const float* pair, const float* mask) {
+    constexpr int C = kTileColumns;
+    const Vec scale = splat(static_cast<float>(args_.scale));
+    const float* const maximum = buffers_.largest;
+    float* const weights = buffers_.weights;
+    Vec largest[C], total[C];
+    bool stays = true;
+    for_score_tiles<kPack<T>, kWeighRows>(
+        k, buffers_.q_panel, k_.row_words(), keys, prefetcher_,
+        [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
+          for (int c = 0; c < C; ++c) {
+            largest[c] = load(maximum + lane + c * kWidth);
+            total[c] = Vec{};
+          }
+        },
+        [&]<int R>(Tile<R, C>& tile, int64_t key, int64_t lane) LONGFOLD_INLINE_LAMBDA {
+          Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
+          for_weights<HasPair, HasMask>(
+              tile, scale, pair, mask, key, lane, maximum, [&](int r, int c, Vec s, Vec w) LONGFOLD_INLINE_LAMBDA {
+                largest[c] = max(s, largest[c]);
+                part[c] += w;
+                store_weight<R>(tile, r, c, w, weights + (key + r) / kPack<T> * kLanes + lane + c * kWidth);
+              });
+#pragma GCC unroll 4
+          for (int c = 0; c < C; ++c) total[c] += part[c];
+        },
+        [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
+          for (int c = 0; c < C; ++c) {
+            const int64_t at = lane + c * kWidth;
+            stays &= !any_above(largest[c], load(maximum + at) + splat(kMargin));
+            store(buffers_.correction + at, total[c]);
+          }
+        });
+    if (!stays) return false;
+    for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
+      float* total_so_far = buffers_.total + lane;
+      store(total_so_far, load(total_so_far) + load(buffers_.correction + lane));
+    }
+    return true;
+  }
+
+  // Of a block with an even number of keys.
+  template <int R, int C>
+  LONGFOLD_INLINE static void store_weight(Tile<R, C>& tile, int r, int c, Vec w, float* to) {
+    if constexpr (kPack<T> == 1) {
+      store(to, w);
+    } else {
+      tile.acc[r][c] = w;
+      if (r % 2 == 1) store(to, join_bfloat16(tile.acc[r - 1][c], w));
+    }
+  }
+
   // weights[key][64] = logits; correction[64] = the maximum up to and with this block.
   template <bool HasPair, bool HasMask>
   void scores(const float* k, int64_t keys, const float* pair, const float* mask) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     Vec largest[C];
-    for_score_tiles<kPack<T>>(
+    for_score_tiles<kPack<T>, kWeighRows>(
         k, buffers_.q_panel, k_.row_words(), keys, prefetcher_,
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
           for (int c = 0; c < C; ++c) largest[c] = load(buffers_.largest + lane + c * kWidth);
@@ -137,24 +209,25 @@ class ForwardItem {
       Vec largest[C], total[C];
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
-        largest[c] = load(buffers_.correction + lane + c * kWidth);
+        const Vec before = load(buffers_.largest + lane + c * kWidth);
+        const Vec now = load(buffers_.correction + lane + c * kWidth);
+        largest[c] = select_at_most(now, before + splat(kMargin), before, now);
         total[c] = Vec{};
       }
-      for (int64_t key = 0; key < keys;) {
+      for_row_groups<kWeighRows>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
         Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
-        for (const int64_t end = std::min(key + kSumKeys, keys); key < end; key += kPack<T>) {
+        for (int64_t i = round_up(key, kPack<T>); i < key + R; i += kPack<T>) {
 #pragma GCC unroll 4
-          for (int c = 0; c < C; ++c) weigh(key, keys, lane + c * kWidth, largest[c], part[c]);
+          for (int c = 0; c < C; ++c) softmax_key(i, keys, lane + c * kWidth, largest[c], part[c]);
         }
 #pragma GCC unroll 4
         for (int c = 0; c < C; ++c) total[c] += part[c];
-      }
+      });
       for (int c = 0; c < C; ++c) {
         const int64_t at = lane + c * kWidth;
         const Vec before = load(buffers_.largest + at);
         // Exactly 1 where nothing moved: exp(0) is not, and its error would grow with every block.
-        const Vec correction =
-            select_at_most(largest[c], before, splat(1.0f), exp_difference(before, largest[c]));
+        const Vec correction = select_at_most(largest[c], before, splat(1.0f), exp_difference(before, largest[c]));
         moved |= !all_equal(before, largest[c]);
         store(buffers_.correction + at, correction);
         store(buffers_.largest + at, largest[c]);
@@ -165,7 +238,7 @@ class ForwardItem {
   }
 
   // The weights of one key, or of a pair that becomes one row of words in the place of earlier logits.
-  LONGFOLD_INLINE void weigh(int64_t key, int64_t keys, int64_t lane, Vec largest, Vec& sum) {
+  LONGFOLD_INLINE void softmax_key(int64_t key, int64_t keys, int64_t lane, Vec largest, Vec& sum) {
     float* at = buffers_.weights + key * kLanes + lane;
     const Vec first = exp_difference(load(at), largest);
     sum += first;

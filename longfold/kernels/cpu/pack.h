@@ -115,10 +115,29 @@ LONGFOLD_INLINE Vec load_words(const T* row, int64_t inner_stride, int64_t first
     return load_row(row, inner_stride, first, D);
 }
 
+// Rows whose words lie as they should, in pieces that end where the row ends: whole vectors would write over the next
+// row's place and across cache lines, which is slow.
+template <int kPieceBytes, class T>
+void copy_rows(Matrix<const T> from, int64_t count, int64_t D, float* to) {
+  const int64_t row_bytes = D * static_cast<int64_t>(sizeof(T));
+  auto* target = reinterpret_cast<char*>(to);
+  for (int64_t row = 0; row < count; ++row, target += row_bytes) {
+    const auto* source = reinterpret_cast<const char*>(from.data + row * from.row_stride);
+    for (int64_t at = 0; at < row_bytes; at += kPieceBytes) __builtin_memcpy(target + at, source + at, kPieceBytes);
+  }
+}
+
 // to[row][words], pairs of neighbours in a row. Writes up to kWidth - 1 words past the end of each row, the last too.
 template <int Pack, class T>
 void pack_rows(Matrix<const T> from, int64_t count, int64_t D, float* to) {
   const int64_t words = divide_up(D, Pack);
+  if constexpr (Pack == 2 || std::is_same_v<T, float>) {
+    const int64_t row_bytes = D * static_cast<int64_t>(sizeof(T));
+    if (from.inner_stride == 1 && words % kWidth != 0) {
+      if (row_bytes % 32 == 0) return copy_rows<32>(from, count, D, to);
+      if (row_bytes % 16 == 0) return copy_rows<16>(from, count, D, to);
+    }
+  }
   for (int64_t row = 0; row < count; ++row, to += words) {
     const T* source = from.data + row * from.row_stride;
     for (int64_t w = 0; w < words; w += kWidth) store(to + w, load_words<Pack>(source, from.inner_stride, w, D));

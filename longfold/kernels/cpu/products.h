@@ -62,15 +62,15 @@ class PackedRows {
   Matrix<const T> matrix_{};
 };
 
-// Visits products k[key] . panel[.][64] of `words` words: body(tile, first key, first lane), C vectors of lanes and R
-// keys at a time.
-template <int Pack, class Before, class Body, class After>
+// Visits products k[key] . panel[.][64] of `words` words: body(tile, first key, first lane), C vectors of lanes and at
+// most MostRows keys at a time.
+template <int Pack, int MostRows, class Before, class Body, class After>
 LONGFOLD_INLINE void for_score_tiles(const float* k, const float* panel, int64_t words, int64_t keys,
                                      Prefetcher& prefetcher, Before&& before, Body&& body, After&& after) {
   constexpr int C = kTileColumns;
   for (int64_t lane = 0; lane < kLanes; lane += C * kWidth) {
     before(lane);
-    for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
+    for_row_groups<MostRows>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
       prefetcher.step();
       Tile<R, C> tile;
       tile.clear();
@@ -81,11 +81,6 @@ LONGFOLD_INLINE void for_score_tiles(const float* k, const float* panel, int64_t
   }
 }
 
-// About as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
-[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
-  return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
-}
-
 // Scale and biases come after the product: starting from them would cost digits where biases are large. Mask before
 // pair, as eager code has it.
 template <bool HasPair, bool HasMask, int R, int C>
@@ -94,6 +89,36 @@ LONGFOLD_INLINE Vec biased(const Tile<R, C>& tile, int r, int c, Vec scale, cons
   Vec s = HasMask ? fma(tile.acc[r][c], scale, splat(mask[key + r])) : tile.acc[r][c] * scale;
   if constexpr (HasPair) s += load(pair + (key + r) * kLanes + lane + c * kWidth);
   return s;
+}
+
+// Tiles from which weights are made at once have fewer rows than a product alone would: what exp needs stays in
+// registers too.
+constexpr int kWeighRows = kRegisters == 32 ? 4 : kTileRows<kTileColumns>;
+
+// w = exp(logit - base[64]) for the logits s of a tile: body(r, c, s, w).
+template <bool HasPair, bool HasMask, int R, int C, class Body>
+LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float* pair, const float* mask, int64_t key,
+                                 int64_t lane, const float* base, Body&& body) {
+  constexpr int K = R % 2 == 0 ? 2 : 1;
+#pragma GCC unroll 4
+  for (int c = 0; c < C; ++c) {
+    const Vec m = load(base + lane + c * kWidth);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r += K) {
+      Vec s[K], w[K];
+      for (int i = 0; i < K; ++i) {
+        s[i] = biased<HasPair, HasMask>(tile, r + i, c, scale, pair, mask, key, lane);
+        w[i] = s[i] - m;  // in natural units first, so that large logits keep their digits
+      }
+      exp(w);
+      for (int i = 0; i < K; ++i) body(r + i, c, s[i], w[i]);
+    }
+  }
+}
+
+// About as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
+[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
+  return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
 }
 
 // Calls body.operator()<HasPair, HasMask>() for what is there.

@@ -3,11 +3,11 @@
 // compiled for a newer CPU can stand in for one that must run on an older.
 //
 // Each simd_*.h has the types and what differs: splat; splat_pair, two neighbours in turn; fma; max, where the second
-// operand wins if one is NaN; select_at_most(c, bound, a, b), a where c <= bound and b elsewhere; zero_below(c, bound,
-// a), zero where c < bound and a elsewhere; any_at_most, all_equal; sum over the lanes; widen_float16 and
-// narrow_float16. kHasPairProducts says whether there is
-// add_pair_products(a, b, c): c + a.low * b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low,
-// high), which rounds two vectors into one of such lanes; and store_bfloat16, which stores one after the other.
+// operand wins if one is NaN; select_at_most(c, bound, a, b), a where c <= bound and b elsewhere;
+// sum_or_zero_below(c, bound, a, b), zero bits where c < bound and a + b elsewhere; any_at_most, any_above, all_equal;
+// sum over the lanes; widen_float16 and narrow_float16. kHasPairProducts says whether there is add_pair_products(a, b,
+// c): c + a.low * b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low, high), which rounds two
+// vectors into one of such lanes; and store_bfloat16, which stores one after the other.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +75,6 @@ LONGFOLD_INLINE Vec widen_bfloat16(ShortVec bits) {
 
 // Rounds to nearest, ties to even; NaN stays NaN.
 LONGFOLD_INLINE ShortVec narrow_bfloat16(Vec value) {
-  using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
   const auto bits = reinterpret_cast<UnsignedVec>(value);
   const UnsignedVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const UnsignedVec quiet = (bits >> 16) | 0x40u;
@@ -104,27 +103,31 @@ LONGFOLD_INLINE Vec sums_of_rows(Vec (&rows)[kWidth]) {
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: after adding it the low bits are the nearest whole number
 
-// 2^f (1 + small) for f in [-1/2, 1/2]: degree-5 minimax polynomial, relative error 7.5e-8, with fp32 rounding 2.4e-7.
-// Coefficients: Remez exchange on the relative error.
-LONGFOLD_INLINE Vec exp2_fraction(Vec f) {
-  Vec p = splat(1.3276466847e-03f);
-  p = fma(p, f, splat(9.6755412934e-03f));
-  p = fma(p, f, splat(5.5507132894e-02f));
-  p = fma(p, f, splat(2.4022119725e-01f));
-  p = fma(p, f, splat(6.9314696706e-01f));
-  return fma(p, f, splat(1.0000000717e+00f));
+// e^x of several vectors step by step in turn, so that the CPU need not look far ahead for independent work; exactly
+// zero below 2^-126. x = (n + f) ln 2 with f in [-1/2, 1/2]; 2^f (1 + small) is a degree-5 minimax polynomial (Remez
+// exchange on the relative error), relative error 7.5e-8, with fp32 rounding 2.4e-7. n is added to the exponent's bits;
+// where it would not fit, the result is thrown away.
+template <int K>
+LONGFOLD_INLINE void exp(Vec (&x)[K]) {
+  const Vec log2e = splat(kLog2E), magic = splat(kRoundMagic);
+  Vec shifted[K], f[K], p[K];
+  for (int i = 0; i < K; ++i) shifted[i] = fma(x[i], log2e, magic);
+  for (int i = 0; i < K; ++i) f[i] = shifted[i] - magic;
+  for (int i = 0; i < K; ++i) f[i] = fma(x[i], log2e, -f[i]);
+  for (int i = 0; i < K; ++i) p[i] = fma(splat(1.3276466847e-03f), f[i], splat(9.6755412934e-03f));
+  for (int i = 0; i < K; ++i) p[i] = fma(p[i], f[i], splat(5.5507132894e-02f));
+  for (int i = 0; i < K; ++i) p[i] = fma(p[i], f[i], splat(2.4022119725e-01f));
+  for (int i = 0; i < K; ++i) p[i] = fma(p[i], f[i], splat(6.9314696706e-01f));
+  for (int i = 0; i < K; ++i) p[i] = fma(p[i], f[i], splat(1.0000000717e+00f));
+  for (int i = 0; i < K; ++i) {
+    const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(shifted[i]) << 23;
+    x[i] = sum_or_zero_below(x[i], splat(-87.33654f), reinterpret_cast<UnsignedVec>(p[i]), exponent);
+  }
 }
-
-// e^x, exactly zero below 2^-126. The exponent is added to the bits of the fraction's power; where it would not fit,
-// the result is thrown away.
 LONGFOLD_INLINE Vec exp(Vec x) {
-  using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
-  const Vec log2e = splat(kLog2E);
-  const Vec shifted = fma(x, log2e, splat(kRoundMagic));
-  const Vec whole = shifted - splat(kRoundMagic);
-  const Vec p = exp2_fraction(fma(x, log2e, -whole));
-  const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(shifted) << 23;
-  return zero_below(x, splat(-87.33654f), reinterpret_cast<Vec>(reinterpret_cast<UnsignedVec>(p) + exponent));
+  Vec one[] = {x};
+  exp(one);
+  return one[0];
 }
 
 // Natural logarithm of positive, normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2), and ln m = 2 artanh(t) with

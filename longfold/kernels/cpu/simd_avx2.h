@@ -11,6 +11,7 @@ constexpr int kRegisters = 16;  // vectors that the CPU can name
 
 using Vec [[gnu::vector_size(kWidth * 4)]] = float;
 using IntVec [[gnu::vector_size(kWidth * 4)]] = int32_t;
+using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
 using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 8, 1, 9, 2, 10, 3, 11};
@@ -39,6 +40,9 @@ LONGFOLD_INLINE Vec select_at_most(Vec condition, Vec bound, Vec a, Vec b) {
 LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
   return _mm256_movemask_ps(_mm256_cmp_ps(condition, bound, _CMP_LE_OQ)) != 0;
 }
+LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(condition, bound, _CMP_GT_OQ)) != 0;
+}
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ)) == 0;
 }
@@ -48,8 +52,8 @@ LONGFOLD_INLINE float sum(Vec value) {
   return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
 }
 
-LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
-  return _mm256_and_ps(a, _mm256_cmp_ps(condition, bound, _CMP_NLT_UQ));
+LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
+  return _mm256_and_ps(reinterpret_cast<Vec>(a + b), _mm256_cmp_ps(condition, bound, _CMP_NLT_UQ));
 }
 
 LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {

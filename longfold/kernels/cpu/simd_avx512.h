@@ -11,6 +11,7 @@ constexpr int kRegisters = 32;  // vectors that the CPU can name
 
 using Vec [[gnu::vector_size(kWidth * 4)]] = float;
 using IntVec [[gnu::vector_size(kWidth * 4)]] = int32_t;
+using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
 using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
@@ -38,6 +39,9 @@ LONGFOLD_INLINE Vec select_at_most(Vec condition, Vec bound, Vec a, Vec b) {
 LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
   return _mm512_cmp_ps_mask(condition, bound, _CMP_LE_OQ) != 0;
 }
+LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
+  return _mm512_cmp_ps_mask(condition, bound, _CMP_GT_OQ) != 0;
+}
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) == 0;
 }
@@ -45,8 +49,9 @@ LONGFOLD_INLINE float sum(Vec value) {
   return _mm512_reduce_add_ps(value);
 }
 
-LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
-  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(condition, bound, _CMP_NLT_UQ), a);
+LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
+  const __mmask16 keep = _mm512_cmp_ps_mask(condition, bound, _CMP_NLT_UQ);
+  return _mm512_castsi512_ps(_mm512_maskz_add_epi32(keep, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 
 LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {

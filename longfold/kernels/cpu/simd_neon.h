@@ -11,6 +11,7 @@ constexpr int kRegisters = 32;  // vectors that the CPU can name
 
 using Vec [[gnu::vector_size(kWidth * 4)]] = float;
 using IntVec [[gnu::vector_size(kWidth * 4)]] = int32_t;
+using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
 using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 4, 1, 5};
@@ -38,6 +39,9 @@ LONGFOLD_INLINE Vec select_at_most(Vec condition, Vec bound, Vec a, Vec b) {
 LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
   return vmaxvq_u32(vcleq_f32(condition, bound)) != 0;
 }
+LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
+  return vmaxvq_u32(vcgtq_f32(condition, bound)) != 0;
+}
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return vminvq_u32(vceqq_f32(a, b)) != 0;
 }
@@ -45,8 +49,8 @@ LONGFOLD_INLINE float sum(Vec value) {
   return vaddvq_f32(value);
 }
 
-LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
-  return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(a), vcltq_f32(condition, bound)));
+LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
+  return vreinterpretq_f32_u32(vbicq_u32(a + b, vcltq_f32(condition, bound)));
 }
 
 LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {

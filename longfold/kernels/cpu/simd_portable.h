@@ -11,6 +11,7 @@ constexpr int kRegisters = 16;  // vectors that the CPU can name
 
 using Vec [[gnu::vector_size(kWidth * 4)]] = float;
 using IntVec [[gnu::vector_size(kWidth * 4)]] = int32_t;
+using UnsignedVec [[gnu::vector_size(kWidth * 4)]] = uint32_t;
 using ShortVec [[gnu::vector_size(kWidth * 2)]] = uint16_t;
 
 constexpr IntVec kZipLow = {0, 4, 1, 5};
@@ -41,6 +42,13 @@ LONGFOLD_INLINE bool any_at_most(Vec condition, Vec bound) {
   }
   return false;
 }
+LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
+  const IntVec mask = condition > bound;
+  for (int i = 0; i < kWidth; ++i) {
+    if (mask[i] != 0) return true;
+  }
+  return false;
+}
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   for (int i = 0; i < kWidth; ++i) {
     if (!(a[i] == b[i])) return false;
@@ -51,8 +59,8 @@ LONGFOLD_INLINE float sum(Vec value) {
   return (value[0] + value[2]) + (value[1] + value[3]);
 }
 
-LONGFOLD_INLINE Vec zero_below(Vec condition, Vec bound, Vec a) {
-  return condition < bound ? Vec{} : a;
+LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
+  return condition < bound ? Vec{} : reinterpret_cast<Vec>(a + b);
 }
 
 LONGFOLD_INLINE Vec widen_float16(ShortVec bits) {
