@@ -16,6 +16,8 @@ constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running ma
 // A maximum moves when a logit passes it by more than this: e^8 = 2981 is far from overflow, costs no digits, and most
 // rows then never move theirs after the first keys.
 constexpr float kMargin = 8;
+constexpr bool kWeighAtOnce = kRegisters == 32;           // with 16 registers, two steps are faster
+constexpr int kSumKeys = kWeighAtOnce ? kWeighRows : 16;  // weights added up in one chain
 
 template <class T>
 class ForwardItem {
@@ -94,8 +96,10 @@ class ForwardItem {
     const float* k = k_.block(key, keys);
     bool moved = false;
     with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() {
-      if (key == 0) first_maximum<HasPair, HasMask>(k, keys, pair, mask);
-      if (keys == kForwardKeys && weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+      if (kWeighAtOnce && keys == kForwardKeys) {
+        if (key == 0) first_maximum<HasPair, HasMask>(k, pair, mask);
+        if (weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+      }
       scores<HasPair, HasMask>(k, keys, pair, mask);
       moved = softmax(keys);
     });
@@ -111,8 +115,8 @@ class ForwardItem {
 
   // The maximum of a few keys, to begin with.
   template <bool HasPair, bool HasMask>
-  void first_maximum(const float* k, int64_t keys, const float* pair, const float* mask) {
-    scores<HasPair, HasMask>(k, std::min<int64_t>(keys, kWeighRows), pair, mask);
+  void first_maximum(const float* k, const float* pair, const float* mask) {
+    scores<HasPair, HasMask>(k, kWeighRows, pair, mask);
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       store(buffers_.largest + lane, load(buffers_.correction + lane));
     }
@@ -180,7 +184,7 @@ class ForwardItem {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     Vec largest[C];
-    for_score_tiles<kPack<T>, kWeighRows>(
+    for_score_tiles<kPack<T>, kTileRows<C>>(
         k, buffers_.q_panel, k_.row_words(), keys, prefetcher_,
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
           for (int c = 0; c < C; ++c) largest[c] = load(buffers_.largest + lane + c * kWidth);
@@ -214,7 +218,7 @@ class ForwardItem {
         largest[c] = select_at_most(now, before + splat(kMargin), before, now);
         total[c] = Vec{};
       }
-      for_row_groups<kWeighRows>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
+      for_row_groups<kSumKeys>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
         Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
         for (int64_t i = round_up(key, kPack<T>); i < key + R; i += kPack<T>) {
 #pragma GCC unroll 4

@@ -93,7 +93,7 @@ LONGFOLD_INLINE Vec biased(const Tile<R, C>& tile, int r, int c, Vec scale, cons
 
 // Tiles from which weights are made at once have fewer rows than a product alone would: what exp needs stays in
 // registers too.
-constexpr int kWeighRows = kRegisters == 32 ? 4 : kTileRows<kTileColumns>;
+constexpr int kWeighRows = 4;
 
 // w = exp(logit - base[64]) for the logits s of a tile: body(r, c, s, w).
 template <bool HasPair, bool HasMask, int R, int C, class Body>
