@@ -21,11 +21,14 @@ build: setup ## build/release/longfold and the Python package
 demo: build ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
 	@bash examples/demo.sh
 
-test: build ## builds and passes all tests, then the C++ ones again under sanitizers
+test: build ## builds and passes all tests, then the C++ ones under sanitizers and, where its tools are, for Arm
 	python tools/check_includes.py
 	ctest --preset $(PRESET)
 	python -m pytest -q python/tests tests/cli tests/install
 	@$(MAKE) --no-print-directory test-dev
+	@$(MAKE) --no-print-directory test-tsan
+	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64; \
+	else echo 'make test: leaves out test-aarch64, which needs the Debian packages $(aarch64_missing)'; fi
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
 	@cmake --preset dev --log-level=WARNING
@@ -41,7 +44,7 @@ test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP
 aarch64_missing = $(strip $(if $(shell which aarch64-linux-gnu-g++ 2>/dev/null),,g++-aarch64-linux-gnu) \
                           $(if $(shell which qemu-aarch64 2>/dev/null),,qemu-user))
 
-test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under qemu: 3 minutes on one core
+test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under qemu
 	@if [ -n '$(aarch64_missing)' ]; then echo 'test-aarch64: needs the Debian packages $(aarch64_missing)' >&2; exit 2; fi
 	@cmake --preset aarch64 --log-level=WARNING
 	@cmake --build --preset aarch64
