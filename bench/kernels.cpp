@@ -1,8 +1,9 @@
 // The CPU kernels alone: one thread, no torch, memory made and touched once before the first call. What is left is the
 // kernels' own time, for profiles and for trying changes.
 //
-//   bench_evoformer_kernels [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--repeats N]
-//   perf record -e cpu-clock build/release/bench/bench_evoformer_kernels --case triangle --dtype float32 --pass forward
+//   bench_evoformer_kernels [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--bias-std X]
+//   [--repeats N] perf record -e cpu-clock build/release/bench/bench_evoformer_kernels --case triangle --dtype float32
+//   --pass forward
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -68,9 +69,9 @@ struct Tensor {
     view = {data.get(), sizes, strides};
   }
 
-  void fill_with_normal_numbers(uint32_t seed) {
+  void fill_with_normal_numbers(uint32_t seed, double std = 1) {
     std::mt19937 generator(seed);
-    std::normal_distribution<float> normal;
+    std::normal_distribution<float> normal(0, static_cast<float>(std));
     const int64_t count = view.sizes[0] * view.strides[0];
     for (int64_t i = 0; i < count; ++i) set(data[static_cast<size_t>(i)], normal(generator));
   }
@@ -79,6 +80,7 @@ struct Tensor {
 
 struct Options {
   std::string only_case, only_dtype, only_pass;
+  double bias_std = 1;
   int repeats = 15;
   double peak = 0;
 
@@ -124,7 +126,7 @@ void measure(const cases::EvoformerCase& c, const char* dtype, const Options& op
   Tensor<float, 5> mask({c.B, c.N, 1, 1, c.Lk}), pair({c.B, 1, c.H, c.Lq, c.Lk});
   uint32_t seed = 1;
   for (auto* tensor : {&q, &k, &v, &grad_out}) tensor->fill_with_normal_numbers(seed++);
-  for (auto* tensor : {&mask, &pair}) tensor->fill_with_normal_numbers(seed++);
+  for (auto* tensor : {&mask, &pair}) tensor->fill_with_normal_numbers(seed++, options.bias_std);
   const std::vector<kernels::BiasView> biases = {
       {.data = mask.data.get(), .strides = {mask.view.strides[0], mask.view.strides[1], 0, 0, 1}},
       {.data = pair.data.get(), .strides = {pair.view.strides[0], 0, pair.view.strides[2], pair.view.strides[3], 1}}};
@@ -175,13 +177,15 @@ int run(int argc, char** argv) {
       options.only_dtype = value;
     } else if (word == "--pass" && (value == "forward" || value == "backward")) {
       options.only_pass = value;
+    } else if (word == "--bias-std" && std::atof(value.c_str()) > 0) {
+      options.bias_std = std::atof(value.c_str());
     } else if (word == "--repeats" && std::atoi(value.c_str()) > 0) {
       options.repeats = std::atoi(value.c_str());
     } else {
-      std::fprintf(
-          stderr,
-          "usage: %s [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--repeats N]\n",
-          argv[0]);
+      std::fprintf(stderr,
+                   "usage: %s [--case NAME] [--dtype float32|bfloat16|float16] [--pass forward|backward] [--bias-std "
+                   "X] [--repeats N]\n",
+                   argv[0]);
       return 2;
     }
   }

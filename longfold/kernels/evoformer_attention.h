@@ -56,6 +56,7 @@ struct BackwardArgs {
   TensorView<Accumulator<T>, 4> grad_mask{};  // [B, N, H, Lk]: the same summed over Lq; null: not wanted
   // [B, N, H, Lq, Lk]: logit gradients, added to what is there; null: not wanted. No two elements may share memory.
   TensorView<Accumulator<T>, 5> grad_logits{};
+  bool add_to_grad_pair = false;  // grad_pair holds a sum already, of batches or heads before
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };

@@ -101,7 +101,7 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
   Acc* grad_v = grad_k + size.Lk * size.D;  // [Lk, D]
   for (int64_t item = begin; item < end; ++item) {
     const int64_t b = item / size.H, h = item % size.H;
-    if (args.grad_pair.data != nullptr) {
+    if (args.grad_pair.data != nullptr && !args.add_to_grad_pair) {
       for (int64_t i = 0; i < size.Lq; ++i) {
         for (int64_t j = 0; j < size.Lk; ++j) args.grad_pair(b, h, i, j) = 0;
       }

@@ -53,11 +53,15 @@ LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k
                                         const c10::List<bool>& bias_needs_grad) {
   LogitGradients result;
   const auto options = q.options().dtype(accumulator_type(q.scalar_type()));
+  bool any_pair = false;
+  int64_t pair_batches = 1, pair_heads = 1;
   for (size_t i = 0; i < biases.size(); ++i) {
     if (!bias_needs_grad[i]) continue;
     const Kind kind = kind_of(q, biases[i]);
-    if (kind == Kind::kPair && !result.pair.defined()) {
-      result.pair = at::empty({q.size(0), q.size(3), q.size(2), k.size(2)}, options);
+    if (kind == Kind::kPair) {
+      any_pair = true;
+      pair_batches = std::max(pair_batches, five_sizes(biases[i])[0]);
+      pair_heads = std::max(pair_heads, five_sizes(biases[i])[2]);
     } else if (kind == Kind::kMask && !result.mask.defined()) {
       result.mask = at::empty({q.size(0), q.size(1), q.size(3), k.size(2)}, options);
     } else if (kind == Kind::kLogits) {
@@ -68,6 +72,7 @@ LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k
       }
     }
   }
+  if (any_pair) result.pair = at::empty({pair_batches, pair_heads, q.size(2), k.size(2)}, options);
   return result;
 }
 

@@ -13,7 +13,7 @@ namespace longfold::ops {
 
 // What the kernels are to sum, all of the type that sums are kept in; undefined or empty where no bias asks.
 struct LogitGradients {
-  at::Tensor pair;                 // [B, H, Lq, Lk], uninitialised: for biases that are the same for all rows
+  at::Tensor pair;                 // [B or 1, H or 1, Lq, Lk], uninitialised: for biases that are the same for all rows
   at::Tensor mask;                 // [B, N, H, Lk], uninitialised: for biases that are the same for all queries
   std::vector<at::Tensor> logits;  // [B or 1, N, H or 1, Lq, Lk], zeros: one for each shape of the other biases
 };

@@ -110,6 +110,7 @@ struct BackwardTensors {
   std::vector<at::Tensor> biases;
   at::Tensor grad_q, grad_k, grad_v, grad_pair, grad_mask;
   at::Tensor grad_logits{};
+  bool add_to_grad_pair = false;
 };
 
 enum class Dim { kBatch, kHead };
@@ -151,6 +152,7 @@ void run_backward(const BackwardTensors& tensors, const Settings& settings) {
                                       .grad_pair = view<Acc, 4>(tensors.grad_pair),
                                       .grad_mask = view<Acc, 4>(tensors.grad_mask),
                                       .grad_logits = view<Acc, 5>(tensors.grad_logits),
+                                      .add_to_grad_pair = tensors.add_to_grad_pair,
                                       .scale = settings.scale,
                                       .fully_masked = settings.fully_masked};
   const kernels::Plan plan = kernels::plan_backward(args);
@@ -163,18 +165,26 @@ void run_backward(const BackwardTensors& tensors, const Settings& settings) {
   });
 }
 
-// Batches or heads that share an element of grad_logits go one after another: it is added up in their order, and no two
-// items write to it at once.
+// Batches or heads that share an element of grad_logits or grad_pair go one after another: they are added up in their
+// order, and no two items write to one element at once.
 template <class T>
 void run_in_order(const BackwardTensors& tensors, const Settings& settings) {
-  const auto shared = [&](int64_t size, int64_t dim) {
-    return tensors.grad_logits.defined() && size > 1 && tensors.grad_logits.size(dim) == 1;
+  const auto shared = [&](const at::Tensor& sum, int64_t dim, int64_t size) {
+    return sum.defined() && size > 1 && sum.size(dim) == 1;
+  };
+  const auto one_by_one = [&](Dim dim, int64_t size, bool pair_is_shared) {
+    for (int64_t i = 0; i < size; ++i) {
+      BackwardTensors one = select(tensors, dim, i);
+      one.add_to_grad_pair |= pair_is_shared && i > 0;
+      run_in_order<T>(one, settings);
+    }
   };
   const int64_t B = tensors.q.size(0), H = tensors.q.size(3);
-  if (shared(B, 0)) {
-    for (int64_t b = 0; b < B; ++b) run_in_order<T>(select(tensors, Dim::kBatch, b), settings);
-  } else if (shared(H, 2)) {
-    for (int64_t h = 0; h < H; ++h) run_in_order<T>(select(tensors, Dim::kHead, h), settings);
+  const bool pair_over_b = shared(tensors.grad_pair, 0, B), pair_over_h = shared(tensors.grad_pair, 1, H);
+  if (pair_over_b || shared(tensors.grad_logits, 0, B)) {
+    one_by_one(Dim::kBatch, B, pair_over_b);
+  } else if (pair_over_h || shared(tensors.grad_logits, 2, H)) {
+    one_by_one(Dim::kHead, H, pair_over_h);
   } else {
     run_backward<T>(tensors, settings);
   }

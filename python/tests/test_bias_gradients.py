@@ -186,3 +186,20 @@ allowed = size(q, k, v, bias) + B * N * H * L * 4 + 2 * 4 * MIB
 assert meter.extra_peak <= allowed, (meter.extra_peak / MIB, allowed / MIB)
 assert allowed < size(q, k, v, bias) + B * N * H * L * L * 4
 """)
+
+
+@pytest.mark.parametrize("shape", ["(1, 1, H, L, L)", "(L, L)"])
+def test_a_pair_bias_that_batches_share_has_one_gradient(shape):
+    """Neither a gradient nor a partial copy of it for each batch."""
+    run_python(f"""
+B, N, L, H, D = 32, 1, 128, 4, 8
+q, k, v = (torch.randn(B, N, L, H, D, requires_grad=True) for _ in range(3))
+bias = torch.randn({shape}, requires_grad=True)
+out = evoformer_attention(q, k, v, [bias])
+grad = torch.randn_like(out)
+with MemoryMeter() as meter:
+    out.backward(grad)
+allowed = size(q, k, v) + 9 * H * L * L * 4 + 2 * 4 * MIB
+assert meter.extra_peak <= allowed, (meter.extra_peak / MIB, allowed / MIB)
+assert allowed < size(q, k, v) + B * H * L * L * 4 + 2 * 4 * MIB
+""")

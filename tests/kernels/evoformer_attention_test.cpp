@@ -75,7 +75,7 @@ TEST(EvoformerAttention, MaskedKeysWeighNothing) {
 }
 
 TEST(EvoformerAttention, FullyMaskedRows) {
-  for (const double hidden : {-1e9, -double{INFINITY}}) {
+  for (const double hidden : {-1e9, -double{std::numeric_limits<float>::max()}, -double{INFINITY}}) {
     for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
       Problem problem = make_problem<float>(kSmall);
       for (size_t j = 0; j < static_cast<size_t>(kSmall.Lk); ++j) problem.bias(kMask)[j] = hidden;  // row n = 0

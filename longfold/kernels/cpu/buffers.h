@@ -33,22 +33,24 @@ struct ForwardBuffers {
   float* out_panel;   // [D][64] output, queries in the lanes
   float* largest;     // [64] running maximum
   float* total;       // [64] running sum
-  float* correction;  // [64] what the running sums are multiplied with when the maximum moves
+  float* block;       // [64] maximum, or sum, of one block
+  float* correction;  // [64] what the running sums are multiplied with when the maximum moves; in the end 1 / total
   int64_t num_floats;
 
   [[gnu::always_inline]] inline ForwardBuffers(const Shape& shape, int64_t panel_group, float* base) {
     Bump bump{base};
-    const int64_t block = kForwardKeys;
+    const int64_t keys = kForwardKeys;
     q_panel = bump.take(kLanes * shape.D);
-    k_rows = bump.take_rows(packed_keys(shape, block), shape.D);
-    v_pairs = bump.take_rows(packed_keys(shape, block), shape.D);
-    slab = bump.take(panel_group * slab_keys(shape, block) * kLanes);
-    row_slab = bump.take(block * kLanes);
-    mask = bump.take(round_up(slab_keys(shape, block), kWidestVector));
-    weights = bump.take(block * kLanes);
+    k_rows = bump.take_rows(packed_keys(shape, keys), shape.D);
+    v_pairs = bump.take_rows(packed_keys(shape, keys), shape.D);
+    slab = bump.take(panel_group * slab_keys(shape, keys) * kLanes);
+    row_slab = bump.take(keys * kLanes);
+    mask = bump.take(round_up(slab_keys(shape, keys), kWidestVector));
+    weights = bump.take(keys * kLanes);
     out_panel = bump.take(kLanes * shape.D);
     largest = bump.take(kLanes);
     total = bump.take(kLanes);
+    block = bump.take(kLanes);
     correction = bump.take(kLanes);
     num_floats = bump.used;
   }

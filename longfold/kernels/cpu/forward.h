@@ -13,10 +13,11 @@ namespace longfold::kernels {
 namespace {
 
 constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running maximum before the first key
-// A maximum moves when a logit passes it by more than this: e^8 = 2981 is far from overflow, costs no digits, and most
-// rows then never move theirs after the first keys.
-constexpr float kMargin = 8;
-constexpr bool kWeighAtOnce = kRegisters == 32;           // with 16 registers, two steps are faster
+// A maximum moves when a logit passes it by more than this: e^12 = 162755 is far from overflow, and most rows then
+// never move theirs after the first block.
+constexpr float kMargin = 12;
+constexpr int64_t kRest = 12;                    // blocks done in two steps after one that had to be done again
+constexpr bool kWeighAtOnce = kRegisters == 32;  // with 16 registers, two steps are faster
 constexpr int kSumKeys = kWeighAtOnce ? kWeighRows : 16;  // weights added up in one chain
 
 template <class T>
@@ -96,9 +97,11 @@ class ForwardItem {
     const float* k = k_.block(key, keys);
     bool moved = false;
     with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() {
-      if (kWeighAtOnce && keys == kForwardKeys) {
-        if (key == 0) first_maximum<HasPair, HasMask>(k, pair, mask);
-        if (weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+      if constexpr (kWeighAtOnce) {
+        if (key > 0 && keys == kForwardKeys && --rest_ < 0) {
+          if (weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+          rest_ = kRest;
+        }
       }
       scores<HasPair, HasMask>(k, keys, pair, mask);
       moved = softmax(keys);
@@ -113,18 +116,9 @@ class ForwardItem {
       gather<Gather::kAdd, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
   }
 
-  // The maximum of a few keys, to begin with.
-  template <bool HasPair, bool HasMask>
-  void first_maximum(const float* k, const float* pair, const float* mask) {
-    scores<HasPair, HasMask>(k, kWeighRows, pair, mask);
-    for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-      store(buffers_.largest + lane, load(buffers_.correction + lane));
-    }
-  }
-
-  // weights = exp(logits - maximum), as words, straight from the registers of the product. False, and nothing else is
-  // changed, if a maximum has to move: then the block is done in two steps, scores and softmax, with the same bits for
-  // every query whose maximum stays.
+  // weights = exp(logits - maximum), as words, straight from the registers of the product. False if a maximum has to
+  // move: then the block is done in two steps, scores and softmax, with the same bits for every query whose maximum
+  // stays. So whether this is tried is only a matter of speed.
   template <bool HasPair, bool HasMask>
   bool weigh(const float* k, int64_t keys, const float* pair, const float* mask) {
     constexpr int C = kTileColumns;
@@ -156,13 +150,13 @@ class ForwardItem {
           for (int c = 0; c < C; ++c) {
             const int64_t at = lane + c * kWidth;
             stays &= !any_above(largest[c], load(maximum + at) + splat(kMargin));
-            store(buffers_.correction + at, total[c]);
+            store(buffers_.block + at, total[c]);
           }
         });
     if (!stays) return false;
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       float* total_so_far = buffers_.total + lane;
-      store(total_so_far, load(total_so_far) + load(buffers_.correction + lane));
+      store(total_so_far, load(total_so_far) + load(buffers_.block + lane));
     }
     return true;
   }
@@ -178,7 +172,7 @@ class ForwardItem {
     }
   }
 
-  // weights[key][64] = logits; correction[64] = the maximum up to and with this block.
+  // weights[key][64] = logits; block[64] = the largest of them and the maximum so far.
   template <bool HasPair, bool HasMask>
   void scores(const float* k, int64_t keys, const float* pair, const float* mask) {
     constexpr int C = kTileColumns;
@@ -201,7 +195,7 @@ class ForwardItem {
           }
         },
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
-          for (int c = 0; c < C; ++c) store(buffers_.correction + lane + c * kWidth, largest[c]);
+          for (int c = 0; c < C; ++c) store(buffers_.block + lane + c * kWidth, largest[c]);
         });
   }
 
@@ -214,12 +208,13 @@ class ForwardItem {
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) {
         const Vec before = load(buffers_.largest + lane + c * kWidth);
-        const Vec now = load(buffers_.correction + lane + c * kWidth);
+        const Vec now = load(buffers_.block + lane + c * kWidth);
         largest[c] = select_at_most(now, before + splat(kMargin), before, now);
         total[c] = Vec{};
       }
       for_row_groups<kSumKeys>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
         Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
+        // A tile of one row that begins within a pair finds it done.
         for (int64_t i = round_up(key, kPack<T>); i < key + R; i += kPack<T>) {
 #pragma GCC unroll 4
           for (int c = 0; c < C; ++c) softmax_key(i, keys, lane + c * kWidth, largest[c], part[c]);
@@ -260,18 +255,23 @@ class ForwardItem {
     const Vec bound = splat(kFullyMaskedLogit);
     bool any_masked = false;
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-      const Vec largest = load(buffers_.largest + lane);
       const Vec total = load(buffers_.total + lane);
+      // max passes over NaN, the sum does not.
+      const Vec largest =
+          select_at_most(total, splat(std::numeric_limits<float>::infinity()), load(buffers_.largest + lane), total);
+      store(buffers_.largest + lane, largest);
       any_masked |= any_at_most(largest, bound);
       store(buffers_.correction + lane, select_at_most(largest, bound, Vec{}, 1.0f / total));
-      const Vec lse = largest + log(total);
+      const Vec log_total = log(total), lse = largest + log_total;
+      const Vec added = lse - largest, lost = (largest - (lse - added)) + (log_total - added);  // by rounding lse
       store(log_sum_exp + lane, select_at_most(largest, bound, largest, lse));
-      store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), exp_difference(lse, largest) / total));
+      const Vec factor = exp(log_total) / total * (1.0f - lost);
+      store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), factor));
     }
     if (any_masked && args_.fully_masked == FullyMasked::kMean) mean_of_v(n);
     panel_to_rows(buffers_.out_panel, buffers_.correction, shape_.D, matrix(args_.out, n, query_), queries_);
     for (int64_t i = 0; i < queries_; ++i) {
-      const bool nothing = log_sum_exp[i] == kNothingYet;
+      const bool nothing = log_sum_exp[i] == kNothingYet && buffers_.total[i] == 0;
       *args_.log_sum_exp.at(b_, n, h_, query_ + i) = nothing ? -std::numeric_limits<float>::infinity() : log_sum_exp[i];
       *args_.lse_correction.at(b_, n, h_, query_ + i) = lse_correction[i];
     }
@@ -303,6 +303,7 @@ class ForwardItem {
   PackedRows<T> k_, v_;
   Prefetcher prefetcher_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
+  int64_t rest_ = 0;  // blocks before `weigh` is tried again
 };
 
 }  // namespace

@@ -95,9 +95,13 @@ void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t i
       for (int64_t i = 0; i < kWidth && lane + i < queries; ++i) {
         float* to = args.grad_pair.at(head / shape.H, head % shape.H, query + lane + i, key);
         if (key_stride == 1) {
+          if (args.add_to_grad_pair) tile[i] += load_part(to, keys);
           store_as(to, tile[i], keys);
         } else {
-          for (int64_t j = 0; j < keys; ++j) to[j * key_stride] = tile[i][j];
+          for (int64_t j = 0; j < keys; ++j) {
+            float& element = to[j * key_stride];
+            element = args.add_to_grad_pair ? element + tile[i][j] : tile[i][j];
+          }
         }
       }
     }

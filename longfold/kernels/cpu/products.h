@@ -22,12 +22,7 @@ class PackedRows {
   enum class Form { kRows, kPairs };
 
   PackedRows(const TensorView<const T, 5>& from, const Shape& shape, Form form, int64_t block, float* buffer)
-      : from_(from),
-        shape_(shape),
-        form_(form),
-        block_(block),
-        buffer_(buffer),
-        whole_(packed_keys(shape, block) == shape.Lk) {}
+      : from_(from), shape_(shape), form_(form), buffer_(buffer), whole_(packed_keys(shape, block) == shape.Lk) {}
 
   void start_row(int64_t b, int64_t n, int64_t h) {
     matrix_ = {from_.at(b, n, 0, h), from_.strides[2], from_.strides[4]};
@@ -56,7 +51,6 @@ class PackedRows {
   const TensorView<const T, 5>& from_;
   Shape shape_;
   Form form_;
-  int64_t block_;
   float* buffer_;
   bool whole_;
   Matrix<const T> matrix_{};
@@ -116,7 +110,7 @@ LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float*
   }
 }
 
-// About as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
+// At most as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
 [[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
   return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
 }
