@@ -19,17 +19,15 @@ inline double largest_logit(const Numbers& lse) {
 
 // What a result is rounded to, times the size of the terms that are added up to make it: near-zero results of large
 // terms (the gradient through a single key, say) cannot be better than that. And one rounding of each logit, by d,
-// which changes a weight w by w (1 - w) d and an output by d / 2 times the largest value at most; over several queries
-// or rows these add up as errors that know nothing of each other do.
+// which changes a weight w by w (1 - w) d and an output by d / 2 times the largest value at most. Over the queries that
+// grad_mask sums these add up as errors that know nothing of each other do.
 template <class T>
 double floor_of(const std::string& name, const Problem& p, const Solution& exact) {
   const double logit = largest_logit(exact.lse);
   if (name == "log_sum_exp") return 0x1p-22 * (1 + logit);
   const double rounding = std::is_same_v<T, bfloat16> ? 0x1p-9 : std::is_same_v<T, float16> ? 0x1p-12 : 0x1p-22;
-  const double summed = name == "grad_k" || name == "grad_v" || name == "grad_mask" ? static_cast<double>(p.shape.Lq)
-                        : name == "grad_pair"                                       ? static_cast<double>(p.shape.N)
-                                                                                    : 1.0;
-  const double epsilon = rounding + 0x1p-25 * logit * std::sqrt(summed);
+  const double summed = name == "grad_mask" ? std::sqrt(static_cast<double>(p.shape.Lq)) : 1;
+  const double epsilon = rounding + 0x1p-25 * logit * summed;
   const double grad_weights = largest(p.grad_out) * largest(p.v) * std::sqrt(static_cast<double>(p.shape.D));
   if (name == "out") return epsilon * largest(p.v);
   if (name == "grad_v") return epsilon * largest(exact.grad_v);
