@@ -88,7 +88,7 @@ def _fold(q: Tensor, k: Tensor, v: Tensor, biases: list[Tensor], scale: float | 
     The most rows share a bias, hence the work of reading it, if as few leading dimensions as possible go to B."""
     for split in range(len(lead) + 1):
         folded = [_folded(x, lead, split) for x in (q, k, v, *biases)]
-        if all(x is not None for x in folded) and all(map(_can_have_gradient, folded[3:])):
+        if all(x is not None for x in folded):
             out = evoformer_attention(*folded[:3], folded[3:], scale=scale, fully_masked="mean")
             return out.view(*lead, *out.shape[2:])
     parts = []
@@ -113,8 +113,3 @@ def _folded(x: Tensor, lead: tuple[int, ...], split: int) -> Tensor | None:
             count *= size
         sizes.append(count)
     return x.view(*sizes, *x.shape[num_lead:])
-
-
-def _can_have_gradient(bias: Tensor) -> bool:
-    """Whether evoformer_attention has the gradient that the bias [B or 1, N or 1, ...] asks for, if it does."""
-    return not (bias.requires_grad and torch.is_grad_enabled()) or 1 in (bias.shape[1], bias.shape[-2])
