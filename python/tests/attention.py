@@ -31,6 +31,7 @@ class Case:
             "v": (self.b, self.n, lk, self.h, self.d),
             "mask": (self.b, self.n, 1, 1, lk),
             "pair": (self.b, 1, self.h, self.lq, lk),
+            "general": (self.b, self.n, self.h, self.lq, lk),
             "out": (self.b, self.n, self.lq, self.h, self.d),
         }[name]
 
