@@ -51,10 +51,11 @@ def triangle_attention(
 
     Raises:
         ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
-        TypeError: the same for what should be a tensor and is not.
+        TypeError: the same for what should be a tensor and is not, and for a scale that is no number.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
+    _arguments.check_scale("triangle_attention", scale)
     optional = {"mask": mask, "kv_lengths": kv_lengths}
     _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
     q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))

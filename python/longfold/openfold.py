@@ -45,9 +45,23 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
 def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None] = ()) -> Tensor:
     """softmax(q k^T / sqrt(D) + sum of biases) v, as `_deepspeed_evo_attn` of openfold/model/primitives.py.
 
-    As `attention` above, but q [*, H, Q, D] is not scaled yet and the result is [*, Q, H, D], contiguous. Unlike
-    OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q; any number of
-    biases, and those of more than two leading dimensions, are welcome.
+    Unlike OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q.
+
+    Args:
+        q: [*, H, Q, D], not scaled; float32, bfloat16, float16 or float64. Any strides.
+        k, v: [*, H, K, D], dtype of q. Leading dimensions * broadcast, as in matmul, and may be of any number.
+        biases: any number, each broadcasts to [*, H, Q, K], of any floating dtype; None stands for none. The list is
+            not changed.
+
+    Returns:
+        [*, Q, H, D] in the dtype of q, contiguous.
+
+    Folding, and rows whose keys are all masked, as in `attention` above.
+
+    Raises:
+        ValueError: "[openfold.evo_attention] expected ..., got ..." for wrong shapes.
+        TypeError: the same for what should be a tensor and is not.
+        RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     return _attend("openfold.evo_attention", q, k, v, biases, scale=None)
 

@@ -190,6 +190,12 @@ def test_messages(arguments, message):
     assert str(error.value) == f"[triangle_attention] {message}"
 
 
+def test_message_for_a_scale_that_is_no_number():
+    with pytest.raises(TypeError) as error:
+        triangle_attention(*inputs(), scale="0.5")
+    assert str(error.value) == "[triangle_attention] expected scale to be a number or None, got str"
+
+
 def test_mask_and_lengths_exclude_each_other():
     lengths = torch.full((B, N, 1, 1, 1), 3)
     with pytest.raises(ValueError, match="expected mask or kv_lengths, got both"):
