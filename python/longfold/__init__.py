@@ -42,7 +42,16 @@ def evoformer_attention(
     fully_masked: Literal["zero", "mean"] = "zero",
     return_lse: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
-def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", return_lse=False):
+def evoformer_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    biases: Sequence[Tensor] = (),
+    *,
+    scale: float | None = None,
+    fully_masked: Literal["zero", "mean"] = "zero",
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale * q k^T + sum of biases) v, for each of B * N rows and H heads; the logits are never in memory.
 
     With a mask bias and a pair bias this is the row, column and triangle attention of the Evoformer (Jumper et al.,
@@ -67,8 +76,10 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
     Raises:
         RuntimeError: "[evoformer_attention] expected ..., got ..." for wrong shapes, dtypes, devices or options.
         NotImplementedError: for forward-mode differentiation.
-        TypeError: "[evoformer_attention] expected ..., got ..." if q, k or v is not a dense tensor, or biases not a
-            sequence of such.
+        TypeError: "[evoformer_attention] expected ..., got ..." if q, k or v is not a dense tensor, biases not a
+            sequence of such, scale neither a number nor None, or fully_masked no string.
+        ValueError: "[LONGFOLD_ISA] expected ..., got ...", or "[LONGFOLD_ISA] this CPU has no ...", where that
+            environment variable names no instruction set, or one that the CPU lacks.
 
     Under torch.autocast q, k and v are cast as scaled_dot_product_attention's are; biases keep their dtype.
 
@@ -77,5 +88,7 @@ def evoformer_attention(q, k, v, biases=(), *, scale=None, fully_masked="zero", 
     """
     _arguments.check_tensors("evoformer_attention", q=q, k=k, v=v)
     biases = _arguments.listed("evoformer_attention", biases, may_be_none=False)
+    _arguments.check_scale("evoformer_attention", scale)
+    _arguments.check_fully_masked("evoformer_attention", fully_masked)
     out, lse, _ = torch.ops.longfold.evoformer_attention(q, k, v, biases, scale=scale, fully_masked=fully_masked)
     return (out, lse) if return_lse else out

@@ -1,4 +1,5 @@
-"""Checks that arguments are dense tensors at all, before anything asks them for strides. The ops check the rest."""
+"""Checks of the types of arguments, before anything asks them for strides or torch for its schema. The ops check the
+rest."""
 
 from collections.abc import Sequence
 
@@ -22,6 +23,18 @@ def listed(op: str, biases: Sequence[Tensor | None], may_be_none: bool) -> list[
     else:
         kind = f"[{', '.join(map(_kind, biases))}]"
     raise TypeError(f"[{op}] expected biases to be a sequence of dense tensors{' or None' * may_be_none}, got {kind}")
+
+
+def check_scale(op: str, scale: object) -> None:
+    """Raises TypeError for a scale that is neither a number nor None."""
+    if scale is not None and not isinstance(scale, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"[{op}] expected scale to be a number or None, got {_kind(scale)}")
+
+
+def check_fully_masked(op: str, fully_masked: object) -> None:
+    """Raises TypeError for what is no string."""
+    if not isinstance(fully_masked, str):
+        raise TypeError(f"[{op}] expected fully_masked to be 'zero' or 'mean', got {_kind(fully_masked)}")
 
 
 def _is_dense(value: object) -> bool:

@@ -51,10 +51,11 @@ def triangle_attention(
 
     Raises:
         ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
-        TypeError: the same for what should be a tensor and is not.
+        TypeError: the same for what should be a tensor and is not, and for a scale that is no number.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
+    _arguments.check_scale("triangle_attention", scale)
     optional = {"mask": mask, "kv_lengths": kv_lengths}
     _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
     q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))
@@ -84,8 +85,9 @@ def triangle_attention(
     out = out.transpose(2, 3)
     if not return_aux:
         return out
-    with torch.no_grad():
-        largest = _largest_logits(q, k, biases, dim**-0.5 if scale is None else scale, log_sum_exp)
+    with torch.no_grad(), torch.autocast("cuda" if q.is_cuda else "cpu", enabled=False):
+        dtype = out.dtype  # that of q, or what autocast made of it
+        largest = _largest_logits(q, k, dtype, biases, dim**-0.5 if scale is None else scale, log_sum_exp)
         return out, log_sum_exp[..., None] - largest, largest
 
 
@@ -100,17 +102,20 @@ def _check(name: str, letters: str, x: Tensor, expected: tuple[int, ...]) -> Non
         )
 
 
-def _largest_logits(q: Tensor, k: Tensor, biases: list[Tensor], scale: float, log_sum_exp: Tensor) -> Tensor:
-    """The largest logit of each row, [B, N, H, Q, 1], in the dtype of log_sum_exp [B, N, H, Q]."""
+def _largest_logits(
+    q: Tensor, k: Tensor, dtype: torch.dtype, biases: list[Tensor], scale: float, log_sum_exp: Tensor
+) -> Tensor:
+    """The largest logit of each row, [B, N, H, Q, 1], in the dtype of log_sum_exp [B, N, H, Q]; of q and k in `dtype`,
+    which the op computed with."""
     largest = torch.empty_like(log_sum_exp)[..., None]
     batch, rows, heads, queries, _ = q.shape
     block = max(1, _BLOCK_BYTES // (heads * k.shape[-2] * largest.element_size()))
     for b in range(batch):
         for n in range(rows):
-            keys = k[b, n].to(largest.dtype).transpose(-1, -2) * scale
+            keys = k[b, n].to(dtype).to(largest.dtype).transpose(-1, -2) * scale
             for start in range(0, queries, block):
                 part = slice(start, start + block)
-                logits = q[b, n, :, part].to(largest.dtype) @ keys
+                logits = q[b, n, :, part].to(dtype).to(largest.dtype) @ keys
                 for bias in biases:
                     row = bias[b, n if bias.shape[1] > 1 else 0]
                     logits += row[:, part] if row.shape[1] > 1 else row

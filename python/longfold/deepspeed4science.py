@@ -22,7 +22,10 @@ def DS4Sci_EvoformerAttention(Q: Tensor, K: Tensor, V: Tensor, biases: Sequence[
         Q, K, V: [Batch, N, L, Head, Dim]. Any dtype of `longfold.evoformer_attention`, float32 too; K and V may have
             another length than Q.
         biases: up to two, the mask [Batch, N, 1, 1, L] first, the pair bias [Batch, 1, Head, L, L] second; either may
-            be None or missing. The list is not changed.
+            be None or missing, and of any floating dtype. The list is not changed.
+
+    Returns:
+        [Batch, N, L, Head, Dim] in the dtype of Q, contiguous.
 
     A row whose every key is masked gives the mean of V, as with DeepSpeed.
 

@@ -1,5 +1,7 @@
 """How much memory tensors take, exactly: what torch's CPU allocator hands out, counted as it does so."""
 
+import threading
+
 import torch
 
 from . import _library
@@ -16,8 +18,14 @@ class MemoryMeter:
 
     The first use puts a counting allocator in the place of torch's for the rest of the process: tensors made before it
     are not counted, so begin early. It also keeps freed blocks for reuse (those do not count as live). Meters may
-    follow each other but not nest, since there is one peak for the process.
+    follow each other but not nest, since there is one peak for the process, in all of its threads.
+
+    Raises:
+        ImportError: from MemoryMeter(), where the library is not built, or for another torch.
+        RuntimeError: "[MemoryMeter] expected ..., got ..." on entering the block of a meter inside that of another.
     """
+
+    _in_use = threading.Lock()  # held for as long as a block lasts
 
     def __init__(self) -> None:
         _library.load("longfold_memory")
@@ -26,6 +34,8 @@ class MemoryMeter:
         self._peak: int | None = None
 
     def __enter__(self) -> "MemoryMeter":
+        if not MemoryMeter._in_use.acquire(blocking=False):
+            raise RuntimeError("[MemoryMeter] expected blocks that follow each other, got one inside another")
         torch.ops.longfold.memory_reset_peak()
         self.start = torch.ops.longfold.memory_live()
         self._peak = None
@@ -33,6 +43,7 @@ class MemoryMeter:
 
     def __exit__(self, *_: object) -> None:
         self._peak = torch.ops.longfold.memory_peak()
+        MemoryMeter._in_use.release()
 
     @property
     def live(self) -> int:

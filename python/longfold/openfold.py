@@ -45,9 +45,23 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
 def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None] = ()) -> Tensor:
     """softmax(q k^T / sqrt(D) + sum of biases) v, as `_deepspeed_evo_attn` of openfold/model/primitives.py.
 
-    As `attention` above, but q [*, H, Q, D] is not scaled yet and the result is [*, Q, H, D], contiguous. Unlike
-    OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q; any number of
-    biases, and those of more than two leading dimensions, are welcome.
+    Unlike OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q.
+
+    Args:
+        q: [*, H, Q, D], not scaled; float32, bfloat16, float16 or float64. Any strides.
+        k, v: [*, H, K, D], dtype of q. Leading dimensions * broadcast, as in matmul, and may be of any number.
+        biases: any number, each broadcasts to [*, H, Q, K], of any floating dtype; None stands for none. The list is
+            not changed.
+
+    Returns:
+        [*, Q, H, D] in the dtype of q, contiguous.
+
+    Folding, and rows whose keys are all masked, as in `attention` above.
+
+    Raises:
+        ValueError: "[openfold.evo_attention] expected ..., got ..." for wrong shapes.
+        TypeError: the same for what should be a tensor and is not.
+        RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     return _attend("openfold.evo_attention", q, k, v, biases, scale=None)
 
@@ -88,7 +102,7 @@ def _fold(q: Tensor, k: Tensor, v: Tensor, biases: list[Tensor], scale: float | 
     The most rows share a bias, hence the work of reading it, if as few leading dimensions as possible go to B."""
     for split in range(len(lead) + 1):
         folded = [_folded(x, lead, split) for x in (q, k, v, *biases)]
-        if all(x is not None for x in folded) and all(map(_can_have_gradient, folded[3:])):
+        if all(x is not None for x in folded):
             out = evoformer_attention(*folded[:3], folded[3:], scale=scale, fully_masked="mean")
             return out.view(*lead, *out.shape[2:])
     parts = []
@@ -113,8 +127,3 @@ def _folded(x: Tensor, lead: tuple[int, ...], split: int) -> Tensor | None:
             count *= size
         sizes.append(count)
     return x.view(*sizes, *x.shape[num_lead:])
-
-
-def _can_have_gradient(bias: Tensor) -> bool:
-    """Whether evoformer_attention has the gradient that the bias [B or 1, N or 1, ...] asks for, if it does."""
-    return not (bias.requires_grad and torch.is_grad_enabled()) or 1 in (bias.shape[1], bias.shape[-2])

@@ -21,6 +21,8 @@ class Case:
     lk: int = 0  # 0: as lq
     biases: tuple[str, ...] = ("mask", "pair")
     bias_std: float = 1.0
+    low_row: float = 0.0  # added to each logit of every third row, through the mask
+    large: float = 0.0  # this, 0 or minus this is added to each logit at random, through the pair bias
     transposed: bool = False  # rows and length swapped in memory, as around the ending node
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -31,6 +33,7 @@ class Case:
             "v": (self.b, self.n, lk, self.h, self.d),
             "mask": (self.b, self.n, 1, 1, lk),
             "pair": (self.b, 1, self.h, self.lq, lk),
+            "general": (self.b, self.n, self.h, self.lq, lk),
             "out": (self.b, self.n, self.lq, self.h, self.d),
         }[name]
 
@@ -59,6 +62,10 @@ CASES = [
     Case("head_dim_128", n=2, lq=21, h=2, d=128),
     Case("bias_std_20", n=4, lq=48, h=2, d=32, bias_std=20),
     Case("bias_std_50", n=4, lq=48, h=2, d=32, bias_std=50),
+    Case("head_dim_128_bias_std_20", n=3, lq=48, h=2, d=128, bias_std=20),
+    Case("head_dim_128_bias_std_50", n=3, lq=48, h=2, d=128, bias_std=50),
+    Case("a_row_at_minus_1e4", n=4, lq=48, h=2, d=32, low_row=-1e4),
+    Case("logits_of_1e4", n=4, lq=48, h=2, d=32, large=1e4),
 ]
 
 
@@ -77,6 +84,10 @@ def make_inputs(
         else:
             value = torch.randn(shape, generator=generator)
         value = value * case.bias_std if bias else value
+        if name == "mask":
+            value[:, ::3] += case.low_row
+        if name == "pair" and case.large:
+            value += case.large * torch.randint(-1, 2, value.shape, generator=generator)
         inputs[name] = value.to((bias_dtype or dtype) if bias else dtype)  # .to keeps the strides
     if "mask" in inputs:  # a few keys masked, never all of a row
         hidden = torch.rand(inputs["mask"].shape, generator=generator) < 0.15

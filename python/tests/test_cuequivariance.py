@@ -124,6 +124,26 @@ def test_auxiliary_results(monkeypatch, dtype, block_bytes):
     assert torch.equal(out, triangle_attention(*tensors, mask)) and out.requires_grad
 
 
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=str)
+def test_auxiliary_results_under_autocast(low):
+    """Those of q, k and v cast before: sums in float32, and max and lse of the same logits."""
+    tensors = inputs(torch.float32)
+    with torch.autocast("cpu", dtype=low):
+        got = triangle_attention(*tensors, some_mask(), return_aux=True)
+    expected = triangle_attention(*(x.to(low) for x in tensors[:3]), tensors[3], some_mask(), return_aux=True)
+    assert [x.dtype for x in got] == [low, torch.float32, torch.float32]
+    for value, correct in zip(got, expected, strict=True):
+        assert torch.equal(value, correct)
+    exact = formula(*(x.to(low).double() for x in tensors[:3]), tensors[3].double(), some_mask())
+    check(got[1:], exact[1:], 1e-6)
+
+
+def test_auxiliary_results_of_float64_stay_under_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = triangle_attention(*inputs(), some_mask(), return_aux=True)
+    check(got, formula(*inputs(), some_mask()))
+
+
 def test_a_row_of_masked_keys():
     """out, grad_v and the other rows are the formula's; q, k and bias get the gradients of uniform weights."""
     mask = some_mask()
@@ -170,6 +190,12 @@ def test_messages(arguments, message):
     assert str(error.value) == f"[triangle_attention] {message}"
 
 
+def test_message_for_a_scale_that_is_no_number():
+    with pytest.raises(TypeError) as error:
+        triangle_attention(*inputs(), scale="0.5")
+    assert str(error.value) == "[triangle_attention] expected scale to be a number or None, got str"
+
+
 def test_mask_and_lengths_exclude_each_other():
     lengths = torch.full((B, N, 1, 1, 1), 3)
     with pytest.raises(ValueError, match="expected mask or kv_lengths, got both"):
@@ -182,6 +208,8 @@ def test_compiles_in_one_graph():
     tensors = inputs(torch.float32)
     compiled = torch.compile(triangle_attention, fullgraph=True)
     assert torch.equal(compiled(*tensors, some_mask()), triangle_attention(*tensors, some_mask()))
+    got = compiled(*tensors, some_mask(), return_aux=True)
+    check(got, triangle_attention(*tensors, some_mask(), return_aux=True), 1e-6)
 
 
 def test_only_the_mask_is_made_anew():

@@ -1,11 +1,18 @@
 """One line that names the argument, what was expected and what came."""
 
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from attention import Case, make_inputs
 
 from longfold import evoformer_attention
 
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 CASE = Case("errors", b=2, n=3, lq=5, lk=7, h=2, d=4)
 
 
@@ -76,3 +83,34 @@ def test_message(arguments, message):
     with pytest.raises(RuntimeError) as error:
         call(**arguments)
     assert str(error.value) == f"[evoformer_attention] {message}"
+
+
+WRONG_TYPES = {
+    "text_for_a_number": ({"scale": "0.5"}, "expected scale to be a number or None, got str"),
+    "list_for_a_number": ({"scale": [0.5]}, "expected scale to be a number or None, got list"),
+    "tensor_for_a_number": ({"scale": torch.tensor(0.5)}, "expected scale to be a number or None, got a tensor"),
+    "none_for_a_name": ({"fully_masked": None}, "expected fully_masked to be 'zero' or 'mean', got NoneType"),
+    "number_for_a_name": ({"fully_masked": 1}, "expected fully_masked to be 'zero' or 'mean', got int"),
+}
+
+
+@pytest.mark.parametrize("options, message", WRONG_TYPES.values(), ids=WRONG_TYPES.keys())
+def test_message_for_a_wrong_type(options, message):
+    with pytest.raises(TypeError) as error:
+        call(options)
+    assert str(error.value) == f"[evoformer_attention] {message}"
+
+
+def test_a_scale_may_be_an_integer():
+    assert torch.equal(call({"scale": 2}), call({"scale": 2.0}))
+
+
+@pytest.mark.parametrize("isa", ["sse9", "neon" if platform.machine() == "x86_64" else "avx2"])
+def test_message_for_a_wrong_instruction_set(isa):
+    """It is read once, so the call is in a process of its own."""
+    code = "import torch, longfold\nq = torch.zeros(1, 1, 2, 1, 4)\nlongfold.evoformer_attention(q, q, q)"
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE), "LONGFOLD_ISA": isa}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    message = f"expected portable, neon, avx2, avx512 or avx512_bf16, got '{isa}'" if isa == "sse9" else None
+    message = message or f"this CPU has no {isa}"
+    assert result.stderr.strip().endswith(f"\nValueError: [LONGFOLD_ISA] {message}"), result.stderr

@@ -48,6 +48,7 @@ FAULTS = {
     "device": (lambda out: out.to("meta"), "meta"),
     "gradient": (lambda out: out.requires_grad_(), "wrong results"),
     "refusal": (raises(RuntimeError("[call] expected less, got more")), "refused, though right"),
+    "refused_gradient": (raises(RuntimeError("[call] requires a gradient, which has none")), "refused, though right"),
 }
 
 

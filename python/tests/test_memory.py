@@ -40,6 +40,29 @@ assert meter.extra_peak == 24000, meter.extra_peak
 """)
 
 
+def test_meters_may_not_nest_and_say_so():
+    run_python("""
+with MemoryMeter() as outer:
+    kept = torch.empty(50_000)
+    del kept
+    for inner in (MemoryMeter(), outer):
+        try:
+            with inner:
+                raise AssertionError("entered")
+        except RuntimeError as error:
+            assert str(error) == "[MemoryMeter] expected blocks that follow each other, got one inside another"
+assert outer.extra_peak == 200_000, outer.extra_peak
+try:
+    with outer:
+        raise KeyError
+except KeyError:
+    pass
+with MemoryMeter() as after:
+    kept = torch.empty(1000)
+assert after.extra_peak == 4000, after.extra_peak
+""")
+
+
 # Long enough that the logits would be 32 times the promise.
 SHAPES = """
 B, N, L, H, D = 1, 32, 512, 4, 16

@@ -186,6 +186,23 @@ def test_one_call_for_the_rows_that_share_a_bias(monkeypatch):
     assert shapes == [((8, 3, Q, H, D), [(8, 3, 1, 1, K), (8, 1, H, Q, K)])]
 
 
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_one_call_for_a_bias_of_every_row_also_with_its_gradient(monkeypatch, requires_grad):
+    """A bias that varies over N, Q and K has a gradient as any other: nothing to avoid by a loop or by N = 1."""
+    shapes = []
+
+    def spy(q, k, v, biases, **options):
+        shapes.append((tuple(q.shape), [tuple(b.shape) for b in biases]))
+        return evoformer_attention(q, k, v, biases, **options)
+
+    monkeypatch.setattr(openfold, "evoformer_attention", spy)
+    q, k, v = (randn(2, 3, H, n, D) for n in (Q, K, K))
+    bias = randn(2, 3, H, Q, K).requires_grad_(requires_grad)
+    out = openfold.attention(q, k, v, [bias, randn(2, 1, H, Q, K)])
+    assert shapes == [((2, 3, Q, H, D), [(2, 3, H, Q, K), (2, 1, H, Q, K)])]
+    assert out.requires_grad == requires_grad
+
+
 def test_replaces_the_functions_of_openfold(monkeypatch):
     """As documented: OpenFold looks its functions up when it calls them."""
     primitives = types.ModuleType("openfold.model.primitives")

@@ -97,6 +97,16 @@ def test_another_length_is_compiled_anew_where_it_may_not_change():
     assert counter.frame_count == 2
 
 
+def test_options_are_checked_in_one_graph_also_where_the_scale_changes():
+    """A float argument of the compiled function becomes symbolic when it changes: the checks must let it through."""
+    torch._dynamo.reset()
+    compiled = torch.compile(longfold_function, fullgraph=True, backend="aot_eager")
+    inputs = make_inputs(CASE, torch.float32)
+    for scale in (0.5, 0.25, 0.125, 2, 3, 4, None):
+        options = {"scale": scale, "fully_masked": "mean"}
+        assert torch.equal(compiled(inputs, **options), longfold_function(inputs, **options)), scale
+
+
 # torch.func.vmap
 
 
