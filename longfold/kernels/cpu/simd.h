@@ -5,9 +5,9 @@
 // Each simd_*.h has the types and what differs: splat; splat_pair, two neighbours in turn; fma; max, where the second
 // operand wins if one is NaN; select_at_most(c, bound, a, b), a where c <= bound and b elsewhere;
 // sum_or_zero_below(c, bound, a, b), zero bits where c < bound and a + b elsewhere; any_at_most, any_above, all_equal;
-// sum over the lanes; widen_float16 and narrow_float16. kHasPairProducts says whether there is add_pair_products(a, b,
-// c): c + a.low * b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low, high), which rounds two
-// vectors into one of such lanes; and store_bfloat16, which stores one after the other.
+// widen_float16 and narrow_float16. kHasPairProducts says whether there is add_pair_products(a, b, c): c + a.low *
+// b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low, high), which rounds two vectors into one of
+// such lanes; and store_bfloat16, which stores one after the other.
 #pragma once
 
 #include <cstdint>
