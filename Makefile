@@ -42,7 +42,8 @@ test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP
 
 # Debian packages that test-aarch64 needs and that are not here.
 aarch64_missing = $(strip $(if $(shell which aarch64-linux-gnu-g++ 2>/dev/null),,g++-aarch64-linux-gnu) \
-                          $(if $(shell which qemu-aarch64 2>/dev/null),,qemu-user))
+                          $(if $(shell which qemu-aarch64 2>/dev/null),,qemu-user) \
+                          $(if $(wildcard /usr/src/googletest/CMakeLists.txt),,googletest))
 
 test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under qemu
 	@if [ -n '$(aarch64_missing)' ]; then echo 'test-aarch64: needs the Debian packages $(aarch64_missing)' >&2; exit 2; fi

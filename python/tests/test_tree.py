@@ -34,7 +34,7 @@ def test_a_wrong_include_is_found(tmp_path, folder, include):
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has AVX-512 kernels")
-@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_bf16"])
 def test_no_vector_function_can_replace_a_portable_one(isa):
     """The linker keeps one of several weak definitions: one compiled for newer CPUs would crash older ones."""
     symbols = subprocess.run(["nm", "--defined-only", OBJECTS / f"{isa}.cpp.o"], capture_output=True, text=True)

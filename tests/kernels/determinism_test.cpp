@@ -8,11 +8,20 @@ namespace {
 
 using cases::BiasKind;
 
+// A general bias has its gradient made as well.
+template <class T>
+Problem problem_with_every_gradient(const cases::EvoformerCase& shape) {
+  Problem problem = make_problem<T>(shape);
+  problem.wants_grad_logits =
+      std::ranges::any_of(shape.biases, [](const cases::Bias& bias) { return bias.kind == BiasKind::kGeneral; });
+  return problem;
+}
+
 class Determinism : public testing::TestWithParam<cases::EvoformerCase> {};
 
 template <class T>
 void expect_same_bits_for_any_threads(const cases::EvoformerCase& shape) {
-  const Problem problem = make_problem<T>(shape);
+  const Problem problem = problem_with_every_gradient<T>(shape);
   const Solution one = solve_with_kernels<T>(problem);
   for (const int num_threads : {2, 3, 7}) {
     EXPECT_EQ(differences(one, solve_with_kernels<T>(problem, {.num_threads = num_threads})), "") << num_threads;
@@ -27,7 +36,7 @@ TEST_P(Determinism, AnyThreads) {
 // The forward pass is cut by the number of threads, and a call may run one item or all of them.
 template <class T>
 void expect_same_bits_for_any_cut(const cases::EvoformerCase& shape) {
-  const Problem problem = make_problem<T>(shape);
+  const Problem problem = problem_with_every_gradient<T>(shape);
   const Solution one = solve_with_kernels<T>(problem);
   for (const int64_t cut : {1, 2, 7, 64}) {
     for (const int64_t items : {3, 1 << 20}) {
@@ -45,7 +54,7 @@ TEST_P(Determinism, AnyCut) {
 // What must not depend on N: everything but the gradient that is summed over it.
 template <class T>
 void expect_rows_alone_give_the_same(const cases::EvoformerCase& shape) {
-  const Problem problem = make_problem<T>(shape);
+  const Problem problem = problem_with_every_gradient<T>(shape);
   const Solution whole = solve_with_kernels<T>(problem);
   const int64_t N = shape.N;
   for (const int64_t chunk : {int64_t{1}, int64_t{2}, (N + 1) / 2}) {
@@ -54,7 +63,8 @@ void expect_rows_alone_give_the_same(const cases::EvoformerCase& shape) {
       Solution part = solve_with_kernels<T>(rows_of(problem, begin, end)), expected = whole;
       part.grad_pair = whole.grad_pair;
       for (Numbers* numbers : {&expected.out, &expected.lse, &expected.lse_correction, &expected.grad_q,
-                               &expected.grad_k, &expected.grad_v, &expected.grad_mask}) {
+                               &expected.grad_k, &expected.grad_v, &expected.grad_mask, &expected.grad_logits}) {
+        if (numbers->empty()) continue;  // nobody asked for it
         *numbers = rows_of(*numbers, shape.B, N, begin, end);
       }
       EXPECT_EQ(differences(part, expected), "") << "rows " << begin << " to " << end << " of " << N;

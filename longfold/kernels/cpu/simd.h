@@ -5,9 +5,9 @@
 // Each simd_*.h has the types and what differs: splat; splat_pair, two neighbours in turn; fma; max, where the second
 // operand wins if one is NaN; select_at_most(c, bound, a, b), a where c <= bound and b elsewhere;
 // sum_or_zero_below(c, bound, a, b), zero bits where c < bound and a + b elsewhere; any_at_most, any_above, all_equal;
-// sum over the lanes; widen_float16 and narrow_float16. kHasPairProducts says whether there is add_pair_products(a, b,
-// c): c + a.low * b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low, high), which rounds two
-// vectors into one of such lanes; and store_bfloat16, which stores one after the other.
+// widen_float16 and narrow_float16. kHasPairProducts says whether there is add_pair_products(a, b, c): c + a.low *
+// b.low + a.high * b.high of two bfloat16 in each lane; join_bfloat16(low, high), which rounds two vectors into one of
+// such lanes; and store_bfloat16, which stores one after the other.
 #pragma once
 
 #include <cstdint>
@@ -105,7 +105,7 @@ constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: after adding it the l
 
 // e^x of several vectors step by step in turn, so that the CPU need not look far ahead for independent work; exactly
 // zero below 2^-126. x = (n + f) ln 2 with f in [-1/2, 1/2]; 2^f (1 + small) is a degree-5 minimax polynomial (Remez
-// exchange on the relative error), relative error 7.5e-8, with fp32 rounding 2.4e-7. n is added to the exponent's bits;
+// exchange on the relative error), relative error 7.5e-8; with rounding see docs/numerics.md. n is added to the exponent's bits;
 // where it would not fit, the result is thrown away.
 template <int K>
 LONGFOLD_INLINE void exp(Vec (&x)[K]) {

@@ -46,11 +46,6 @@ LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ)) == 0;
 }
-LONGFOLD_INLINE float sum(Vec value) {
-  const __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
-  const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
-  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
-}
 
 LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
   return _mm256_and_ps(reinterpret_cast<Vec>(a + b), _mm256_cmp_ps(condition, bound, _CMP_NLT_UQ));

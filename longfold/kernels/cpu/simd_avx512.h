@@ -45,9 +45,6 @@ LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) == 0;
 }
-LONGFOLD_INLINE float sum(Vec value) {
-  return _mm512_reduce_add_ps(value);
-}
 
 LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
   const __mmask16 keep = _mm512_cmp_ps_mask(condition, bound, _CMP_NLT_UQ);

@@ -45,9 +45,6 @@ LONGFOLD_INLINE bool any_above(Vec condition, Vec bound) {
 LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   return vminvq_u32(vceqq_f32(a, b)) != 0;
 }
-LONGFOLD_INLINE float sum(Vec value) {
-  return vaddvq_f32(value);
-}
 
 LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
   return vreinterpretq_f32_u32(vbicq_u32(a + b, vcltq_f32(condition, bound)));

@@ -55,9 +55,6 @@ LONGFOLD_INLINE bool all_equal(Vec a, Vec b) {
   }
   return true;
 }
-LONGFOLD_INLINE float sum(Vec value) {
-  return (value[0] + value[2]) + (value[1] + value[3]);
-}
 
 LONGFOLD_INLINE Vec sum_or_zero_below(Vec condition, Vec bound, UnsignedVec a, UnsignedVec b) {
   return condition < bound ? Vec{} : reinterpret_cast<Vec>(a + b);
