@@ -44,10 +44,16 @@ inline Numbers comparable_lse(Numbers lse, const Numbers& exact) {
   return lse;
 }
 
-// What breaks the rule, or what was touched that should not be; empty if all is well.
+struct BrokenResult {
+  std::string name;
+  double error, allowed;
+};
+
+// The results that break the rule, each judged by itself.
 template <class T>
-std::string broken_rule(const Problem& problem, const Solution& got, const Solution& plain, const Solution& exact) {
-  if (!got.damage.empty()) return "written " + got.damage;
+std::vector<BrokenResult> broken_results(const Problem& problem, const Solution& got, const Solution& plain,
+                                         const Solution& exact) {
+  std::vector<BrokenResult> broken;
   const auto fast = got.judged(), slow = plain.judged(), truth = exact.judged();
   for (size_t i = 0; i < fast.size(); ++i) {
     const std::string& name = fast[i].first;
@@ -57,12 +63,20 @@ std::string broken_rule(const Problem& problem, const Solution& got, const Solut
     };
     const double allowed = 2 * error_of(*slow[i].second) + floor_of<T>(name, problem, exact);
     const double made = error_of(*fast[i].second);
-    if (made <= allowed) continue;
-    std::ostringstream message;
-    message << name << ": error " << made << ", allowed " << allowed;
-    return message.str();
+    if (!(made <= allowed)) broken.push_back({name, made, allowed});
   }
-  return "";
+  return broken;
+}
+
+// What breaks the rule, or what was touched that should not be; empty if all is well.
+template <class T>
+std::string broken_rule(const Problem& problem, const Solution& got, const Solution& plain, const Solution& exact) {
+  if (!got.damage.empty()) return "written " + got.damage;
+  std::ostringstream message;
+  for (const BrokenResult& result : broken_results<T>(problem, got, plain, exact)) {
+    message << result.name << ": error " << result.error << ", allowed " << result.allowed << "; ";
+  }
+  return message.str();
 }
 
 template <class T>
