@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/CPUAllocator.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,20 +15,8 @@ namespace longfold::ops {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr size_t kHugePage = 2 << 20;
 // Enough claims for threads to even out, few enough for the shared counter not to matter.
 constexpr int64_t kClaimsPerThread = 16;
-
-// Asks for the whole huge pages within a buffer: each page of 4 KiB would cost a fault at its first touch. A hint, and
-// the system may decline it.
-void ask_for_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
-#ifdef MADV_HUGEPAGE
-  void* first = data;
-  size_t space = bytes;
-  if (std::align(kHugePage, kHugePage, first, space) == nullptr) return;
-  static_cast<void>(madvise(first, space / kHugePage * kHugePage, MADV_HUGEPAGE));
-#endif
-}
 
 }  // namespace
 
@@ -38,7 +25,6 @@ Buffer::Buffer(int64_t num_bytes) {
   size_t space = static_cast<size_t>(num_bytes + kAlignment - 1);
   memory_ = c10::GetCPUAllocator()->allocate(space);
   void* start = memory_.get();
-  ask_for_huge_pages(start, space);
   std::align(kAlignment, static_cast<size_t>(num_bytes), start, space);
   bytes_ = {static_cast<std::byte*>(start), static_cast<size_t>(num_bytes)};
 }
