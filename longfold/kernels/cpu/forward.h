@@ -13,12 +13,12 @@ namespace longfold::kernels {
 namespace {
 
 constexpr float kNothingYet = -std::numeric_limits<float>::max();  // running maximum before the first key
+constexpr bool kWeighAtOnce = kRegisters == 32;                    // with 16 registers, two steps are faster
+constexpr int kSumKeys = kWeighAtOnce ? kWeighRows : 16;           // weights added up in one chain
 // A maximum moves when a logit passes it by more than this: e^12 = 162755 is far from overflow, and most rows then
 // never move theirs after the first block.
-constexpr float kMargin = 12;
-constexpr int64_t kRest = 12;                    // blocks done in two steps after one that had to be done again
-constexpr bool kWeighAtOnce = kRegisters == 32;  // with 16 registers, two steps are faster
-constexpr int kSumKeys = kWeighAtOnce ? kWeighRows : 16;  // weights added up in one chain
+constexpr float kMargin = kWeighAtOnce ? 12 : 0;
+constexpr int64_t kRest = 12;  // blocks done in two steps after one that had to be done again
 
 template <class T>
 class ForwardItem {
@@ -265,7 +265,9 @@ class ForwardItem {
       const Vec log_total = log(total), lse = largest + log_total;
       const Vec added = lse - largest, lost = (largest - (lse - added)) + (log_total - added);  // by rounding lse
       store(log_sum_exp + lane, select_at_most(largest, bound, largest, lse));
-      const Vec factor = exp(log_total) / total * (1.0f - lost);
+      Vec rest;
+      const Vec sum = exp_with_rest(log_total, rest);
+      const Vec factor = sum / total * (1.0f + (rest - lost));
       store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), factor));
     }
     if (any_masked && args_.fully_masked == FullyMasked::kMean) mean_of_v(n);

@@ -105,8 +105,8 @@ constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: after adding it the l
 
 // e^x of several vectors step by step in turn, so that the CPU need not look far ahead for independent work; exactly
 // zero below 2^-126. x = (n + f) ln 2 with f in [-1/2, 1/2]; 2^f (1 + small) is a degree-5 minimax polynomial (Remez
-// exchange on the relative error), relative error 7.5e-8; with rounding see docs/numerics.md. n is added to the exponent's bits;
-// where it would not fit, the result is thrown away.
+// exchange on the relative error), relative error 7.5e-8; with rounding see docs/numerics.md. n is added to the
+// exponent's bits; where it would not fit, the result is thrown away.
 template <int K>
 LONGFOLD_INLINE void exp(Vec (&x)[K]) {
   const Vec log2e = splat(kLog2E), magic = splat(kRoundMagic);
@@ -128,6 +128,24 @@ LONGFOLD_INLINE Vec exp(Vec x) {
   Vec one[] = {x};
   exp(one);
   return one[0];
+}
+
+// e^x for |x| < 87, as `exp` rounds x to n + f, with what the result's rounding left out, relative to it: series of 2^f
+// to f^7, relative error 3e-8.
+LONGFOLD_INLINE Vec exp_with_rest(Vec x, Vec& rest) {
+  const Vec log2e = splat(kLog2E), magic = splat(kRoundMagic);
+  const Vec shifted = fma(x, log2e, magic);
+  const Vec f = fma(x, log2e, -(shifted - magic));
+  Vec q = fma(splat(1.5252733805e-05f), f, splat(1.5403530394e-04f));
+  q = fma(q, f, splat(1.3333558146e-03f));
+  q = fma(q, f, splat(9.6181291076e-03f));
+  q = fma(q, f, splat(5.5504108665e-02f));
+  q = fma(q, f, splat(2.4022650696e-01f));
+  q = fma(q, f, splat(6.9314718056e-01f));
+  const Vec more = q * f, p = 1.0f + more;
+  rest = (more - (p - 1.0f)) / p;
+  const UnsignedVec exponent = reinterpret_cast<UnsignedVec>(shifted) << 23;
+  return reinterpret_cast<Vec>(reinterpret_cast<UnsignedVec>(p) + exponent);
 }
 
 // Natural logarithm of positive, normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2), and ln m = 2 artanh(t) with
