@@ -1,6 +1,6 @@
 // Block sizes of the CPU kernels, and how a call is cut into items. Pure functions: no bits of a result depend on the
-// number of threads. The forward pass may be cut by the number of threads, since each of its
-// results comes from one row; what the backward pass adds up across rows is cut by the shape alone.
+// number of threads. The forward pass may be cut by it, since each of its results comes from one row; what the backward
+// pass adds up across rows is cut by the shape alone.
 #pragma once
 
 #include <algorithm>
