@@ -80,11 +80,11 @@ Plan plan_backward(const BackwardArgs<T>& args) {
             .scratch_bytes = reference_backward_scratch(args) * int64_t{sizeof(double)}};
   } else {
     const bool pair = args.grad_pair.data != nullptr;
-    const int64_t num_items = shape.B * shape.H * backward_row_groups(shape, pair);
+    const int64_t num_items = shape.B * shape.H * cut_backward(shape, pair).row_groups;
     return {.num_items = num_items,
             .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
             .scratch_bytes = BackwardBuffers(shape, kDeltaFromWeights<T>, nullptr).num_floats * int64_t{sizeof(float)},
-            .workspace_bytes = pair ? partial_offset(shape, num_items, 0) * int64_t{sizeof(float)} : 0};
+            .workspace_bytes = pair ? PartialCopies::num_bytes(shape) : 0};
   }
 }
 

@@ -57,6 +57,10 @@ struct BackwardArgs {
   // [B, N, H, Lq, Lk]: logit gradients, added to what is there; null: not wanted. No two elements may share memory.
   TensorView<Accumulator<T>, 5> grad_logits{};
   bool add_to_grad_pair = false;  // grad_pair holds a sum already, of batches or heads before
+  // Of sums over many calls: what the roundings of grad_pair and grad_logits left out, added to what is there; the
+  // caller adds it in the end. Shaped as these; null: not wanted.
+  TensorView<Accumulator<T>, 4> grad_pair_rest{};
+  TensorView<Accumulator<T>, 5> grad_logits_rest{};
   double scale = 1;
   FullyMasked fully_masked = FullyMasked::kZero;
 };

@@ -27,6 +27,8 @@ constexpr int64_t kSlabBytes = 512 << 10;    // slabs of neighbouring panels hel
 constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row packed as a whole up to this size
 constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows, or a part of one
 constexpr int64_t kMostPartials = 7;         // fp32 copies of a pair-bias gradient; with their sum, 8
+constexpr int64_t kPlainRows = 16;           // rows n whose logit gradients are added up one by one
+constexpr int64_t kLongRow = 1024;           // sums over more queries or keys than this are long sums (cpu/long_sum.h)
 constexpr int64_t kEnoughItems = 64;         // backward items that keep a large machine's threads evenly busy
 constexpr int64_t kItemsPerThread = 8;       // forward items, for threads to end at about the same time
 
@@ -90,24 +92,63 @@ struct ForwardCut {
 }
 
 // Backward items are (b, h, group of rows n). Each group holds one partial copy of the pair-bias gradient, which is
-// written and read once more: at least two rows share it.
-[[nodiscard]] constexpr int64_t backward_row_groups(const Shape& shape, bool wants_grad_pair) {
-  const int64_t most_by_memory = std::max<int64_t>(1, kMostPartials * shape.Lq / all_lanes(shape));
-  const int64_t most = wants_grad_pair ? std::min(divide_up(shape.N, 2), most_by_memory) : shape.N;
-  return std::clamp<int64_t>(divide_up(kEnoughItems, shape.B * shape.H), 1, most);
+// written and read once more: at least two rows share it. A group of many rows sums into a copy with a rest of 16 bits
+// for each number, one and a half copies, so that there are fewer groups.
+struct BackwardCut {
+  int64_t row_groups;
+  bool has_rest;
+};
+[[nodiscard]] constexpr BackwardCut cut_backward(const Shape& shape, bool wants_grad_pair) {
+  const int64_t wanted = divide_up(kEnoughItems, shape.B * shape.H);
+  if (!wants_grad_pair) return {.row_groups = std::clamp<int64_t>(wanted, 1, shape.N), .has_rest = false};
+  const auto groups = [&](int64_t most_by_memory) {
+    return std::clamp<int64_t>(wanted, 1, std::min(divide_up(shape.N, 2), std::max<int64_t>(1, most_by_memory)));
+  };
+  const int64_t plain = groups(kMostPartials * shape.Lq / all_lanes(shape));
+  if (divide_up(shape.N, plain) <= kPlainRows) return {.row_groups = plain, .has_rest = false};
+  return {.row_groups = groups(2 * kMostPartials * shape.Lq / (3 * all_lanes(shape))), .has_rest = true};
+}
+
+// Whether grad_k and grad_v, and grad_mask, sum over so many queries that they are long sums.
+[[nodiscard]] constexpr bool has_long_columns(const Shape& shape) {
+  return shape.Lq > kLongRow;
+}
+// Bytes of scratch for the grad_k and grad_v of one key.
+[[nodiscard]] constexpr int64_t grad_kv_key_bytes(const Shape& shape) {
+  return (has_long_columns(shape) ? 16 : 8) * scatter_width(shape);
+}
+
+// Long rows of wide heads need more scratch elsewhere.
+[[nodiscard]] constexpr int64_t grad_kv_bytes(const Shape& shape) {
+  return shape.Lk > kLongRow && shape.D > 128 ? kGradKvBytes / 2 : kGradKvBytes;
 }
 
 // Keys of one row whose grad_k and grad_v are summed in scratch at a time: all of them, or, for very long rows, a part
 // in whole blocks; then the weights are computed once for each part.
 [[nodiscard]] constexpr int64_t grad_kv_keys(const Shape& shape) {
-  const int64_t most = std::max<int64_t>(1, kGradKvBytes / (8 * scatter_width(shape) * kBackwardKeys)) * kBackwardKeys;
+  const int64_t most =
+      std::max<int64_t>(1, grad_kv_bytes(shape) / (grad_kv_key_bytes(shape) * kBackwardKeys)) * kBackwardKeys;
   return std::min(shape.Lk, most);
 }
 
 // Rows n whose grad_k and grad_v are summed side by side, so that the slabs of a group of panels serve them all.
 [[nodiscard]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
   if (backward_panel_groups(shape) == 1) return 1;
-  return std::clamp<int64_t>(kGradKvBytes / (8 * grad_kv_keys(shape) * scatter_width(shape)), 1, shape.N);
+  return std::clamp<int64_t>(grad_kv_bytes(shape) / (grad_kv_key_bytes(shape) * grad_kv_keys(shape)), 1, shape.N);
+}
+
+// How one group of rows sums its part of a pair-bias gradient; all but the first way are long sums.
+enum class PairSum : uint8_t {
+  kPlain,   // row after row in the partial copy
+  kItem,    // row after row in scratch; then all of it into the copy
+  kRows,    // the few rows that are at hand in scratch; then these into the copy
+  kBlocks,  // each block of logit gradients at once into the copy
+};
+[[nodiscard]] constexpr PairSum pair_sum(const Shape& shape) {
+  if (!cut_backward(shape, true).has_rest) return PairSum::kPlain;
+  if (backward_panel_group(shape) * shape.Lk * kLanes * 4 > kSlabBytes) return PairSum::kBlocks;
+  if (backward_panel_groups(shape) == 1) return PairSum::kItem;
+  return backward_rows_at_once(shape) > 1 ? PairSum::kRows : PairSum::kBlocks;
 }
 
 // Keys whose weights are held at a time in the backward pass. 16-bit types need a sum over the whole row before they

@@ -2,6 +2,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/nan_to_num.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -110,6 +112,7 @@ struct BackwardTensors {
   std::vector<at::Tensor> biases;
   at::Tensor grad_q, grad_k, grad_v, grad_pair, grad_mask;
   at::Tensor grad_logits{};
+  at::Tensor grad_pair_rest{}, grad_logits_rest{};  // of sums over several calls
   bool add_to_grad_pair = false;
 };
 
@@ -124,8 +127,9 @@ BackwardTensors select(BackwardTensors all, Dim dim, int64_t index) {
     }
   };
   narrow({&all.q, &all.k, &all.v, &all.out, &all.grad_out, &all.grad_q, &all.grad_k, &all.grad_v}, 3);
-  narrow({&all.log_sum_exp, &all.lse_correction, &all.grad_log_sum_exp, &all.grad_mask, &all.grad_logits}, 2);
-  narrow({&all.grad_pair}, 1);
+  narrow({&all.log_sum_exp, &all.lse_correction, &all.grad_log_sum_exp, &all.grad_mask}, 2);
+  narrow({&all.grad_logits, &all.grad_logits_rest}, 2);
+  narrow({&all.grad_pair, &all.grad_pair_rest}, 1);
   for (at::Tensor& bias : all.biases) {
     const int64_t at = bias.dim() - (dim == Dim::kBatch ? 5 : 3);
     if (at >= 0 && bias.size(at) != 1) bias = bias.narrow(at, index, 1);
@@ -153,6 +157,8 @@ void run_backward(const BackwardTensors& tensors, const Settings& settings) {
                                       .grad_mask = view<Acc, 4>(tensors.grad_mask),
                                       .grad_logits = view<Acc, 5>(tensors.grad_logits),
                                       .add_to_grad_pair = tensors.add_to_grad_pair,
+                                      .grad_pair_rest = view<Acc, 4>(tensors.grad_pair_rest),
+                                      .grad_logits_rest = view<Acc, 5>(tensors.grad_logits_rest),
                                       .scale = settings.scale,
                                       .fully_masked = settings.fully_masked};
   const kernels::Plan plan = kernels::plan_backward(args);
@@ -163,6 +169,21 @@ void run_backward(const BackwardTensors& tensors, const Settings& settings) {
   parallel_items(plan.num_finish_items, 0, [&](int64_t begin, int64_t end, std::span<std::byte>) {
     kernels::finish_backward(args, begin, end, workspace.bytes());
   });
+}
+
+// Sums over at most so many batches and heads are added up without a rest.
+constexpr int64_t kPlainCalls = 8;
+
+// What the roundings of a sum over calls leave out, zeros; undefined where that is little.
+at::Tensor rest_of(const at::Tensor& sum, const at::Tensor& q, int64_t head_dim) {
+  if (!sum.defined()) return {};
+  const int64_t calls = (sum.size(0) == 1 ? q.size(0) : 1) * (sum.size(head_dim) == 1 ? q.size(3) : 1);
+  return calls > kPlainCalls ? at::zeros_like(sum) : at::Tensor();
+}
+
+// Where a sum is no finite number, its rest is none at all.
+void join(const at::Tensor& sum, const at::Tensor& rest) {
+  if (rest.defined()) sum.add_(at::nan_to_num(rest, 0, 0, 0));
 }
 
 // Batches or heads that share an element of grad_logits or grad_pair go one after another: they are added up in their
@@ -217,7 +238,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     for (size_t i = 0; i < std::max<size_t>(1, sums.logits.size()); ++i) {
       if (i > 0) tensors.grad_pair = tensors.grad_mask = at::Tensor();
       if (i < sums.logits.size()) tensors.grad_logits = sums.logits[i];
+      tensors.grad_pair_rest = rest_of(tensors.grad_pair, q, 1);
+      tensors.grad_logits_rest = rest_of(tensors.grad_logits, q, 2);
       run_in_order<T>(tensors, settings);
+      join(tensors.grad_pair, tensors.grad_pair_rest);
+      join(tensors.grad_logits, tensors.grad_logits_rest);
     }
   });
   return {

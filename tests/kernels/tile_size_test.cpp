@@ -23,15 +23,14 @@ TEST(TileSize, MemoryStaysWithinTheContract) {
   for (const Shape& shape :
        {Shape{1, 512, 640, 640, 8, 32}, Shape{1, 5120, 384, 384, 8, 8}, Shape{1, 4096, 4096, 4096, 4, 32},
         Shape{1, 1, 8192, 8192, 16, 24}, Shape{4, 1, 2048, 2048, 1, 128}, Shape{1, 7, 32, 128, 4, 32},
-        Shape{1, 1, 1024, 1024, 8, 128}, Shape{1, 2, 1000000, 1000000, 1, 128},
-        // Up to 7660 keys. With 7661 to 8192, whose slabs are still kept, the 16-bit backward pass takes up to 4.13
-        // MiB.
-        Shape{1, 4, 1024, 1024, 2, 512}, Shape{1, 4, 7660, 7660, 2, 512}, Shape{1, 4, 8193, 8193, 2, 512}}) {
+        Shape{1, 1, 1024, 1024, 8, 128}, Shape{1, 2, 1000000, 1000000, 1, 128}, Shape{1, 4, 1024, 1024, 2, 512},
+        Shape{1, 4, 8192, 8192, 2, 512}, Shape{1, 4, 8193, 8193, 2, 512}, Shape{1, 64, 4096, 4096, 4, 8},
+        Shape{1, 64, 2048, 2048, 4, 8}, Shape{1, 64, 362, 362, 4, 128}}) {
     for (const int64_t num_threads : {1, 2, 64}) {
       const ForwardBuffers buffers(shape, cut_forward(shape, num_threads).panel_group, nullptr);
       EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
     }
-    EXPECT_LE(backward_row_groups(shape, true), kMostPartials);
+    EXPECT_LE(PartialCopies::num_bytes(shape), kMostPartials * shape.B * shape.H * shape.Lq * shape.Lk * 4) << shape.Lk;
     for (const bool delta_from_weights : {false, true}) {
       const BackwardBuffers buffers(shape, delta_from_weights, nullptr);
       EXPECT_LE(buffers.num_floats * 4, 4 << 20) << shape.Lk;
@@ -39,13 +38,14 @@ TEST(TileSize, MemoryStaysWithinTheContract) {
   }
 }
 
-// At most 8 copies of grad_pair, or one, rounded up to whole vectors of queries.
+// At most 7 copies of grad_pair, or one with its rest, rounded up to whole vectors of queries.
 TEST(TileSize, PartialCopiesStayFew) {
   for (const int64_t queries : {1, 4, 15, 17, 32, 64, 65, 100, 384}) {
     const Shape shape{2, 64, queries, 512, 3, 8};
-    const int64_t floats = partial_offset(shape, shape.B * shape.H * backward_row_groups(shape, true), 0);
-    const int64_t copy = shape.B * shape.H * shape.Lk * queries;
-    EXPECT_LE(floats, std::max(kMostPartials * copy, shape.B * shape.H * shape.Lk * round_up(queries, 16))) << queries;
+    const int64_t heads = shape.B * shape.H, copy = heads * shape.Lk * queries * 4;
+    EXPECT_LE(PartialCopies::num_bytes(shape),
+              std::max(kMostPartials * copy, heads * shape.Lk * round_up(queries, 16) * 6))
+        << queries;
   }
 }
 

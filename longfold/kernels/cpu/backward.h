@@ -12,6 +12,7 @@
 #include "longfold/kernels/cpu/bias_panel.h"
 #include "longfold/kernels/cpu/buffers.h"
 #include "longfold/kernels/cpu/logit_gradients.h"
+#include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/products.h"
 #include "longfold/kernels/cpu/scatter_rows.h"
 #include "longfold/kernels/evoformer_attention.h"
@@ -26,25 +27,30 @@ class BackwardItem {
       : args_(args),
         shape_(shape),
         width_(scatter_width(shape)),
-        workspace_(args.grad_pair.data != nullptr ? workspace : nullptr),
+        wants_pair_(args.grad_pair.data != nullptr),
+        pair_sum_(pair_sum(shape)),
+        partials_(shape, workspace),
         whole_row_(kDeltaFromWeights<T> && backward_weight_keys(shape, true) == shape.Lk),
         buffers_(shape, kDeltaFromWeights<T>, scratch),
         biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.k_rows),
         k_pairs_(args.k, shape, PackedRows<T>::Form::kPairs, kBackwardKeys, buffers_.k_pairs),
-        v_(args.v, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.v_rows) {}
+        v_(args.v, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.v_rows),
+        grad_q_(buffers_.grad_q_panel, buffers_.grad_q_sum, buffers_.grad_q_rest, kLanes * shape.D, shape.Lk) {}
 
   void run(int64_t item) {
-    const int64_t groups = backward_row_groups(shape_, args_.grad_pair.data != nullptr);
+    const int64_t groups = cut_backward(shape_, wants_pair_).row_groups;
     const int64_t group = item % groups;
     h_ = item / groups % shape_.H;
     b_ = item / groups / shape_.H;
-    const int64_t begin = shape_.N * group / groups, end = shape_.N * (group + 1) / groups;
+    item_ = item;
+    item_begin_ = shape_.N * group / groups;
+    item_end_ = shape_.N * (group + 1) / groups;
     const int64_t at_once = backward_rows_at_once(shape_), part = grad_kv_keys(shape_);
-    for (int64_t n = begin; n < end; n += at_once) {
+    for (int64_t n = item_begin_; n < item_end_; n += at_once) {
       for (part_begin_ = 0; part_begin_ < shape_.Lk; part_begin_ += part) {
         part_end_ = std::min(part_begin_ + part, shape_.Lk);
-        rows(item, n, std::min(n + at_once, end), n == begin && part_begin_ == 0);
+        rows(n, std::min(n + at_once, item_end_));
       }
     }
   }
@@ -59,32 +65,30 @@ class BackwardItem {
   }
 
   // Rows [begin, end), the keys of one part.
-  void rows(int64_t item, int64_t begin, int64_t end, bool first) {
+  void rows(int64_t begin, int64_t end) {
     const int64_t keys = part_end_ - part_begin_, kv = grad_kv_keys(shape_) * width_;
-    for (int64_t i = 0; i < (end - begin) * kv; i += kWidth) {
-      store(buffers_.grad_k + i, Vec{});
-      store(buffers_.grad_v + i, Vec{});
-    }
+    clear_sums(end - begin, kv);
     const int64_t groups = backward_panel_groups(shape_), panels = num_panels(shape_);
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
       biases_.start_group(b_, h_, first_panel, last_panel);
       for (int64_t n = begin; n < end; ++n) {
-        grad_k_ = buffers_.grad_k + (n - begin) * kv;
-        grad_v_ = buffers_.grad_v + (n - begin) * kv;
+        sums_at_ = n - begin;
         biases_.start_row(n);
         k_.start_row(b_, n, h_);
         if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_);
         v_.start_row(b_, n, h_);
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-          if (workspace_ != nullptr) {
-            grad_pair_ = {workspace_ + partial_offset(shape_, item, panel), panel_lanes(shape_, panel),
-                          first && n == begin};
-          }
+          if (wants_pair_) start_grad_pair(n, begin, panel, first_panel);
           prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
           run_panel(n, panel);
         }
+        if (wants_pair_) end_grad_pair(n, begin, end, first_panel, last_panel);
       }
+    }
+    if (has_long_columns(shape_)) {
+      join_sums(buffers_.grad_k, buffers_.grad_k_rest, (end - begin) * kv);
+      join_sums(buffers_.grad_v, buffers_.grad_v_rest, (end - begin) * kv);
     }
     const int64_t side = scatter_side(shape_);
     for (int64_t n = begin; n < end; ++n) {
@@ -92,6 +96,66 @@ class BackwardItem {
                   matrix(args_.grad_k, n, part_begin_), keys, shape_.D);
       unpack_sums(buffers_.grad_v + (n - begin) * kv, side, width_, 1.0f, matrix(args_.grad_v, n, part_begin_), keys,
                   shape_.D);
+    }
+    if (args_.grad_mask.data != nullptr) {
+      for (int64_t n = begin; n < end; ++n) write_grad_mask(n, (n - begin) * mask_row(), keys);
+    }
+  }
+
+  [[nodiscard]] int64_t mask_row() const { return round_up(grad_kv_keys(shape_), kWidestVector); }
+
+  void clear_sums(int64_t num_rows, int64_t kv) {
+    const auto clear = [](float* sums, int64_t count) {
+      for (int64_t i = 0; i < count; i += kWidth) store(sums + i, Vec{});
+    };
+    for (float* sums : {buffers_.grad_k, buffers_.grad_v}) clear(sums, num_rows * kv);
+    for (float* sums : {buffers_.mask_sum, buffers_.mask_rest}) clear(sums, num_rows * mask_row());
+    if (!has_long_columns(shape_)) return;
+    for (float* rests : {buffers_.grad_k_rest, buffers_.grad_v_rest}) clear(rests, num_rows * kv);
+  }
+
+  static void join_sums(float* sums, const float* rests, int64_t count) {
+    for (int64_t i = 0; i < count; i += kWidth) store(sums + i, joined(load(sums + i), load(rests + i)));
+  }
+
+  [[nodiscard]] PartialCopy partial_copy(int64_t panel) const {
+    return {partials_.of_panel(shape_, item_, panel), panel_lanes(shape_, panel)};
+  }
+
+  // Where the logit gradients of row n and a panel are added up as they are made; `begin` is the first of the rows at
+  // once.
+  void start_grad_pair(int64_t n, int64_t begin, int64_t panel, int64_t first_panel) {
+    partial_ = partial_copy(panel);
+    const int64_t at = (panel - first_panel) * shape_.Lk * kLanes;
+    switch (pair_sum_) {
+      case PairSum::kPlain:
+        grad_pair_ = {.data = partial_.at.sums, .lanes = partial_.lanes, .overwrite = n == item_begin_};
+        return;
+      case PairSum::kItem:
+        grad_pair_ = {.data = buffers_.pair_sum + at,
+                      .rest = buffers_.pair_rest + at,
+                      .lanes = partial_.lanes,
+                      .overwrite = n == item_begin_};
+        return;
+      case PairSum::kRows:
+        grad_pair_ = {.data = buffers_.pair_sum + at, .lanes = partial_.lanes, .overwrite = n == begin};
+        return;
+      case PairSum::kBlocks:
+        return;
+    }
+  }
+
+  // After row n: what is summed in scratch goes to the partial copies, when the last row at hand is done.
+  void end_grad_pair(int64_t n, int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel) {
+    const bool item = pair_sum_ == PairSum::kItem && n + 1 == item_end_;
+    const bool rows = pair_sum_ == PairSum::kRows && n + 1 == end;
+    if (part_begin_ != 0 || !(item || rows)) return;
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      start_grad_pair(n, begin, panel, first_panel);
+      if (item)
+        write_partial(partial_, shape_.Lk, grad_pair_.data, grad_pair_.rest);
+      else
+        add_to_partial(partial_, 0, shape_.Lk, grad_pair_.data, partial_.lanes, begin == item_begin_);
     }
   }
 
@@ -126,8 +190,10 @@ class BackwardItem {
     const bool all = part_begin_ == 0;  // later parts only add up their own grad_k and grad_v
     for (int64_t key = all ? 0 : part_begin_; key < (all ? shape_.Lk : part_end_); key += kBackwardKeys) {
       block(n, key, std::min(kBackwardKeys, shape_.Lk - key));
+      if (all) grad_q_.end_block(key + kBackwardKeys);
     }
     if (!all) return;
+    grad_q_.finish();
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       store(buffers_.factor + lane, splat(static_cast<float>(args_.scale)));
     }
@@ -140,6 +206,7 @@ class BackwardItem {
     any_masked_ = false;
     for (int64_t i = 0; i < kLanes; ++i) {
       buffers_.delta[i] = 0;
+      buffers_.delta_rest[i] = 0;
       buffers_.factor[i] = 0;
       buffers_.log_sum_exp[i] = std::numeric_limits<float>::infinity();  // weights of padding: zero
       if (i >= queries_) continue;
@@ -197,6 +264,7 @@ class BackwardItem {
       all_weights(key, keys);
       grad_weights<Then::kAddDelta>(key, keys, {});
     }
+    join_sums(buffers_.delta, buffers_.delta_rest, kLanes);
   }
 
   [[nodiscard]] float* weights_of(int64_t key) const { return buffers_.weights + (whole_row_ ? key * kLanes : 0); }
@@ -206,8 +274,8 @@ class BackwardItem {
 
   void block(int64_t n, int64_t key, int64_t keys) {
     const bool all = part_begin_ == 0;
-    PairSlab slab = grad_pair_;
-    slab.data = all && slab.data != nullptr ? slab.data + key * slab.lanes : nullptr;
+    const PairSlab slab = all ? grad_pair_.from_key(key) : PairSlab{};
+    const bool pair_by_block = all && wants_pair_ && pair_sum_ == PairSum::kBlocks;
     if (!whole_row_) all_weights(key, keys);
     float *weights = weights_of(key), *grads = grad_weights_of(key);
     BlockGradients words{.weights = weights, .grads = grads, .grad_pairs = grads};
@@ -218,24 +286,37 @@ class BackwardItem {
       if constexpr (kPack<T> == 2) {
         words = {.weights = buffers_.weight_words, .grads = buffers_.grad_words, .grad_pairs = buffers_.grad_pairs};
       }
-      finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, slab, wants_grads(), words);
+      finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, slab, pair_by_block || wants_grads(), words);
     }
-    if (all && args_.grad_mask.data != nullptr) add_grad_mask(n, key, keys, grads);
+    if (pair_by_block) add_to_partial(partial_, key, keys, grads, kLanes, n == item_begin_);
     if (all && args_.grad_logits.data != nullptr) add_grad_logits(n, key, keys, grads);
     if (key >= part_begin_ && key < part_end_) {
-      with_side([&]<int Side>() {
-        const int64_t at = (key - part_begin_) * width_;
-        constexpr int64_t kWords = kLanes / kPack<T>;
-        scatter<kPack<T>, Side>(words.weights, kWords, buffers_.grad_out_rows, width_, keys, grad_v_ + at);
-        scatter<kPack<T>, Side>(words.grads, kWords, buffers_.q_rows, width_, keys, grad_k_ + at);
-      });
+      if (args_.grad_mask.data != nullptr) add_grad_mask(key, keys, grads);
+      scatter_block(words, key, keys);
     }
     if (!all) return;
     const float* k = kPack<T> == 2 ? k_pairs_.block(key, keys) : k_.block(key, keys);
-    if (key == 0)
+    if (PanelSum::starts_at(key))
       gather<Gather::kFirst, kPack<T>>(k, words.grad_pairs, shape_.D, keys, nullptr, buffers_.grad_q_panel);
     else
       gather<Gather::kAdd, kPack<T>>(k, words.grad_pairs, shape_.D, keys, nullptr, buffers_.grad_q_panel);
+  }
+
+  void scatter_block(const BlockGradients& words, int64_t key, int64_t keys) {
+    constexpr int64_t kWords = kLanes / kPack<T>;
+    const int64_t at = (sums_at_ * grad_kv_keys(shape_) + key - part_begin_) * width_;
+    float *grad_k = buffers_.grad_k + at, *grad_v = buffers_.grad_v + at;
+    with_side([&]<int Side>() {
+      if (has_long_columns(shape_)) {
+        scatter<kPack<T>, Side, true>(words.weights, kWords, buffers_.grad_out_rows, width_, keys, grad_v,
+                                      buffers_.grad_v_rest + at);
+        scatter<kPack<T>, Side, true>(words.grads, kWords, buffers_.q_rows, width_, keys, grad_k,
+                                      buffers_.grad_k_rest + at);
+      } else {
+        scatter<kPack<T>, Side>(words.weights, kWords, buffers_.grad_out_rows, width_, keys, grad_v);
+        scatter<kPack<T>, Side>(words.grads, kWords, buffers_.q_rows, width_, keys, grad_k);
+      }
+    });
   }
 
   [[nodiscard]] bool wants_grads() const {
@@ -291,7 +372,8 @@ class BackwardItem {
     for_score_tiles<kPack<T>, kTileRows<C>>(
         v_.block(first_key, keys), buffers_.grad_out_panel, v_.row_words(), keys, prefetcher_,
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
-          for (int c = 0; c < C; ++c) delta[c] = load(buffers_.delta + lane + c * kWidth);
+          for (int c = 0; c < C; ++c)
+            delta[c] = What == Then::kAddDelta ? Vec{} : load(buffers_.delta + lane + c * kWidth);
         },
         [&]<int R>(Tile<R, C>& tile, int64_t key, int64_t lane) LONGFOLD_INLINE_LAMBDA {
 #pragma GCC unroll 16
@@ -313,23 +395,29 @@ class BackwardItem {
         },
         [&](int64_t lane) LONGFOLD_INLINE_LAMBDA {
           if constexpr (What == Then::kAddDelta) {
-            for (int c = 0; c < C; ++c) store(buffers_.delta + lane + c * kWidth, delta[c]);
+            for (int c = 0; c < C; ++c) {
+              const int64_t at = lane + c * kWidth;
+              add_long(delta[c], buffers_.delta + at, buffers_.delta_rest + at);
+            }
           }
         });
   }
 
-  void add_grad_mask(int64_t n, int64_t first_key, int64_t keys, const float* grads) {
+  void add_grad_mask(int64_t first_key, int64_t keys, const float* grads) {
+    const int64_t at = sums_at_ * mask_row() + first_key - part_begin_;
     for (int64_t key = 0; key < keys; key += kWidth) {
       const int64_t count = std::min<int64_t>(kWidth, keys - key);
       Vec rows[kWidth] = {};
       for (int64_t j = 0; j < count; ++j) {
         for (int64_t lane = 0; lane < kLanes; lane += kWidth) rows[j] += load(grads + (key + j) * kLanes + lane);
       }
-      const Vec sums = sums_of_rows(rows);
-      for (int64_t j = 0; j < count; ++j) {
-        float& to = *args_.grad_mask.at(b_, n, h_, first_key + key + j);
-        to = query_ == 0 ? sums[j] : to + sums[j];
-      }
+      add_long(sums_of_rows(rows), buffers_.mask_sum + at + key, buffers_.mask_rest + at + key);
+    }
+  }
+
+  void write_grad_mask(int64_t n, int64_t at, int64_t keys) {
+    for (int64_t key = 0; key < keys; ++key) {
+      args_.grad_mask(b_, n, h_, part_begin_ + key) = joined(buffers_.mask_sum[at + key], buffers_.mask_rest[at + key]);
     }
   }
 
@@ -341,27 +429,38 @@ class BackwardItem {
         for (int64_t j = 0; j < kWidth; ++j) tile[j] = j < count ? load(grads + (key + j) * kLanes + lane) : Vec{};
         transpose(tile);
         for (int64_t i = 0; i < kWidth && lane + i < queries_; ++i) {
-          float* to = args_.grad_logits.at(b_, n, h_, query_ + lane + i, first_key + key);
-          for (int64_t j = 0; j < count; ++j) to[j * args_.grad_logits.strides[4]] += tile[i][j];
+          for (int64_t j = 0; j < count; ++j) add_grad_logit(n, query_ + lane + i, first_key + key + j, tile[i][j]);
         }
       }
     }
   }
 
+  LONGFOLD_INLINE void add_grad_logit(int64_t n, int64_t query, int64_t key, float grad) {
+    float& sum = args_.grad_logits(b_, n, h_, query, key);
+    if (args_.grad_logits_rest.data == nullptr)
+      sum += grad;
+    else
+      add_long(grad, sum, args_.grad_logits_rest(b_, n, h_, query, key));
+  }
+
   const BackwardArgs<T>& args_;
   Shape shape_;
   int64_t width_;
-  float* workspace_;
+  bool wants_pair_;
+  PairSum pair_sum_;
+  PartialCopies partials_;
   bool whole_row_;
   BackwardBuffers buffers_;
   BiasPanel biases_;
   PackedRows<T> k_, k_pairs_, v_;
+  PanelSum grad_q_;
   Prefetcher prefetcher_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, part_begin_ = 0, part_end_ = 0;
+  int64_t item_ = 0, item_begin_ = 0, item_end_ = 0;  // rows n of the item
+  int64_t sums_at_ = 0;                               // which of the rows at once is worked on
   bool any_masked_ = false;
-  PairSlab grad_pair_{};  // of the current panel
-  float* grad_k_ = nullptr;
-  float* grad_v_ = nullptr;
+  PairSlab grad_pair_{};   // of the current panel
+  PartialCopy partial_{};  // of the current panel
 };
 
 }  // namespace

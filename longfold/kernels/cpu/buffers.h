@@ -31,8 +31,11 @@ struct ForwardBuffers {
   float* mask;        // [slab_keys] mask biases of one row n
   float* weights;     // [block][64] logits, then softmax weights
   float* out_panel;   // [D][64] output, queries in the lanes
+  float* out_sum;     // [D][64] its long sum, in long rows
+  float* out_rest;    // [D][64]
   float* largest;     // [64] running maximum
   float* total;       // [64] running sum
+  float* total_rest;  // [64]
   float* block;       // [64] maximum, or sum, of one block
   float* correction;  // [64] what the running sums are multiplied with when the maximum moves; in the end 1 / total
   int64_t num_floats;
@@ -48,8 +51,11 @@ struct ForwardBuffers {
     mask = bump.take(round_up(slab_keys(shape, keys), kWidestVector));
     weights = bump.take(keys * kLanes);
     out_panel = bump.take(kLanes * shape.D);
+    out_sum = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
+    out_rest = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
     largest = bump.take(kLanes);
     total = bump.take(kLanes);
+    total_rest = bump.take(kLanes);
     block = bump.take(kLanes);
     correction = bump.take(kLanes);
     num_floats = bump.used;
@@ -73,11 +79,20 @@ struct BackwardBuffers {
   float* grad_words;      // [block][64] logit gradients as words along the queries
   float* grad_pairs;      // [block][64] logit gradients as words along the keys
   float* grad_q_panel;    // [D][64]
+  float* grad_q_sum;      // [D][64] its long sum, in long rows
+  float* grad_q_rest;     // [D][64]
   float* log_sum_exp;     // [64]
   float* delta;           // [64] sum over d of grad_out * out
+  float* delta_rest;      // [64]
   float* factor;          // [64]
   float* grad_k;          // [rows at once][grad_kv_keys][scatter_width]
   float* grad_v;          // [rows at once][grad_kv_keys][scatter_width]
+  float* grad_k_rest;     // the same, where there are so many queries that these are long sums
+  float* grad_v_rest;
+  float* mask_sum;   // [rows at once][grad_kv_keys] logit gradients summed over queries
+  float* mask_rest;  // [rows at once][grad_kv_keys]
+  float* pair_sum;   // [panels of a group][Lk][64] logit gradients of some rows n (PairSum::kItem, kRows)
+  float* pair_rest;  // the same (PairSum::kItem)
   int64_t num_floats;
 
   [[gnu::always_inline]] inline BackwardBuffers(const Shape& shape, bool delta_from_weights, float* base) {
@@ -100,21 +115,61 @@ struct BackwardBuffers {
     grad_words = delta_from_weights ? bump.take(block * kLanes) : grad_weights;
     grad_pairs = delta_from_weights ? bump.take(block * kLanes) : grad_weights;
     grad_q_panel = bump.take(kLanes * shape.D);
+    grad_q_sum = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
+    grad_q_rest = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
     log_sum_exp = bump.take(kLanes);
     delta = bump.take(kLanes);
+    delta_rest = bump.take(kLanes);
     factor = bump.take(kLanes);
     const int64_t kv = backward_rows_at_once(shape) * grad_kv_keys(shape) * scatter_width(shape);
     grad_k = bump.take(kv);
     grad_v = bump.take(kv);
+    grad_k_rest = bump.take(has_long_columns(shape) ? kv : 0);
+    grad_v_rest = bump.take(has_long_columns(shape) ? kv : 0);
+    const int64_t keys = round_up(grad_kv_keys(shape), kWidestVector);
+    mask_sum = bump.take(backward_rows_at_once(shape) * keys);
+    mask_rest = bump.take(backward_rows_at_once(shape) * keys);
+    const PairSum how = kernels::pair_sum(shape);
+    const int64_t slabs = backward_panel_group(shape) * shape.Lk * kLanes;
+    pair_sum = bump.take(how == PairSum::kItem || how == PairSum::kRows ? slabs : 0);
+    pair_rest = bump.take(how == PairSum::kItem ? slabs : 0);
     num_floats = bump.used;
   }
 };
 
 // The workspace of a backward call that wants grad_pair: one [Lk][panel_lanes] fp32 slab for each (b, h, group of rows,
-// panel). Only the last panel of an item may have fewer than 64 lanes.
+// panel), then, where these are long sums, their rests in the same order. Only the last panel of an item may have fewer
+// than 64 lanes.
 [[gnu::always_inline]] inline int64_t partial_offset(const Shape& shape, int64_t item, int64_t panel) {
   return (item * all_lanes(shape) + panel * kLanes) * shape.Lk;
 }
+
+struct PartialCopies {
+  float* sums = nullptr;
+  uint16_t* rests = nullptr;  // null if they have none
+
+  PartialCopies() = default;
+  [[gnu::always_inline]] inline PartialCopies(const Shape& shape, float* workspace) : sums(workspace) {
+    if (workspace != nullptr && cut_backward(shape, true).has_rest) {
+      rests = reinterpret_cast<uint16_t*>(workspace + num_floats(shape));
+    }
+  }
+
+  [[gnu::always_inline]] inline PartialCopies of_panel(const Shape& shape, int64_t item, int64_t panel) const {
+    const int64_t offset = partial_offset(shape, item, panel);
+    PartialCopies part;
+    part.sums = sums + offset;
+    part.rests = rests == nullptr ? nullptr : rests + offset;
+    return part;
+  }
+
+  [[gnu::always_inline]] static inline int64_t num_floats(const Shape& shape) {
+    return partial_offset(shape, shape.B * shape.H * cut_backward(shape, true).row_groups, 0);
+  }
+  [[gnu::always_inline]] static inline int64_t num_bytes(const Shape& shape) {
+    return num_floats(shape) * (cut_backward(shape, true).has_rest ? 6 : 4);
+  }
+};
 
 }  // namespace
 }  // namespace longfold::kernels

@@ -6,6 +6,7 @@
 
 #include "longfold/kernels/cpu/bias_panel.h"
 #include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/products.h"
 #include "longfold/kernels/evoformer_attention.h"
 
@@ -30,7 +31,8 @@ class ForwardItem {
         buffers_(shape, cut_.panel_group, scratch),
         biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kForwardKeys, buffers_.k_rows),
-        v_(args.v, shape, PackedRows<T>::Form::kPairs, kForwardKeys, buffers_.v_pairs) {}
+        v_(args.v, shape, PackedRows<T>::Form::kPairs, kForwardKeys, buffers_.v_pairs),
+        out_(buffers_.out_panel, buffers_.out_sum, buffers_.out_rest, kLanes * shape.D, shape.Lk) {}
 
   void run(int64_t item) {
     const int64_t row_group = item % cut_.row_groups;
@@ -86,8 +88,12 @@ class ForwardItem {
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       store(buffers_.largest + lane, splat(kNothingYet));
       store(buffers_.total + lane, Vec{});
+      store(buffers_.total_rest + lane, Vec{});
     }
-    for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) block(key, std::min(kForwardKeys, shape_.Lk - key));
+    for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) {
+      block(key, std::min(kForwardKeys, shape_.Lk - key));
+      out_.end_block(key + kForwardKeys);
+    }
     finish(n);
   }
 
@@ -108,7 +114,8 @@ class ForwardItem {
     });
     const float* v = v_.block(key, keys);
     const float *w = buffers_.weights, *correction = buffers_.correction;
-    if (key == 0)
+    if (moved) out_.scale(key, correction);
+    if (PanelSum::starts_at(key))
       gather<Gather::kFirst, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
     else if (moved)
       gather<Gather::kCorrectAndAdd, kPack<T>>(v, w, shape_.D, keys, correction, buffers_.out_panel);
@@ -155,8 +162,7 @@ class ForwardItem {
         });
     if (!stays) return false;
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-      float* total_so_far = buffers_.total + lane;
-      store(total_so_far, load(total_so_far) + load(buffers_.block + lane));
+      add_long(load(buffers_.block + lane), buffers_.total + lane, buffers_.total_rest + lane);
     }
     return true;
   }
@@ -230,7 +236,9 @@ class ForwardItem {
         moved |= !all_equal(before, largest[c]);
         store(buffers_.correction + at, correction);
         store(buffers_.largest + at, largest[c]);
-        store(buffers_.total + at, fma(load(buffers_.total + at), correction, total[c]));
+        store(buffers_.total + at, load(buffers_.total + at) * correction);
+        store(buffers_.total_rest + at, load(buffers_.total_rest + at) * correction);
+        add_long(total[c], buffers_.total + at, buffers_.total_rest + at);
       }
     }
     return moved;
@@ -254,8 +262,9 @@ class ForwardItem {
     alignas(64) float log_sum_exp[kLanes], lse_correction[kLanes];
     const Vec bound = splat(kFullyMaskedLogit);
     bool any_masked = false;
+    out_.finish();
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
-      const Vec total = load(buffers_.total + lane);
+      const Vec total = joined(load(buffers_.total + lane), load(buffers_.total_rest + lane));
       // max passes over NaN, the sum does not.
       const Vec largest =
           select_at_most(total, splat(std::numeric_limits<float>::infinity()), load(buffers_.largest + lane), total);
@@ -303,6 +312,7 @@ class ForwardItem {
   ForwardBuffers buffers_;
   BiasPanel biases_;
   PackedRows<T> k_, v_;
+  PanelSum out_;
   Prefetcher prefetcher_;
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0;
   int64_t rest_ = 0;  // blocks before `weigh` is tried again

@@ -5,6 +5,7 @@
 //   scatter    g[key][d]   += sum over queries of w[key][query] r[query][d] (grad_v from grad_out, grad_k from q)
 #pragma once
 
+#include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/prefetch.h"
 #include "longfold/kernels/cpu/tile.h"
 
@@ -162,16 +163,25 @@ LONGFOLD_INLINE void gather(const float* a, const float* weights, int64_t D, int
 }
 
 // to[key][width] += sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and Side
-// of them are taken in one step. Width is a multiple of the widest vector.
-template <int Pack, int Side>
+// of them are taken in one step. Width is a multiple of the widest vector. With rests a long sum.
+template <int Pack, int Side, bool HasRest = false>
 LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* rows, int64_t width, int64_t keys,
-                             float* to) {
+                             float* to, float* rest = nullptr) {
   for_column_groups(width / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
     for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
       Tile<R, C> tile;
       tile.clear();
       tile.template multiply<Pack, Side>(weights + key * lanes, lanes, 1, rows + column * kWidth, width, lanes / Side);
-      tile.add_to(to + key * width + column * kWidth, width);
+      const int64_t at = key * width + column * kWidth;
+      if constexpr (HasRest) {
+        for (int r = 0; r < R; ++r) {
+          for (int c = 0; c < C; ++c) {
+            add_long(tile.acc[r][c], to + at + r * width + c * kWidth, rest + at + r * width + c * kWidth);
+          }
+        }
+      } else {
+        tile.add_to(to + at, width);
+      }
     });
   });
 }
