@@ -86,6 +86,7 @@ def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | 
     for i, bias in enumerate(biases):
         if bias is None:
             continue
+        _arguments.check_floating(op, **{f"biases[{i}]": bias})
         padded = (1,) * (len(logits) - bias.dim()) + tuple(bias.shape)
         if len(padded) != len(logits) or any(a not in (1, b) for a, b in zip(padded, logits, strict=True)):
             raise ValueError(
