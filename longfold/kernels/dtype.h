@@ -6,7 +6,7 @@
 
 namespace longfold::kernels {
 
-enum class DType : uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16 };
+enum class DType : uint8_t { kFloat32, kFloat64, kBFloat16, kFloat16, kBool };
 
 // The upper half of an IEEE fp32: 8 exponent bits, 7 mantissa bits.
 struct bfloat16 {

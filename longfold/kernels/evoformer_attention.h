@@ -19,6 +19,10 @@ namespace longfold::kernels {
 // A row is fully masked if its largest logit is at most this.
 inline constexpr float kFullyMaskedLogit = -5e8f;
 
+// The logit of a key that a bias of kBool hides, whatever q, k and the other biases hold there, NaN included. It is a
+// constant: nothing flows to q, k and biases from it. Where all keys of a row are hidden, the row is fully masked.
+inline constexpr float kHiddenLogit = -1e9f;
+
 // What a fully masked row gives: zero output and gradients, or the mean of v with the gradients of uniform weights.
 enum class FullyMasked : uint8_t { kZero, kMean };
 

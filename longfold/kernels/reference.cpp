@@ -41,7 +41,13 @@ struct Sizes {
   int64_t N, Lq, Lk, H, D;
 };
 
-// logit[j] = scale * q[i] . k[j] + biases[i, j]
+template <class Args>
+bool hidden(const Args& args, int64_t b, int64_t n, int64_t h, int64_t j) {
+  return std::any_of(args.biases.begin(), args.biases.end(),
+                     [&](const BiasView& bias) { return hides(bias, bias.offset(b, n, h, 0, j)); });
+}
+
+// logit[j] = scale * q[i] . k[j] + biases[i, j], or kHiddenLogit
 template <class Args, class Acc>
 void logits(const Args& args, int64_t b, int64_t n, int64_t h, int64_t i, Acc* logit) {
   const Sizes size(args);
@@ -52,6 +58,7 @@ void logits(const Args& args, int64_t b, int64_t n, int64_t h, int64_t i, Acc* l
     for (const BiasView& bias : args.biases) {
       logit[j] += static_cast<Acc>(bias_element(bias, bias.offset(b, n, h, i, j)));
     }
+    if (hidden(args, b, n, h, j)) logit[j] = Acc{kHiddenLogit};
   }
 }
 
@@ -77,7 +84,7 @@ void reference_forward(const ForwardArgs<T>& args, int64_t begin, int64_t end, s
         for (int64_t d = 0; d < size.D; ++d) {
           Acc out = 0;
           for (int64_t j = 0; j < size.Lk; ++j) out += weight[j] * load(args.v(b, n, j, h, d));
-          store(args.out(b, n, i, h, d), sum > 0 ? out / sum : masked ? Acc{0} : out / sum);
+          store(args.out(b, n, i, h, d), masked && sum == 0 ? Acc{0} : out / sum);
         }
         const Acc lse = masked ? largest : largest + std::log(sum);
         args.log_sum_exp(b, n, h, i) = lse;
@@ -131,6 +138,7 @@ void reference_backward(const BackwardArgs<T>& args, int64_t begin, int64_t end,
           delta += weight[j] * grad_p[j];
         }
         for (int64_t j = 0; j < size.Lk; ++j) {
+          if (hidden(args, b, n, h, j)) continue;
           const Acc grad_s = weight[j] * (grad_p[j] - delta);
           for (int64_t d = 0; d < size.D; ++d) {
             grad_q[d] += scale * grad_s * load(args.k(b, n, j, h, d));

@@ -31,6 +31,8 @@ struct TensorView {
 };
 
 // An additive bias, broadcast to [B, N, H, Lq, Lk] by strides of 0. Its element type need not be that of the queries.
+// One of kBool, a byte for each element, hides keys instead, where it is 0 (kHiddenLogit); it is the same for all
+// queries: strides[3] is 0.
 struct BiasView {
   const void* data = nullptr;
   DType dtype = DType::kFloat32;

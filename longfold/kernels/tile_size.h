@@ -17,10 +17,11 @@ struct Shape {
   int64_t B, N, Lq, Lk, H, D;
 };
 
-constexpr int64_t kLanes = 64;               // queries in a panel: one per vector lane, 4 AVX-512 vectors
-constexpr int64_t kWidestVector = 16;        // scattered rows are padded to this
-constexpr int64_t kForwardKeys = 64;         // keys in a block: scores [64][64] fp32 are 16 KiB, half of an L1
-constexpr int64_t kBackwardKeys = 64;        // two such blocks (weights, logit gradients)
+constexpr int64_t kLanes = 64;         // queries in a panel: one per vector lane, 4 AVX-512 vectors
+constexpr int64_t kWidestVector = 16;  // scattered rows are padded to this
+constexpr int64_t kForwardKeys = 64;   // keys in a block: scores [64][64] fp32 are 16 KiB, half of an L1
+constexpr int64_t kBackwardKeys = 64;  // two such blocks (weights, logit gradients)
+constexpr int64_t kMostBlockKeys = std::max(kForwardKeys, kBackwardKeys);
 constexpr int64_t kWholeRowKeys = 1024;      // 16-bit backward: weights of whole rows, 512 KiB for the two blocks
 constexpr int64_t kSlabKeys = 8192;          // a transposed bias slab [Lk][64] fp32 is kept for all rows up to 2 MiB
 constexpr int64_t kSlabBytes = 512 << 10;    // slabs of neighbouring panels held at once: a part of an L2

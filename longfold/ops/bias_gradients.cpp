@@ -1,8 +1,11 @@
 #include "longfold/ops/bias_gradients.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 
@@ -38,13 +41,33 @@ std::vector<int64_t> five_sizes(const at::Tensor& bias) {
   return sizes;
 }
 
+// What uniform weights would give the logits of hidden keys, whose logits are constants: summed over these, as
+// [B, N, H, Lq]. `hidden` is [B, N, 1, 1, Lk] or broadcasts to it.
+at::Tensor grad_of_hidden_keys(const BackwardInputs& inputs, const at::Tensor& grad_lse, const at::Tensor& hidden) {
+  const auto type = inputs.log_sum_exp.scalar_type();
+  const at::Tensor v = inputs.v.to(type).transpose(2, 3), grad_out = inputs.grad_out.to(type).transpose(2, 3);
+  const at::Tensor share = hidden.to(type).expand({v.size(0), v.size(1), 1, 1, v.size(3)}) / v.size(3);
+  const at::Tensor all = share.sum(-1, true);
+  const at::Tensor values = at::matmul(share, v) - all * v.mean(3, true);
+  return (grad_out * values).sum(-1) + grad_lse * all.squeeze(-1);
+}
+
 // As [B, N, H, Lq, 1], in memory of its own.
-at::Tensor grad_of_shift(const at::Tensor& log_sum_exp, const at::Tensor& grad_log_sum_exp,
-                         kernels::FullyMasked fully_masked) {
-  const at::Tensor grad = fully_masked == kernels::FullyMasked::kMean
-                              ? grad_log_sum_exp.clone(at::MemoryFormat::Contiguous)
-                              : at::where(log_sum_exp.le(kernels::kFullyMaskedLogit), 0, grad_log_sum_exp).contiguous();
-  return grad.unsqueeze(-1);
+at::Tensor grad_of_shift(const BackwardInputs& inputs, at::TensorList biases, kernels::FullyMasked fully_masked) {
+  const at::Tensor& lse = inputs.log_sum_exp;
+  const at::Tensor masked = lse.le(kernels::kFullyMaskedLogit);
+  const at::Tensor grad = inputs.grad_log_sum_exp.defined() ? inputs.grad_log_sum_exp : at::zeros_like(lse);
+  at::Tensor owed = fully_masked == kernels::FullyMasked::kMean ? at::zeros_like(lse) : grad;
+  at::Tensor hidden;
+  for (const at::Tensor& bias : biases) {
+    if (bias.scalar_type() == at::kBool) {
+      hidden = hidden.defined() ? hidden.logical_or(bias.logical_not()) : bias.logical_not();
+    }
+  }
+  if (hidden.defined() && fully_masked == kernels::FullyMasked::kMean) {
+    owed = grad_of_hidden_keys(inputs, grad, hidden);
+  }
+  return at::where(masked, grad - owed, grad).contiguous().unsqueeze(-1);
 }
 
 }  // namespace
@@ -76,19 +99,17 @@ LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k
   return result;
 }
 
-std::vector<at::Tensor> bias_gradients(const LogitGradients& sums, const at::Tensor& q, at::TensorList biases,
-                                       const c10::List<bool>& bias_needs_grad, const at::Tensor& log_sum_exp,
-                                       const at::Tensor& grad_log_sum_exp, kernels::FullyMasked fully_masked) {
+std::vector<at::Tensor> bias_gradients(const LogitGradients& sums, const BackwardInputs& inputs, at::TensorList biases,
+                                       const c10::List<bool>& bias_needs_grad, kernels::FullyMasked fully_masked) {
   // As [B, N, H, Lq, Lk], with size 1 where it was summed.
   const auto sum_for = [&](const at::Tensor& bias) {
-    switch (kind_of(q, bias)) {
+    switch (kind_of(inputs.q, bias)) {
       case Kind::kPair:
         return sums.pair.unsqueeze(1);
       case Kind::kMask:
         return sums.mask.unsqueeze(3);
       case Kind::kShift:
-        return grad_log_sum_exp.defined() ? grad_of_shift(log_sum_exp, grad_log_sum_exp, fully_masked)
-                                          : at::zeros(five_sizes(bias), log_sum_exp.options());
+        return grad_of_shift(inputs, biases, fully_masked);
       case Kind::kLogits:
         break;
     }

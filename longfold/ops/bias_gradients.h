@@ -21,12 +21,16 @@ struct LogitGradients {
 [[nodiscard]] LogitGradients allocate_logit_gradients(const at::Tensor& q, const at::Tensor& k, at::TensorList biases,
                                                       const c10::List<bool>& bias_needs_grad);
 
+// Of the backward op; grad_log_sum_exp may be undefined.
+struct BackwardInputs {
+  at::Tensor q, v, grad_out, log_sum_exp, grad_log_sum_exp;
+};
+
 // The gradients that bias_needs_grad asks for, in order, from the sums; no two share memory. A bias that is the same
-// for all keys shifts a row's logits: only log_sum_exp notices, so its gradient is a sum of grad_log_sum_exp (may be
-// undefined), less the fully masked rows of kZero.
-[[nodiscard]] std::vector<at::Tensor> bias_gradients(const LogitGradients& sums, const at::Tensor& q,
+// for all keys shifts a row's logits: only log_sum_exp notices, so its gradient is a sum of grad_log_sum_exp, less the
+// fully masked rows of kZero, and less what a fully masked row of kMean owes to keys that a bias of bools hides.
+[[nodiscard]] std::vector<at::Tensor> bias_gradients(const LogitGradients& sums, const BackwardInputs& inputs,
                                                      at::TensorList biases, const c10::List<bool>& bias_needs_grad,
-                                                     const at::Tensor& log_sum_exp, const at::Tensor& grad_log_sum_exp,
                                                      kernels::FullyMasked fully_masked);
 
 }  // namespace longfold::ops

@@ -3,6 +3,7 @@
 #include <c10/core/SymIntArrayRef.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -47,12 +48,8 @@ Sizes check_qkv(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   check_rank(k, "k", "[B, N, Lk, H, D]");
   const auto& s = q.sym_sizes();
   const Sizes sizes{.B = s[0], .N = s[1], .Lq = s[2], .Lk = k.sym_size(2), .H = s[3], .D = s[4]};
-  for (const auto& [tensor, name] : {std::pair(&q, "q"), std::pair(&k, "k")}) {
-    for (const auto& size : tensor->sym_sizes()) {
-      TORCH_CHECK(size >= 1, "[evoformer_attention] expected every size of ", name, " to be at least 1, got ",
-                  tensor->sym_sizes());
-    }
-  }
+  TORCH_CHECK(sizes.Lk >= 1, "[evoformer_attention] expected Lk to be at least 1, got k of shape ", k.sym_sizes());
+  TORCH_CHECK(sizes.D >= 1, "[evoformer_attention] expected D to be at least 1, got q of shape ", s);
   const std::array<c10::SymInt, 5> expected{sizes.B, sizes.N, sizes.Lk, sizes.H, sizes.D};
   for (const auto& [tensor, name] : {std::pair(&k, "k"), std::pair(&v, "v")}) {
     check_like_q(*tensor, name, q);
@@ -65,9 +62,10 @@ void check_bias(const at::Tensor& bias, size_t index, const at::Tensor& q, const
   TORCH_CHECK(bias.device() == q.device(), "[evoformer_attention] expected biases[", index, "] on the device of q, ",
               q.device(), ", got ", bias.device());
   const auto dtype = bias.scalar_type();
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16 || dtype == at::kHalf,
-              "[evoformer_attention] expected biases[", index, "] of dtype float32, float64, bfloat16 or float16, got ",
-              dtype);
+  TORCH_CHECK(
+      dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kBool,
+      "[evoformer_attention] expected biases[", index, "] of dtype float32, float64, bfloat16, float16 or bool, got ",
+      dtype);
   const std::array<c10::SymInt, 5> logits{sizes.B, sizes.N, sizes.H, sizes.Lq, sizes.Lk};
   bool fits = bias.dim() <= 5;
   for (int64_t d = 1; fits && d <= bias.dim(); ++d) {
@@ -76,6 +74,10 @@ void check_bias(const at::Tensor& bias, size_t index, const at::Tensor& q, const
   }
   TORCH_CHECK(fits, "[evoformer_attention] expected biases[", index,
               "] to broadcast to [B, N, H, Lq, Lk] = ", c10::SymIntArrayRef(logits), ", got ", bias.sym_sizes());
+  for (int64_t d = 2; dtype == at::kBool && d <= std::min<int64_t>(bias.dim(), 3); ++d) {
+    TORCH_CHECK(bias.sym_size(-d) == 1, "[evoformer_attention] expected biases[", index,
+                "] of dtype bool to be the same for all heads and queries, [B, N, 1, 1, Lk], got ", bias.sym_sizes());
+  }
 }
 
 }  // namespace
@@ -115,6 +117,10 @@ Settings check_backward_arguments(const at::Tensor& grad_out, const std::optiona
   if (grad_log_sum_exp) check_statistic(*grad_log_sum_exp, "grad_log_sum_exp");
   TORCH_CHECK(bias_needs_grad.size() == biases.size(), "[evoformer_attention] expected ", biases.size(),
               " values in bias_needs_grad, got ", bias_needs_grad.size());
+  for (size_t i = 0; i < biases.size(); ++i) {
+    TORCH_CHECK(!bias_needs_grad[i] || biases[i].scalar_type() != at::kBool, "[evoformer_attention] expected biases[",
+                i, "] of a floating dtype where it needs a gradient, got Bool");
+  }
   return settings;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/nan_to_num.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
@@ -55,6 +56,8 @@ kernels::DType bias_type(at::ScalarType type) {
       return kernels::DType::kFloat64;
     case at::kBFloat16:
       return kernels::DType::kBFloat16;
+    case at::kBool:
+      return kernels::DType::kBool;
     default:
       TORCH_INTERNAL_ASSERT(type == at::kHalf, "check_arguments lets nothing else through");
       return kernels::DType::kFloat16;
@@ -86,6 +89,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
   const auto log_sum_exp =
       at::empty({q.size(0), q.size(1), q.size(3), q.size(2)}, q.options().dtype(accumulator_type(q.scalar_type())));
   const auto lse_correction = at::empty_like(log_sum_exp);
+  if (out.numel() == 0) return {out, log_sum_exp, lse_correction};
   const auto views = bias_views(biases);
   with_element_type(q.scalar_type(), [&]<class T>(T) {
     const kernels::ForwardArgs<T> args{.q = view<const T, 5>(q),
@@ -211,6 +215,18 @@ void run_in_order(const BackwardTensors& tensors, const Settings& settings) {
   }
 }
 
+// Of a call without queries.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> zero_gradients(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
+    const c10::List<bool>& bias_needs_grad) {
+  const auto zeros = [](const at::Tensor& like) { return at::zeros(like.sizes(), like.options()); };
+  std::vector<at::Tensor> grad_biases;
+  for (size_t i = 0; i < biases.size(); ++i) {
+    if (bias_needs_grad[i]) grad_biases.push_back(zeros(biases[i]));
+  }
+  return {zeros(q), zeros(k), zeros(v), std::move(grad_biases)};
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
@@ -218,6 +234,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
   const Settings settings = check_backward_arguments(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp,
                                                      lse_correction, scale, fully_masked, bias_needs_grad);
+  if (q.numel() == 0) return zero_gradients(q, k, v, biases, bias_needs_grad);
   const LogitGradients sums = allocate_logit_gradients(q, k, biases, bias_needs_grad);
   BackwardTensors tensors{.q = q,
                           .k = k,
@@ -245,9 +262,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
       join(tensors.grad_logits, tensors.grad_logits_rest);
     }
   });
-  return {
-      tensors.grad_q, tensors.grad_k, tensors.grad_v,
-      bias_gradients(sums, q, biases, bias_needs_grad, log_sum_exp, tensors.grad_log_sum_exp, settings.fully_masked)};
+  return {tensors.grad_q, tensors.grad_k, tensors.grad_v,
+          bias_gradients(sums, {q, v, grad_out, log_sum_exp, tensors.grad_log_sum_exp}, biases, bias_needs_grad,
+                         settings.fully_masked)};
 }
 
 }  // namespace

@@ -25,6 +25,27 @@ struct Values {
   std::vector<at::Tensor> biases{};
 };
 
+// What does not depend on the values' bits: which keys are hidden ([B, N, 1, 1, Lk], undefined: none), and which rows
+// are fully masked ([B, N, H, Lq, 1]).
+struct Masks {
+  at::Tensor hidden, rows;
+
+  // Logits, or gradients of logits, of hidden keys become `value`.
+  [[nodiscard]] at::Tensor fill(const at::Tensor& logits, double value) const {
+    return hidden.defined() ? logits.masked_fill(hidden, value) : logits;
+  }
+  // Zeros for hidden keys, of which nothing may pass on, not even NaN; [B, N, H, Lk, D].
+  [[nodiscard]] at::Tensor clear(const at::Tensor& keys) const {
+    return hidden.defined() ? keys.masked_fill(hidden.transpose(-1, -2), 0) : keys;
+  }
+};
+
+// With five dimensions.
+at::Tensor all_dims(at::Tensor bias) {
+  while (bias.dim() < 5) bias = bias.unsqueeze(0);
+  return bias;
+}
+
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   return at::matmul(a, b.transpose(-1, -2));
 }
@@ -34,18 +55,19 @@ at::Tensor sum(const at::Tensor& a, const at::Tensor& b) {
   return !a.defined() ? b : !b.defined() ? a : a + b;
 }
 
-at::Tensor logits(const Values& x, double scale, bool finite_biases) {
+at::Tensor logits(const Values& x, const Masks& masks, double scale, bool finite_biases) {
   at::Tensor s = product(x.q, x.k) * scale;
   for (const at::Tensor& bias : x.biases) s = s + (finite_biases ? bias.masked_fill(bias.isinf(), 0) : bias);
-  return s;
+  return masks.fill(s, kernels::kHiddenLogit);
 }
 
-// The softmax weights; those of fully masked rows (`masked` [B, N, H, Lq, 1]) are zero or uniform.
-at::Tensor weights(const Values& x, const at::Tensor& masked, const Settings& settings) {
-  at::Tensor s = logits(x, settings.scale, false).masked_fill(masked, 0);
+// The softmax weights; those of fully masked rows are zero or uniform.
+at::Tensor weights(const Values& x, const Masks& masks, const Settings& settings) {
+  const at::Tensor& masked = masks.rows;
+  at::Tensor s = logits(x, masks, settings.scale, false).masked_fill(masked, 0);
   if (settings.fully_masked == kernels::FullyMasked::kZero) return at::softmax(s, -1).masked_fill(masked, 0);
   if (at::GradMode::is_enabled()) {  // zeros that pass gradients on to the logits, as the weights' formula has them
-    const at::Tensor finite = logits(x, settings.scale, true);
+    const at::Tensor finite = logits(x, masks, settings.scale, true);
     s = s + (finite - finite.detach()).masked_fill(masked.logical_not(), 0);
   }
   return at::softmax(s, -1);
@@ -55,25 +77,26 @@ at::Tensor weights(const Values& x, const at::Tensor& masked, const Settings& se
 //
 //   grad_v = p^T g   a = g v^T   ds = p (a - sum of p a + grad_lse)   grad_q = scale ds k   grad_k = scale ds^T q
 //
-// and a sum of ds for each bias. This is the gradient of the inner product of all these with `gradients`.
-Values differentiate(const Values& x, const Values& gradients, const at::Tensor& masked, const Settings& settings) {
+// and a sum of ds for each bias; ds is zero for hidden keys. This is the gradient of the inner product of all these
+// with `gradients`.
+Values differentiate(const Values& x, const Values& gradients, const Masks& masks, const Settings& settings) {
   const double scale = settings.scale;
-  const at::Tensor p = weights(x, masked, settings), a = product(x.grad_out, x.v);
+  const at::Tensor p = weights(x, masks, settings), a = product(x.grad_out, x.v);
   at::Tensor centred = a - (p * a).sum(-1, true);
   if (x.grad_lse.defined()) centred = centred + x.grad_lse.unsqueeze(-1);
-  const at::Tensor ds = p * centred;
+  const at::Tensor ds = masks.fill(p * centred, 0);
 
   at::Tensor to_ds;
   if (gradients.q.defined()) to_ds = sum(to_ds, product(gradients.q, x.k) * scale);
   if (gradients.k.defined()) to_ds = sum(to_ds, product(x.q, gradients.k) * scale);
   for (const at::Tensor& bias : gradients.biases) to_ds = sum(to_ds, bias);
-  if (!to_ds.defined()) to_ds = at::zeros({1, 1, 1, 1, 1}, p.options());
+  to_ds = to_ds.defined() ? masks.fill(to_ds, 0) : at::zeros({1, 1, 1, 1, 1}, p.options());
 
   const at::Tensor mean = (p * to_ds).sum(-1, true);
   const at::Tensor to_a = p * (to_ds - mean);
   at::Tensor to_p = to_ds * centred - mean * a;
   if (gradients.v.defined()) to_p = to_p + product(x.grad_out, gradients.v);
-  const at::Tensor to_logits = p * (to_p - (p * to_p).sum(-1, true));
+  const at::Tensor to_logits = masks.fill(p * (to_p - (p * to_p).sum(-1, true)), 0);
 
   Values result{.grad_out = at::matmul(to_a, x.v),
                 .grad_lse = mean.squeeze(-1),
@@ -83,6 +106,7 @@ Values differentiate(const Values& x, const Values& gradients, const at::Tensor&
   if (gradients.v.defined()) result.grad_out = result.grad_out + at::matmul(p, gradients.v);
   if (gradients.k.defined()) result.q = result.q + at::matmul(ds, gradients.k) * scale;
   if (gradients.q.defined()) result.k = result.k + at::matmul(ds.transpose(-1, -2), gradients.q) * scale;
+  result.k = masks.clear(result.k);
   for (const at::Tensor& bias : x.biases) result.biases.push_back(to_logits.sum_to_size_symint(bias.sym_sizes()));
   return result;
 }
@@ -111,16 +135,22 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
              .q = by_head(q_value),
              .k = by_head(k.unpack()),
              .v = by_head(v.unpack())};
+    Masks masks{.hidden = {}, .rows = lse_value.le(kernels::kFullyMaskedLogit).unsqueeze(-1)};
     std::vector<at::ScalarType> bias_types;
-    for (const SavedVariable& bias : biases) {
-      x.biases.push_back(bias.unpack());
-      bias_types.push_back(x.biases.back().scalar_type());
-      x.biases.back() = wide(x.biases.back());
+    for (const SavedVariable& saved : biases) {
+      const at::Tensor bias = saved.unpack();
+      bias_types.push_back(bias.scalar_type());
+      if (bias.scalar_type() == at::kBool) {
+        const at::Tensor hidden = all_dims(bias.logical_not());
+        masks.hidden = masks.hidden.defined() ? masks.hidden.logical_or(hidden) : hidden;
+      } else {
+        x.biases.push_back(wide(bias));
+      }
     }
+    x.k = masks.clear(x.k);
     Values of{.q = by_head(gradients[0]), .k = by_head(gradients[1]), .v = by_head(gradients[2])};
     for (size_t i = 3; i < gradients.size(); ++i) of.biases.push_back(wide(gradients[i]));
-    const at::Tensor masked = lse_value.le(kernels::kFullyMaskedLogit).unsqueeze(-1);
-    const Values to = differentiate(x, of, masked, settings);
+    const Values to = differentiate(x, of, masks, settings);
 
     const auto set = [&](size_t i, const at::Tensor& value, at::ScalarType narrow) {
       if (task_should_compute_output(i)) result[i] = value.to(narrow);
@@ -130,7 +160,10 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
     set(2, to.q.transpose(2, 3), q_value.scalar_type());
     set(3, to.k.transpose(2, 3), q_value.scalar_type());
     set(4, to.v.transpose(2, 3), q_value.scalar_type());
-    for (size_t i = 0; i < biases.size(); ++i) set(5 + i, to.biases[i], bias_types[i]);
+    size_t next = 0;
+    for (size_t i = 0; i < biases.size(); ++i) {
+      if (bias_types[i] != at::kBool) set(5 + i, to.biases[next++], bias_types[i]);
+    }
     return result;
   }
 

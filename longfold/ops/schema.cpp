@@ -1,5 +1,5 @@
-// What the ops look like to torch. Kernels register themselves in cpu.cpp, cuda.cpp, meta.cpp, autograd.cpp and
-// autocast.cpp.
+// What the ops look like to torch. Kernels register themselves in cpu.cpp, cuda.cpp, meta.cpp, autograd.cpp,
+// autocast.cpp and batched.cpp; those of first_keys in kv_lengths.cpp.
 #include <torch/library.h>
 
 TORCH_LIBRARY(longfold, m) {
@@ -16,4 +16,5 @@ TORCH_LIBRARY(longfold, m) {
       "fully_masked=\"zero\", "
       "bool[] bias_needs_grad) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor[] grad_biases)",
       {at::Tag::pt2_compliant_tag});
+  m.def("first_keys(Tensor lengths, SymInt num_keys) -> Tensor", {at::Tag::pt2_compliant_tag});
 }

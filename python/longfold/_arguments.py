@@ -25,6 +25,14 @@ def listed(op: str, biases: Sequence[Tensor | None], may_be_none: bool) -> list[
     raise TypeError(f"[{op}] expected biases to be a sequence of dense tensors{' or None' * may_be_none}, got {kind}")
 
 
+def check_floating(op: str, **arguments: Tensor) -> None:
+    """Raises TypeError for the first bias that is not of a floating dtype: one of bools would hide keys, which is not
+    what the callers of `op` know."""
+    for name, value in arguments.items():
+        if not value.dtype.is_floating_point:
+            raise TypeError(f"[{op}] expected {name} of a floating dtype, got {value.dtype}")
+
+
 def check_scale(op: str, scale: object) -> None:
     """Raises TypeError for a scale that is neither a number nor None."""
     if scale is not None and not isinstance(scale, (int, float, torch.SymInt, torch.SymFloat)):

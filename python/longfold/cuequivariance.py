@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import _arguments, evoformer_attention
 
-__all__ = ["triangle_attention"]
+__all__ = ["mask_to_kv_lengths", "triangle_attention"]
 
 _HIDDEN = -1e9  # cuEquivariance's logit of a masked key
 _BLOCK_BYTES = 4 << 20  # at most so much of the logits at once, where return_aux asks for their maxima
@@ -55,6 +55,7 @@ def triangle_attention(
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
+    _arguments.check_floating("triangle_attention", bias=bias)
     _arguments.check_scale("triangle_attention", scale)
     optional = {"mask": mask, "kv_lengths": kv_lengths}
     _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
@@ -73,22 +74,55 @@ def triangle_attention(
         if mask is not None:
             raise ValueError("[triangle_attention] expected mask or kv_lengths, got both")
         _check("kv_lengths", "[B, N, 1, 1, 1]", kv_lengths, (batch, rows, 1, 1, 1))
-        mask = torch.arange(keys, device=kv_lengths.device) < kv_lengths
+        mask = torch.ops.longfold.first_keys(kv_lengths, keys)
     biases = [bias]
     if mask is not None:
         _check("mask", "[B, N, 1, 1, K]", mask, (batch, rows, 1, 1, keys))
-        hidden = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
-        biases.insert(0, hidden.masked_fill_(mask == 0, _HIDDEN))
+        mask = mask.to(torch.bool)
+        biases.insert(0, mask)
+    fully_masked = "mean" if kv_lengths is None else "zero"
     out, log_sum_exp = evoformer_attention(
-        *(x.transpose(2, 3) for x in (q, k, v)), biases, scale=scale, fully_masked="mean", return_lse=True
+        *(x.transpose(2, 3) for x in (q, k, v)), biases, scale=scale, fully_masked=fully_masked, return_lse=True
     )
     out = out.transpose(2, 3)
     if not return_aux:
         return out
     with torch.no_grad(), torch.autocast("cuda" if q.is_cuda else "cpu", enabled=False):
         dtype = out.dtype  # that of q, or what autocast made of it
-        largest = _largest_logits(q, k, dtype, biases, dim**-0.5 if scale is None else scale, log_sum_exp)
+        largest = _largest_logits(q, k, dtype, bias, mask, dim**-0.5 if scale is None else scale, log_sum_exp)
         return out, log_sum_exp[..., None] - largest, largest
+
+
+def mask_to_kv_lengths(mask: Tensor) -> Tensor:
+    """The `kv_lengths` of a mask whose True keys come first in each row.
+
+    Source: the documentation of `cuequivariance_torch.mask_to_kv_lengths` 0.11.
+
+    Args:
+        mask: [B, N, 1, 1, K], or [N, 1, 1, K] for B = 1; cast to bool.
+
+    Returns:
+        int32, contiguous, [B, N, 1, 1, 1]; 0 for a row without any True.
+
+    Raises:
+        ValueError: "[mask_to_kv_lengths] expected ..., got ..." for a wrong shape, or a row with a False before a True.
+        TypeError: the same for what is no tensor.
+
+    It looks at the values: call it outside of what torch.compile and torch.func.vmap see.
+    """
+    _arguments.check_tensors("mask_to_kv_lengths", mask=mask)
+    shape = list(mask.shape)
+    if mask.dim() not in (4, 5) or shape[-3:-1] != [1, 1]:
+        raise ValueError(f"[mask_to_kv_lengths] expected mask of shape [B, N, 1, 1, K] or [N, 1, 1, K], got {shape}")
+    mask = _with_batch(True, mask).to(torch.bool)
+    late = (mask[..., 1:] & ~mask[..., :-1]).nonzero()
+    if len(late) > 0:
+        b, n, *_, key = late[0].tolist()
+        raise ValueError(
+            "[mask_to_kv_lengths] expected every row of mask to be True first and then False, "
+            f"got a False before key {key + 1} of row {n} of batch {b}; pass it as mask instead"
+        )
+    return mask.sum(-1, keepdim=True, dtype=torch.int32)
 
 
 def _with_batch(missing: bool, x: Tensor | None) -> Tensor | None:
@@ -103,21 +137,20 @@ def _check(name: str, letters: str, x: Tensor, expected: tuple[int, ...]) -> Non
 
 
 def _largest_logits(
-    q: Tensor, k: Tensor, dtype: torch.dtype, biases: list[Tensor], scale: float, log_sum_exp: Tensor
+    q: Tensor, k: Tensor, dtype: torch.dtype, bias: Tensor, mask: Tensor | None, scale: float, log_sum_exp: Tensor
 ) -> Tensor:
     """The largest logit of each row, [B, N, H, Q, 1], in the dtype of log_sum_exp [B, N, H, Q]; of q and k in `dtype`,
     which the op computed with."""
     largest = torch.empty_like(log_sum_exp)[..., None]
     batch, rows, heads, queries, _ = q.shape
-    block = max(1, _BLOCK_BYTES // (heads * k.shape[-2] * largest.element_size()))
+    block = max(1, _BLOCK_BYTES // max(1, heads * k.shape[-2] * largest.element_size()))
     for b in range(batch):
         for n in range(rows):
             keys = k[b, n].to(dtype).to(largest.dtype).transpose(-1, -2) * scale
             for start in range(0, queries, block):
                 part = slice(start, start + block)
-                logits = q[b, n, :, part].to(dtype).to(largest.dtype) @ keys
-                for bias in biases:
-                    row = bias[b, n if bias.shape[1] > 1 else 0]
-                    logits += row[:, part] if row.shape[1] > 1 else row
+                logits = q[b, n, :, part].to(dtype).to(largest.dtype) @ keys + bias[b, 0, :, part]
+                if mask is not None:
+                    logits = torch.where(mask[b, n], logits, _HIDDEN)
                 largest[b, n, :, part] = logits.amax(-1, keepdim=True)
     return largest

@@ -50,6 +50,8 @@ def DS4Sci_EvoformerAttention(Q: Tensor, K: Tensor, V: Tensor, biases: Sequence[
         _check_shape("biases[0] (mask)", mask, (batch, rows, 1, 1, keys), _column_hint(mask, batch, rows, keys))
     if pair is not None:
         _check_shape("biases[1] (pair bias)", pair, (batch, 1, heads, queries, keys))
+    names = {"biases[0] (mask)": mask, "biases[1] (pair bias)": pair}
+    _arguments.check_floating("DS4Sci_EvoformerAttention", **{name: b for name, b in names.items() if b is not None})
     return evoformer_attention(Q, K, V, [b for b in (mask, pair) if b is not None], fully_masked="mean")
 
 

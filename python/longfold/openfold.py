@@ -86,6 +86,7 @@ def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | 
     for i, bias in enumerate(biases):
         if bias is None:
             continue
+        _arguments.check_floating(op, **{f"biases[{i}]": bias})
         padded = (1,) * (len(logits) - bias.dim()) + tuple(bias.shape)
         if len(padded) != len(logits) or any(a not in (1, b) for a, b in zip(padded, logits, strict=True)):
             raise ValueError(
@@ -120,7 +121,8 @@ def _folded(x: Tensor, lead: tuple[int, ...], split: int) -> Tensor | None:
         if any(size != 1 for size in x.shape[first:last]):
             x = x.expand(*x.shape[:first], *lead[first:last], *x.shape[last:])
         strides = [(x.shape[d], x.stride(d)) for d in range(first, last) if x.shape[d] != 1]
-        if any(outer[1] != inner[0] * inner[1] for outer, inner in zip(strides, strides[1:], strict=False)):
+        breaks = [outer[1] != inner[0] * inner[1] for outer, inner in zip(strides, strides[1:], strict=False)]
+        if any(breaks) and x.numel() > 0:
             return None
         count = 1
         for size in x.shape[first:last]:

@@ -22,6 +22,8 @@ T from_double(double value) {
     return to_bfloat16(static_cast<float>(value));
   else if constexpr (std::is_same_v<T, float16>)
     return to_float16(static_cast<float>(value));
+  else if constexpr (std::is_same_v<T, uint8_t>)  // of DType::kBool
+    return value != 0;
   else
     return static_cast<T>(value);
 }
@@ -37,6 +39,7 @@ template <class T>
 constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, bfloat16>) return DType::kBFloat16;
   if constexpr (std::is_same_v<T, float16>) return DType::kFloat16;
+  if constexpr (std::is_same_v<T, uint8_t>) return DType::kBool;
   return std::is_same_v<T, double> ? DType::kFloat64 : DType::kFloat32;
 }
 
@@ -50,6 +53,8 @@ auto with_dtype(DType dtype, const Body& body) {
       return body.template operator()<bfloat16>();
     case DType::kFloat16:
       return body.template operator()<float16>();
+    case DType::kBool:
+      return body.template operator()<uint8_t>();
     default:
       return body.template operator()<float>();
   }

@@ -119,7 +119,7 @@ class PlacedProblem {
 
  private:
   using AnyBias = std::variant<PlacedTensor<float, 5>, PlacedTensor<double, 5>, PlacedTensor<bfloat16, 5>,
-                               PlacedTensor<float16, 5>>;
+                               PlacedTensor<float16, 5>, PlacedTensor<uint8_t, 5>>;
 
   [[nodiscard]] const cases::EvoformerCase& s() const { return p_.shape; }
   [[nodiscard]] Sizes5 queries() const { return {s().B, s().N, s().Lq, s().H, s().D}; }

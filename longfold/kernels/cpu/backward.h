@@ -7,6 +7,7 @@
 // weights are computed once for each. See docs/evoformer.md.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 
 #include "longfold/kernels/cpu/bias_panel.h"
@@ -75,8 +76,8 @@ class BackwardItem {
       for (int64_t n = begin; n < end; ++n) {
         sums_at_ = n - begin;
         biases_.start_row(n);
-        k_.start_row(b_, n, h_);
-        if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_);
+        k_.start_row(b_, n, h_, &biases_);
+        if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_, &biases_);
         v_.start_row(b_, n, h_);
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
           if (wants_pair_) start_grad_pair(n, begin, panel, first_panel);
@@ -186,6 +187,7 @@ class BackwardItem {
     query_ = panel * kLanes;
     queries_ = num_queries(panel);
     load_panel(n);
+    if (biases_.hides_all()) return hidden_panel(n);
     if constexpr (kDeltaFromWeights<T>) delta_of_row();
     const bool all = part_begin_ == 0;  // later parts only add up their own grad_k and grad_v
     for (int64_t key = all ? 0 : part_begin_; key < (all ? shape_.Lk : part_end_); key += kBackwardKeys) {
@@ -198,6 +200,28 @@ class BackwardItem {
       store(buffers_.factor + lane, splat(static_cast<float>(args_.scale)));
     }
     panel_to_rows(buffers_.grad_q_panel, buffers_.factor, shape_.D, matrix(args_.grad_q, n, query_), queries_);
+  }
+
+  // All keys hidden: the logits are constants, so that only values have gradients, and these only if weighed at all.
+  void hidden_panel(int64_t n) {
+    if (args_.fully_masked == FullyMasked::kMean) {
+      constexpr int64_t kWords = kLanes / kPack<T>;
+      float* words = kPack<T> == 2 ? buffers_.weight_words : buffers_.weights;
+      Vec word = splat(1.0f / static_cast<float>(shape_.Lk));
+      if constexpr (kPack<T> == 2) word = join_bfloat16(word, word);
+      const int64_t most_keys = std::min(kBackwardKeys, part_end_ - part_begin_);
+      for (int64_t i = 0; i < most_keys * kWords; i += kWidth) store(words + i, word);
+      for (int64_t key = part_begin_; key < part_end_; key += kBackwardKeys) {
+        scatter_block(words, buffers_.grad_out_rows, key, std::min(kBackwardKeys, part_end_ - key), buffers_.grad_v,
+                      buffers_.grad_v_rest);
+      }
+    }
+    if (part_begin_ != 0) return;
+    std::fill_n(buffers_.grad_q_panel, shape_.D * kLanes, 0.0f);
+    panel_to_rows(buffers_.grad_q_panel, buffers_.grad_q_panel, shape_.D, matrix(args_.grad_q, n, query_), queries_);
+    if (!wants_pair_) return;
+    if (pair_sum_ == PairSum::kBlocks && n == item_begin_) clear_partial(partial_, shape_.Lk);
+    if (grad_pair_.data != nullptr && grad_pair_.overwrite) grad_pair_.clear(shape_.Lk);
   }
 
   // Queries and grad_out by rows and by lanes, log-sum-exp and delta of one row n.
@@ -279,10 +303,12 @@ class BackwardItem {
     if (!whole_row_) all_weights(key, keys);
     float *weights = weights_of(key), *grads = grad_weights_of(key);
     BlockGradients words{.weights = weights, .grads = grads, .grad_pairs = grads};
-    if constexpr (!kDeltaFromWeights<T>) {
+    const bool weighs_hidden = any_masked_ && biases_.has_hidden() && args_.fully_masked == FullyMasked::kMean;
+    if (!kDeltaFromWeights<T> && !weighs_hidden) {
       grad_weights<Then::kFinish>(key, keys, slab);
     } else {
       if (!whole_row_) grad_weights<Then::kNothing>(key, keys, {});
+      if (weighs_hidden) hold_hidden(key, keys, grads);
       if constexpr (kPack<T> == 2) {
         words = {.weights = buffers_.weight_words, .grads = buffers_.grad_words, .grad_pairs = buffers_.grad_pairs};
       }
@@ -292,7 +318,8 @@ class BackwardItem {
     if (all && args_.grad_logits.data != nullptr) add_grad_logits(n, key, keys, grads);
     if (key >= part_begin_ && key < part_end_) {
       if (args_.grad_mask.data != nullptr) add_grad_mask(key, keys, grads);
-      scatter_block(words, key, keys);
+      scatter_block(words.weights, buffers_.grad_out_rows, key, keys, buffers_.grad_v, buffers_.grad_v_rest);
+      scatter_block(words.grads, buffers_.q_rows, key, keys, buffers_.grad_k, buffers_.grad_k_rest);
     }
     if (!all) return;
     const float* k = kPack<T> == 2 ? k_pairs_.block(key, keys) : k_.block(key, keys);
@@ -302,20 +329,15 @@ class BackwardItem {
       gather<Gather::kAdd, kPack<T>>(k, words.grad_pairs, shape_.D, keys, nullptr, buffers_.grad_q_panel);
   }
 
-  void scatter_block(const BlockGradients& words, int64_t key, int64_t keys) {
+  // Adds a block of keys to sums[rows at once][keys of a part][width].
+  void scatter_block(const float* words, const float* rows, int64_t key, int64_t keys, float* sums, float* rests) {
     constexpr int64_t kWords = kLanes / kPack<T>;
     const int64_t at = (sums_at_ * grad_kv_keys(shape_) + key - part_begin_) * width_;
-    float *grad_k = buffers_.grad_k + at, *grad_v = buffers_.grad_v + at;
     with_side([&]<int Side>() {
-      if (has_long_columns(shape_)) {
-        scatter<kPack<T>, Side, true>(words.weights, kWords, buffers_.grad_out_rows, width_, keys, grad_v,
-                                      buffers_.grad_v_rest + at);
-        scatter<kPack<T>, Side, true>(words.grads, kWords, buffers_.q_rows, width_, keys, grad_k,
-                                      buffers_.grad_k_rest + at);
-      } else {
-        scatter<kPack<T>, Side>(words.weights, kWords, buffers_.grad_out_rows, width_, keys, grad_v);
-        scatter<kPack<T>, Side>(words.grads, kWords, buffers_.q_rows, width_, keys, grad_k);
-      }
+      if (has_long_columns(shape_))
+        scatter<kPack<T>, Side, true>(words, kWords, rows, width_, keys, sums + at, rests + at);
+      else
+        scatter<kPack<T>, Side>(words, kWords, rows, width_, keys, sums + at);
     });
   }
 
@@ -324,25 +346,26 @@ class BackwardItem {
   }
 
   void all_weights(int64_t key, int64_t keys) {
-    const float *pair = biases_.block(key, keys), *mask = biases_.mask(key, keys), *k = k_.block(key, keys);
+    const float *pair = biases_.block(key, keys), *k = k_.block(key, keys);
+    const MaskRow mask = biases_.mask(key, keys);
     with_biases(pair, mask,
-                [&]<bool HasPair, bool HasMask>() { weights<HasPair, HasMask>(k, keys, pair, mask, weights_of(key)); });
+                [&]<bool HasPair, Masking Mask>() { weights<HasPair, Mask>(k, keys, pair, mask, weights_of(key)); });
     if (any_masked_) set_masked_weights(keys, weights_of(key));
   }
 
   // to[key][64] = exp(logits - log-sum-exp)
-  template <bool HasPair, bool HasMask>
-  void weights(const float* k, int64_t keys, const float* pair, const float* mask, float* to) {
+  template <bool HasPair, Masking Mask>
+  void weights(const float* k, int64_t keys, const float* pair, MaskRow mask, float* to) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     const float* const log_sum_exp = buffers_.log_sum_exp;
     for_score_tiles<kPack<T>, kWeighRows>(
         k, buffers_.q_panel, k_.row_words(), keys, prefetcher_, [](int64_t) {},
         [&]<int R>(Tile<R, C>& tile, int64_t first, int64_t lane) LONGFOLD_INLINE_LAMBDA {
-          for_weights<HasPair, HasMask>(tile, scale, pair, mask, first, lane, log_sum_exp,
-                                        [&](int r, int c, Vec, Vec w) LONGFOLD_INLINE_LAMBDA {
-                                          store(to + (first + r) * kLanes + lane + c * kWidth, w);
-                                        });
+          for_weights<HasPair, Mask>(tile, scale, pair, mask, first, lane, log_sum_exp,
+                                     [&](int r, int c, Vec, Vec w) LONGFOLD_INLINE_LAMBDA {
+                                       store(to + (first + r) * kLanes + lane + c * kWidth, w);
+                                     });
         },
         [](int64_t) {});
   }
@@ -354,6 +377,14 @@ class BackwardItem {
     for (int64_t i = 0; i < keys * kLanes; i += kWidth) {
       const Vec log_sum_exp = load(buffers_.log_sum_exp + i % kLanes);
       store(weights + i, select_at_most(log_sum_exp, splat(kFullyMaskedLogit), uniform, load(weights + i)));
+    }
+  }
+
+  // A fully masked row of which some keys are hidden: these are weighed, but nothing moves their logits. grad_out . v
+  // of them becomes delta, and what finish_grads makes of that is zero.
+  void hold_hidden(int64_t first_key, int64_t keys, float* grads) const {
+    for (int64_t key = 0; key < keys; ++key) {
+      if (biases_.hides_key(first_key + key)) std::copy_n(buffers_.delta, kLanes, grads + key * kLanes);
     }
   }
 

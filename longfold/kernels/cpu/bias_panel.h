@@ -1,13 +1,22 @@
 // The biases of one panel of 64 queries, summed by kind: pair biases as a transposed slab [key][64 queries] that is
-// made once and serves every row n, mask biases as one value a key, general biases transposed anew for every row.
+// made once and serves every row n, mask biases as one value a key, general biases transposed anew for every row. Keys
+// that a bias of kBool hides are looked up for each block.
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "longfold/kernels/cpu/bias_slab.h"
 
 namespace longfold::kernels {
 namespace {
+
+// Of the keys of a block: what mask biases add, and 0 for hidden keys, else 1. Null where there is none; no `shown`
+// without `added`.
+struct MaskRow {
+  const float* added = nullptr;
+  const float* shown = nullptr;
+};
 
 class BiasPanel {
  public:
@@ -18,12 +27,13 @@ class BiasPanel {
     for (const BiasView& bias : biases) {
       const BiasKind kind = kind_of(bias, shape);
       any_general |= kind == BiasKind::kGeneral;
-      num_slabs += kind != BiasKind::kMask;
+      num_slabs += kind == BiasKind::kPair || kind == BiasKind::kGeneral;
     }
     in_order_ = any_general && num_slabs > 2;
     for (const BiasView& bias : biases) {
       const BiasKind kind = kind_here(bias);
-      has_mask_ |= kind == BiasKind::kMask;
+      has_mask_ |= kind == BiasKind::kMask || kind == BiasKind::kHidden;
+      has_hidden_ |= kind == BiasKind::kHidden;
       has_pair_ |= kind == BiasKind::kPair;
       has_general_ |= kind == BiasKind::kGeneral;
     }
@@ -43,6 +53,16 @@ class BiasPanel {
   void start_row(int64_t n) {
     at_.n = n;
     if (has_mask_ && keeps_slab()) fill_mask(0, shape_.Lk);
+    hides_all_ = has_hidden_;
+    for (int64_t key = 0; key < shape_.Lk && hides_all_; ++key) hides_all_ = hides_key(key);
+  }
+
+  [[nodiscard]] bool has_hidden() const { return has_hidden_; }
+  // Of the current row.
+  [[nodiscard]] bool hides_all() const { return hides_all_; }
+  [[nodiscard]] bool hides_key(int64_t key) const {
+    return std::any_of(biases_.begin(), biases_.end(),
+                       [&](const BiasView& bias) { return hides(bias, bias.offset(at_.b, at_.n, at_.h, 0, key)); });
   }
 
   void start_panel(int64_t panel) {
@@ -68,12 +88,11 @@ class BiasPanel {
     return row_slab_;
   }
 
-  // Mask biases of the same keys; null if there are none.
-  const float* mask(int64_t key, int64_t keys) {
-    if (!has_mask_) return nullptr;
-    if (keeps_slab()) return mask_ + key;
-    fill_mask(key, keys);
-    return mask_;
+  // Mask biases of the same keys.
+  MaskRow mask(int64_t key, int64_t keys) {
+    if (!has_mask_) return {};
+    if (!keeps_slab()) fill_mask(key, keys);
+    return {.added = keeps_slab() ? mask_ + key : mask_, .shown = has_hidden_ ? shown(key, keys) : nullptr};
   }
 
  private:
@@ -97,6 +116,17 @@ class BiasPanel {
       read_mask(bias, at, keys, add, mask_);
       add = true;
     }
+    if (!add) std::fill_n(mask_, keys, 0.0f);
+  }
+
+  const float* shown(int64_t key, int64_t keys) {
+    BiasOrigin at = at_;
+    at.key = key;
+    std::fill_n(shown_, keys, 1.0f);
+    for (const BiasView& bias : biases_) {
+      if (bias.dtype == DType::kBool) read_hidden(bias, at, keys, shown_);
+    }
+    return shown_;
   }
 
   void fill(BiasKind kind, int64_t key, int64_t keys, bool add, float* slab) {
@@ -115,10 +145,13 @@ class BiasPanel {
   float* slab_;
   float* row_slab_;
   float* mask_;
+  alignas(64) float shown_[kMostBlockKeys];
   bool in_order_ = false;
   bool has_mask_ = false;
   bool has_pair_ = false;
   bool has_general_ = false;
+  bool has_hidden_ = false;
+  bool hides_all_ = false;
   BiasOrigin at_{};
   int64_t first_panel_ = 0;
   int64_t panel_ = 0;

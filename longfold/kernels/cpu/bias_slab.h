@@ -24,6 +24,8 @@ void with_bias_data(const BiasView& bias, int64_t offset, Body&& body) {
       return body(static_cast<const bfloat16*>(bias.data) + offset);
     case DType::kFloat16:
       return body(static_cast<const float16*>(bias.data) + offset);
+    case DType::kBool:
+      return;  // adds nothing
   }
 }
 
@@ -94,6 +96,12 @@ inline void read_slab(const BiasView& bias, BiasOrigin at, int64_t queries, int6
     else
       slab_of_rows(from, bias.strides[3], bias.strides[4], queries, keys, add, slab);
   });
+}
+
+// shown[key] = 0 where a bias of kBool hides the key; elsewhere it stays.
+inline void read_hidden(const BiasView& bias, BiasOrigin at, int64_t keys, float* shown) {
+  const auto* from = static_cast<const uint8_t*>(bias.data) + bias.offset(at.b, at.n, at.h, at.query, at.key);
+  for (int64_t key = 0; key < keys; ++key) shown[key] = from[key * bias.strides[4]] != 0 ? shown[key] : 0.0f;
 }
 
 // mask[key] (+)= bias(key); `mask` has room for keys rounded up to kWidth.

@@ -90,26 +90,34 @@ class ForwardItem {
       store(buffers_.total + lane, Vec{});
       store(buffers_.total_rest + lane, Vec{});
     }
-    for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) {
-      block(key, std::min(kForwardKeys, shape_.Lk - key));
-      out_.end_block(key + kForwardKeys);
+    if (biases_.hides_all()) {
+      for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
+        store(buffers_.largest + lane, splat(kHiddenLogit));
+        store(buffers_.total + lane, splat(1.0f));
+      }
+    } else {
+      for (int64_t key = 0; key < shape_.Lk; key += kForwardKeys) {
+        block(key, std::min(kForwardKeys, shape_.Lk - key));
+        out_.end_block(key + kForwardKeys);
+      }
+      out_.finish();
     }
     finish(n);
   }
 
   void block(int64_t key, int64_t keys) {
     const float* pair = biases_.block(key, keys);
-    const float* mask = biases_.mask(key, keys);
+    const MaskRow mask = biases_.mask(key, keys);
     const float* k = k_.block(key, keys);
     bool moved = false;
-    with_biases(pair, mask, [&]<bool HasPair, bool HasMask>() {
+    with_biases(pair, mask, [&]<bool HasPair, Masking Mask>() {
       if constexpr (kWeighAtOnce) {
         if (key > 0 && keys == kForwardKeys && --rest_ < 0) {
-          if (weigh<HasPair, HasMask>(k, keys, pair, mask)) return;
+          if (weigh<HasPair, Mask>(k, keys, pair, mask)) return;
           rest_ = kRest;
         }
       }
-      scores<HasPair, HasMask>(k, keys, pair, mask);
+      scores<HasPair, Mask>(k, keys, pair, mask);
       moved = softmax(keys);
     });
     const float* v = v_.block(key, keys);
@@ -126,8 +134,8 @@ class ForwardItem {
   // weights = exp(logits - maximum), as words, straight from the registers of the product. False if a maximum has to
   // move: then the block is done in two steps, scores and softmax, with the same bits for every query whose maximum
   // stays. So whether this is tried is only a matter of speed.
-  template <bool HasPair, bool HasMask>
-  bool weigh(const float* k, int64_t keys, const float* pair, const float* mask) {
+  template <bool HasPair, Masking Mask>
+  bool weigh(const float* k, int64_t keys, const float* pair, MaskRow mask) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     const float* const maximum = buffers_.largest;
@@ -144,7 +152,7 @@ class ForwardItem {
         },
         [&]<int R>(Tile<R, C>& tile, int64_t key, int64_t lane) LONGFOLD_INLINE_LAMBDA {
           Vec part[C] = {};  // sums of sums: a long chain of additions would lose digits that the whole row needs
-          for_weights<HasPair, HasMask>(
+          for_weights<HasPair, Mask>(
               tile, scale, pair, mask, key, lane, maximum, [&](int r, int c, Vec s, Vec w) LONGFOLD_INLINE_LAMBDA {
                 largest[c] = max(s, largest[c]);
                 part[c] += w;
@@ -179,8 +187,8 @@ class ForwardItem {
   }
 
   // weights[key][64] = logits; block[64] = the largest of them and the maximum so far.
-  template <bool HasPair, bool HasMask>
-  void scores(const float* k, int64_t keys, const float* pair, const float* mask) {
+  template <bool HasPair, Masking Mask>
+  void scores(const float* k, int64_t keys, const float* pair, MaskRow mask) {
     constexpr int C = kTileColumns;
     const Vec scale = splat(static_cast<float>(args_.scale));
     Vec largest[C];
@@ -194,7 +202,7 @@ class ForwardItem {
           for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
             for (int c = 0; c < C; ++c) {
-              const Vec s = biased<HasPair, HasMask>(tile, r, c, scale, pair, mask, key, lane);
+              const Vec s = biased<HasPair, Mask>(tile, r, c, scale, pair, mask, key, lane);
               largest[c] = max(s, largest[c]);
               store(buffers_.weights + (key + r) * kLanes + lane + c * kWidth, s);
             }
@@ -262,7 +270,6 @@ class ForwardItem {
     alignas(64) float log_sum_exp[kLanes], lse_correction[kLanes];
     const Vec bound = splat(kFullyMaskedLogit);
     bool any_masked = false;
-    out_.finish();
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       const Vec total = joined(load(buffers_.total + lane), load(buffers_.total_rest + lane));
       // max passes over NaN, the sum does not.
@@ -279,7 +286,7 @@ class ForwardItem {
       const Vec factor = sum / total * (1.0f + (rest - lost));
       store(lse_correction + lane, select_at_most(largest, bound, splat(1.0f), factor));
     }
-    if (any_masked && args_.fully_masked == FullyMasked::kMean) mean_of_v(n);
+    if (any_masked) fill_masked_rows(n);
     panel_to_rows(buffers_.out_panel, buffers_.correction, shape_.D, matrix(args_.out, n, query_), queries_);
     for (int64_t i = 0; i < queries_; ++i) {
       const bool nothing = log_sum_exp[i] == kNothingYet && buffers_.total[i] == 0;
@@ -288,22 +295,26 @@ class ForwardItem {
     }
   }
 
-  // Rare: fully masked rows that are to give the mean of v over all keys, and a factor of 1.
-  void mean_of_v(int64_t n) {
+  // Rare: fully masked rows give the mean of v over all keys, or zero, whatever was summed so far.
+  void fill_masked_rows(int64_t n) {
     const Vec bound = splat(kFullyMaskedLogit);
     for (int64_t d = 0; d < shape_.D; ++d) {
-      double sum = 0;
-      for (int64_t key = 0; key < shape_.Lk; ++key) sum += element(*args_.v.at(b_, n, key, h_, d));
-      const Vec mean = splat(static_cast<float>(sum / static_cast<double>(shape_.Lk)));
+      const Vec value = splat(args_.fully_masked == FullyMasked::kMean ? mean_of_v(n, d) : 0.0f);
       for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
         float* out = buffers_.out_panel + d * kLanes + lane;
-        store(out, select_at_most(load(buffers_.largest + lane), bound, mean, load(out)));
+        store(out, select_at_most(load(buffers_.largest + lane), bound, value, load(out)));
       }
     }
     for (int64_t lane = 0; lane < kLanes; lane += kWidth) {
       float* factor = buffers_.correction + lane;
       store(factor, select_at_most(load(buffers_.largest + lane), bound, splat(1.0f), load(factor)));
     }
+  }
+
+  [[nodiscard]] float mean_of_v(int64_t n, int64_t d) const {
+    double sum = 0;
+    for (int64_t key = 0; key < shape_.Lk; ++key) sum += element(*args_.v.at(b_, n, key, h_, d));
+    return static_cast<float>(sum / static_cast<double>(shape_.Lk));
   }
 
   const ForwardArgs<T>& args_;

@@ -38,6 +38,13 @@ struct PairSlab {
     }
   }
 
+  void clear(int64_t keys) const {
+    for (int64_t i = 0; i < keys * lanes; i += kWidth) {
+      store(data + i, Vec{});
+      if (rest != nullptr) store(rest + i, Vec{});
+    }
+  }
+
   [[nodiscard]] PairSlab from_key(int64_t key) const {
     PairSlab later = *this;
     if (data != nullptr) later.data += key * lanes;
@@ -66,6 +73,13 @@ inline void add_to_partial(const PartialCopy& to, int64_t key, int64_t keys, con
         add_long(load(from + lane), sums + lane, rests + lane);
       }
     }
+  }
+}
+
+inline void clear_partial(const PartialCopy& to, int64_t keys) {
+  for (int64_t i = 0; i < keys * to.lanes; i += kWidth) {
+    store(to.at.sums + i, Vec{});
+    store_short(to.at.rests + i, ShortVec{});
   }
 }
 

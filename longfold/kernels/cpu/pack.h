@@ -165,6 +165,20 @@ void pack_row_pairs(Matrix<const T> from, int64_t count, int64_t D, float* to) {
   }
 }
 
+// Zeros in the place of one row that pack_row_pairs packed.
+template <int Pack>
+void clear_row_of_pairs(int64_t row, int64_t D, float* packed) {
+  float* words = packed + row / Pack * D;
+  for (int64_t d = 0; d < D; ++d) {
+    uint32_t word = 0;
+    if constexpr (Pack == 2) {
+      __builtin_memcpy(&word, words + d, sizeof word);
+      word &= row % 2 == 0 ? 0xffff0000u : 0x0000ffffu;
+    }
+    __builtin_memcpy(words + d, &word, sizeof word);
+  }
+}
+
 // kWidth vectors become their columns: log2(kWidth) rounds, each of which zips the first half with the second.
 LONGFOLD_INLINE void transpose(Vec (&rows)[kWidth]) {
 #pragma GCC unroll 4

@@ -1,0 +1,175 @@
+// A bias of bools hides keys: whatever q, k and the other biases hold there, NaN included, changes no bit of a result.
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/kernels/accuracy_rule.h"
+
+namespace longfold::kernels {
+namespace {
+
+using cases::BiasKind;
+using cases::EvoformerCase;
+
+// Whole rows packed and by blocks; keys in parts; a slab for all keys and for one block.
+std::vector<EvoformerCase> shapes() {
+  return {
+      {.name = "few_keys", .B = 2, .N = 3, .Lq = 5, .Lk = 7, .H = 2, .D = 5},
+      {.name = "two_panels", .B = 1, .N = 4, .Lq = 70, .Lk = 131, .H = 2, .D = 32},
+      {.name = "length_first",
+       .B = 1,
+       .N = 3,
+       .Lq = 33,
+       .Lk = 65,
+       .H = 2,
+       .D = 8,
+       .layout = cases::Layout::kLengthFirst},
+      {.name = "by_blocks", .B = 1, .N = 2, .Lq = 3, .Lk = 1100, .H = 1, .D = 64},
+      {.name = "grad_kv_in_parts", .B = 1, .N = 2, .Lq = 3, .Lk = 1100, .H = 1, .D = 128},
+      {.name = "long_slab", .B = 1, .N = 2, .Lq = 2, .Lk = 8300, .H = 1, .D = 4},
+      {.name = "general_bias",
+       .B = 1,
+       .N = 3,
+       .Lq = 20,
+       .Lk = 70,
+       .H = 2,
+       .D = 16,
+       .biases = {{BiasKind::kMask}, {BiasKind::kPair}, {BiasKind::kGeneral}}},
+      {.name = "no_other_bias", .B = 1, .N = 3, .Lq = 20, .Lk = 70, .H = 2, .D = 16, .biases = {}},
+  };
+}
+
+// Random keys, key 2 always shown; none in the last row n.
+Problem hide(Problem p, uint64_t seed) {
+  const auto& s = p.shape;
+  Numbers shown = random_numbers(DType::kFloat32, s.B * s.N * s.Lk, 1, seed);
+  for (int64_t row = 0; row < s.B * s.N; ++row) {
+    for (int64_t key = 0; key < s.Lk; ++key) {
+      double& value = shown[static_cast<size_t>(row * s.Lk + key)];
+      value = row % s.N + 1 != s.N && (key == 2 || value > 0) ? 1 : 0;
+    }
+  }
+  p.biases.push_back({BiasKind::kMask, DType::kBool, shown});
+  return p;
+}
+
+bool is_shown(const Problem& p, int64_t b, int64_t n, int64_t key) {
+  return p.biases.back().numbers[static_cast<size_t>((b * p.shape.N + n) * p.shape.Lk + key)] != 0;
+}
+
+// k and biases of hidden keys, and the queries that see none, become `garbage`.
+Problem spoil(Problem p, double garbage) {
+  const auto& s = p.shape;
+  const auto at = [](int64_t index) { return static_cast<size_t>(index); };
+  for (int64_t b = 0; b < s.B; ++b) {
+    for (int64_t n = 0; n < s.N; ++n) {
+      for (int64_t key = 0; key < s.Lk; ++key) {
+        if (is_shown(p, b, n, key)) continue;
+        for (int64_t i = 0; i < s.H * s.D; ++i) p.k[at(((b * s.N + n) * s.Lk + key) * s.H * s.D + i)] = garbage;
+        for (BiasValues& bias : p.biases) {
+          if (bias.dtype == DType::kBool) continue;
+          if (bias.kind == BiasKind::kMask) bias.numbers[at((b * s.N + n) * s.Lk + key)] = garbage;
+          for (int64_t i = 0; i < s.H * s.Lq && bias.kind == BiasKind::kGeneral; ++i) {
+            bias.numbers[at(((b * s.N + n) * s.H * s.Lq + i) * s.Lk + key)] = garbage;
+          }
+        }
+      }
+      for (int64_t i = 0; i < s.Lq * s.H * s.D && n + 1 == s.N; ++i) {
+        p.q[at((b * s.N + n) * s.Lq * s.H * s.D + i)] = garbage;
+      }
+    }
+  }
+  return p;
+}
+
+template <class T>
+void expect_hidden() {
+  for (const EvoformerCase& shape : shapes()) {
+    for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
+      Problem problem = hide(make_problem<T>(shape), 3);
+      problem.fully_masked = mode;
+      problem.wants_grad_logits = shape.biases.size() == 3;
+      EXPECT_EQ(check<T>(problem), "") << shape.name;
+      const Solution clean = solve_with_kernels<T>(problem);
+      for (const double garbage : {std::nan(""), 60000.0, -std::numeric_limits<double>::infinity()}) {
+        const Problem spoilt = spoil(problem, garbage);
+        EXPECT_EQ(differences(clean, solve_with_kernels<T>(spoilt)), "") << shape.name << " " << garbage;
+        EXPECT_EQ(differences(solve_with_reference<double>(problem), solve_with_reference<double>(spoilt)), "");
+      }
+    }
+  }
+}
+
+TEST(HiddenKeys, HoldWhatTheyLike) {
+  expect_hidden<float>();
+  expect_hidden<bfloat16>();
+  expect_hidden<float16>();
+}
+
+// Nothing flows to k and biases of hidden keys, nor to queries that see none, in either mode.
+template <class T>
+void expect_no_gradients() {
+  const EvoformerCase shape{.name = "row", .B = 1, .N = 2, .Lq = 66, .Lk = 70, .H = 1, .D = 16};
+  for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
+    Problem problem = hide(make_problem<T>(shape), 3);
+    problem.fully_masked = mode;
+    const Solution s = solve_with_kernels<T>(problem);
+    const int64_t N = shape.N, Lq = shape.Lq, Lk = shape.Lk, D = shape.D;
+    for (int64_t n = 0; n < N; ++n) {
+      for (int64_t key = 0; key < Lk; ++key) {
+        if (is_shown(problem, 0, n, key)) continue;
+        EXPECT_EQ(s.grad_mask[static_cast<size_t>(n * Lk + key)], 0);
+        for (int64_t d = 0; d < D; ++d) EXPECT_EQ(s.grad_k[static_cast<size_t>((n * Lk + key) * D + d)], 0);
+        // Of the two rows the first alone has keys to show.
+        const bool in_no_row = !is_shown(problem, 0, 0, key);
+        for (int64_t i = 0; in_no_row && i < Lq; ++i) EXPECT_EQ(s.grad_pair[static_cast<size_t>(i * Lk + key)], 0);
+      }
+    }
+    for (int64_t i = Lq * D; i < 2 * Lq * D; ++i) EXPECT_EQ(s.grad_q[static_cast<size_t>(i)], 0);
+    const double of_v = s.grad_v[static_cast<size_t>(Lk * D)];
+    EXPECT_EQ(of_v == 0, mode == FullyMasked::kZero);
+  }
+}
+
+TEST(HiddenKeys, HaveNoGradients) {
+  expect_no_gradients<float>();
+  expect_no_gradients<bfloat16>();
+  expect_no_gradients<float16>();
+}
+
+// A row whose shown keys are at -1e9 themselves is fully masked: hidden keys count in the mean, and have no gradients.
+template <class T>
+void expect_the_mean_of_all_keys() {
+  Problem problem = hide(make_problem<T>({.name = "row", .B = 1, .N = 3, .Lq = 66, .Lk = 130, .H = 2, .D = 16}), 3);
+  problem.fully_masked = FullyMasked::kMean;
+  for (int64_t key = 0; key < problem.shape.Lk; ++key) {
+    problem.bias(BiasKind::kMask)[static_cast<size_t>(key)] = -1e9;
+  }
+  EXPECT_EQ(check<T>(problem), "");
+}
+
+TEST(HiddenKeys, CountWhereShownOnesAreMasked) {
+  expect_the_mean_of_all_keys<float>();
+  expect_the_mean_of_all_keys<bfloat16>();
+  expect_the_mean_of_all_keys<float16>();
+}
+
+// Rows of length 0 give zero whatever v holds, and no other row notices.
+TEST(HiddenKeys, RowsWithoutKeysAreZeroWhateverTheyHold) {
+  for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
+    Problem problem = hide(make_problem<float>(shapes()[1]), 3);
+    problem.fully_masked = mode;
+    const Solution clean = solve_with_kernels<float>(problem);
+    const size_t row = problem.v.size() / 4;  // of four rows the last shows no key
+    std::fill(problem.v.end() - static_cast<int64_t>(row), problem.v.end(), std::nan(""));
+    Solution spoilt = solve_with_kernels<float>(problem);
+    if (mode == FullyMasked::kMean) {
+      EXPECT_TRUE(std::isnan(spoilt.out.back()));
+      spoilt.out = clean.out;
+    }
+    EXPECT_EQ(differences(clean, spoilt), "");
+  }
+}
+
+}  // namespace
+}  // namespace longfold::kernels
