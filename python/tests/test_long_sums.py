@@ -46,7 +46,7 @@ def like(x: torch.Tensor, dim: int, noise: float, seed: int) -> torch.Tensor:
         (Case("rows_4096", n=4096, lq=16, h=2, d=16), 1),
         (Case("rows_20000", n=20_000, lq=8, lk=16, h=2, d=8), 1),
         (Case("queries_4096", n=1, lq=4096, lk=48, h=2, d=32), 2),
-        (Case("queries_20000", n=1, lq=20_000, lk=48, h=1, d=8), 2),
+        (Case("queries_12000", n=1, lq=12_000, lk=64, h=2, d=16), 2),
         (Case("keys_15000", n=1, lq=16, lk=15_000, h=2, d=8), 3),
     ],
     ids=lambda value: value.name if isinstance(value, Case) else "",
