@@ -5,8 +5,9 @@
 #   libtorch::cpu     torch, torch_cpu, c10 and their headers
 #   libtorch::openmp  the OpenMP runtime that the wheel brings; without -fopenmp at::parallel_for is silently serial,
 #                     and a second runtime beside the wheel's would mean two thread pools
+#   libtorch::cuda    torch_cuda and c10_cuda, where the wheel has them; their headers need the CUDA toolkit's
 # and Libtorch_VERSION (numbers alone), Libtorch_FULL_VERSION (as Python says it, without the part after +),
-# Libtorch_ROOT, Libtorch_FOLDERS (of the libraries, for a run path).
+# Libtorch_CUDA_VERSION ("13.0"; empty: a wheel without CUDA), Libtorch_ROOT, Libtorch_FOLDERS (of the libraries, for a run path).
 
 set(LIBTORCH "$ENV{LIBTORCH}" CACHE PATH "folder of libtorch (include/ and lib/); empty: ask Python")
 set(Libtorch_ROOT "${LIBTORCH}")
@@ -20,9 +21,15 @@ endif()
 if(EXISTS "${Libtorch_ROOT}/version.py") # the wheel
   file(STRINGS "${Libtorch_ROOT}/version.py" _line REGEX "^__version__ = ")
   string(REGEX REPLACE ".*'([^'+]+).*" "\\1" Libtorch_FULL_VERSION "${_line}")
+  file(STRINGS "${Libtorch_ROOT}/version.py" _cuda REGEX "^cuda(:[^=]*)? = '")
+  string(REGEX MATCH "[0-9]+[.][0-9]+" Libtorch_CUDA_VERSION "${_cuda}")
 elseif(EXISTS "${Libtorch_ROOT}/build-version") # the zip
   file(STRINGS "${Libtorch_ROOT}/build-version" _line)
   string(REGEX REPLACE "[+].*" "" Libtorch_FULL_VERSION "${_line}")
+  set(Libtorch_CUDA_VERSION "")
+  if(_line MATCHES "[+]cu([0-9]+)([0-9])$")
+    set(Libtorch_CUDA_VERSION "${CMAKE_MATCH_1}.${CMAKE_MATCH_2}")
+  endif()
 endif()
 string(REGEX MATCH "^[0-9]+[.][0-9]+[.][0-9]+" Libtorch_VERSION "${Libtorch_FULL_VERSION}")
 
@@ -30,7 +37,7 @@ include(FindPackageHandleStandardArgs)
 # NO_CACHE: a build folder that is configured again with another torch must not keep the first one's headers.
 unset(Libtorch_INCLUDE_DIR CACHE)
 find_path(Libtorch_INCLUDE_DIR torch/library.h PATHS "${Libtorch_ROOT}/include" NO_CACHE NO_DEFAULT_PATH)
-foreach(_name torch torch_cpu c10)
+foreach(_name torch torch_cpu c10 torch_cuda c10_cuda)
   unset(Libtorch_${_name}_LIBRARY CACHE)
   find_library(Libtorch_${_name}_LIBRARY ${_name} PATHS "${Libtorch_ROOT}/lib" NO_CACHE NO_DEFAULT_PATH)
 endforeach()
@@ -65,4 +72,14 @@ if(Libtorch_FOUND AND NOT TARGET libtorch::cpu)
   else()
     target_link_options(libtorch::openmp INTERFACE -fopenmp)
   endif()
+endif()
+
+if(Libtorch_torch_cuda_LIBRARY AND Libtorch_c10_cuda_LIBRARY)
+  if(Libtorch_FOUND AND NOT TARGET libtorch::cuda)
+    add_library(libtorch::cuda INTERFACE IMPORTED)
+    target_link_libraries(
+      libtorch::cuda INTERFACE libtorch::cpu "${Libtorch_torch_cuda_LIBRARY}" "${Libtorch_c10_cuda_LIBRARY}")
+  endif()
+else()
+  set(Libtorch_CUDA_VERSION "")
 endif()

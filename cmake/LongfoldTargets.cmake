@@ -1,9 +1,13 @@
 # One folder, one target, one namespace: longfold_library(kernels ...) makes longfold_kernels, alias longfold::kernels.
 
 add_library(longfold_warnings INTERFACE)
-target_compile_options(longfold_warnings INTERFACE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow)
+# What nvcc makes of a .cu file converts at will.
+target_compile_options(
+  longfold_warnings
+  INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wconversion;-Wno-sign-conversion;-Wshadow>"
+            "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Wshadow>")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(longfold_warnings INTERFACE -Wno-restrict) # false alarms on "text" + std::string, GCC bug 105651
+  target_compile_options(longfold_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>") # false alarms on "text" + std::string, GCC bug 105651
 endif()
 
 add_library(longfold_sanitize INTERFACE)
@@ -41,15 +45,17 @@ function(longfold_public_headers name)
     PUBLIC FILE_SET generated TYPE HEADERS BASE_DIRS "${PROJECT_BINARY_DIR}/generated" FILES ${ARG_GENERATED})
 endfunction()
 
-# longfold_test(folder SOURCES ... LIBRARIES ...) makes the program test_<folder>, one ctest entry per test.
+# longfold_test(folder SOURCES ... LIBRARIES ... PROPERTIES ...) makes the program test_<folder>, one ctest entry per
+# test, with these properties.
 function(longfold_test folder)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES;PROPERTIES" ${ARGN})
   add_executable(test_${folder} ${ARG_SOURCES})
   target_link_libraries(
     test_${folder} PRIVATE ${ARG_LIBRARIES} GTest::gtest GTest::gtest_main longfold_warnings longfold_sanitize)
   target_include_directories(test_${folder} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(test_${folder} PRIVATE LONGFOLD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120
+                                        PROPERTIES TIMEOUT 600 ${ARG_PROPERTIES})
 endfunction()
 
 # Targets that include much of libtorch share one precompiled header (torch/torch.h costs 16 s per file).

@@ -1,4 +1,4 @@
-// Gradients of biases on the CPU. Each is a sum of the logit gradients [B, N, H, Lq, Lk] over what the bias does not
+// Gradients of biases. Each is a sum of the logit gradients [B, N, H, Lq, Lk] over what the bias does not
 // vary over; the kernels sum as they go, so that no more is held than the gradients need.
 #pragma once
 

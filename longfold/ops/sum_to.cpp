@@ -36,7 +36,9 @@ at::Tensor sum_dim(const at::Tensor& full, int64_t dim) {
   for (int64_t d = 0; d < full.dim(); ++d) (d < dim ? outer : inner) *= d == dim ? 1 : sizes[static_cast<size_t>(d)];
   const int64_t summed = std::exchange(sizes[static_cast<size_t>(dim)], 1);
   at::Tensor result = at::empty(sizes, full.options());
-  if (full.scalar_type() == at::kDouble) {
+  if (full.is_cuda()) {
+    sum_middle_on_cuda(full, result, outer, summed, inner);
+  } else if (full.scalar_type() == at::kDouble) {
     sum_middle(full.const_data_ptr<double>(), result.mutable_data_ptr<double>(), outer, summed, inner);
   } else {
     sum_middle(full.const_data_ptr<float>(), result.mutable_data_ptr<float>(), outer, summed, inner);

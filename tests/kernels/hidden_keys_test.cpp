@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "tests/kernels/accuracy_rule.h"
+#include "tests/kernels/hidden_keys.h"
 
 namespace longfold::kernels {
 namespace {
@@ -11,80 +12,9 @@ namespace {
 using cases::BiasKind;
 using cases::EvoformerCase;
 
-// Whole rows packed and by blocks; keys in parts; a slab for all keys and for one block.
-std::vector<EvoformerCase> shapes() {
-  return {
-      {.name = "few_keys", .B = 2, .N = 3, .Lq = 5, .Lk = 7, .H = 2, .D = 5},
-      {.name = "two_panels", .B = 1, .N = 4, .Lq = 70, .Lk = 131, .H = 2, .D = 32},
-      {.name = "length_first",
-       .B = 1,
-       .N = 3,
-       .Lq = 33,
-       .Lk = 65,
-       .H = 2,
-       .D = 8,
-       .layout = cases::Layout::kLengthFirst},
-      {.name = "by_blocks", .B = 1, .N = 2, .Lq = 3, .Lk = 1100, .H = 1, .D = 64},
-      {.name = "grad_kv_in_parts", .B = 1, .N = 2, .Lq = 3, .Lk = 1100, .H = 1, .D = 128},
-      {.name = "long_slab", .B = 1, .N = 2, .Lq = 2, .Lk = 8300, .H = 1, .D = 4},
-      {.name = "general_bias",
-       .B = 1,
-       .N = 3,
-       .Lq = 20,
-       .Lk = 70,
-       .H = 2,
-       .D = 16,
-       .biases = {{BiasKind::kMask}, {BiasKind::kPair}, {BiasKind::kGeneral}}},
-      {.name = "no_other_bias", .B = 1, .N = 3, .Lq = 20, .Lk = 70, .H = 2, .D = 16, .biases = {}},
-  };
-}
-
-// Random keys, key 2 always shown; none in the last row n.
-Problem hide(Problem p, uint64_t seed) {
-  const auto& s = p.shape;
-  Numbers shown = random_numbers(DType::kFloat32, s.B * s.N * s.Lk, 1, seed);
-  for (int64_t row = 0; row < s.B * s.N; ++row) {
-    for (int64_t key = 0; key < s.Lk; ++key) {
-      double& value = shown[static_cast<size_t>(row * s.Lk + key)];
-      value = row % s.N + 1 != s.N && (key == 2 || value > 0) ? 1 : 0;
-    }
-  }
-  p.biases.push_back({BiasKind::kMask, DType::kBool, shown});
-  return p;
-}
-
-bool is_shown(const Problem& p, int64_t b, int64_t n, int64_t key) {
-  return p.biases.back().numbers[static_cast<size_t>((b * p.shape.N + n) * p.shape.Lk + key)] != 0;
-}
-
-// k and biases of hidden keys, and the queries that see none, become `garbage`.
-Problem spoil(Problem p, double garbage) {
-  const auto& s = p.shape;
-  const auto at = [](int64_t index) { return static_cast<size_t>(index); };
-  for (int64_t b = 0; b < s.B; ++b) {
-    for (int64_t n = 0; n < s.N; ++n) {
-      for (int64_t key = 0; key < s.Lk; ++key) {
-        if (is_shown(p, b, n, key)) continue;
-        for (int64_t i = 0; i < s.H * s.D; ++i) p.k[at(((b * s.N + n) * s.Lk + key) * s.H * s.D + i)] = garbage;
-        for (BiasValues& bias : p.biases) {
-          if (bias.dtype == DType::kBool) continue;
-          if (bias.kind == BiasKind::kMask) bias.numbers[at((b * s.N + n) * s.Lk + key)] = garbage;
-          for (int64_t i = 0; i < s.H * s.Lq && bias.kind == BiasKind::kGeneral; ++i) {
-            bias.numbers[at(((b * s.N + n) * s.H * s.Lq + i) * s.Lk + key)] = garbage;
-          }
-        }
-      }
-      for (int64_t i = 0; i < s.Lq * s.H * s.D && n + 1 == s.N; ++i) {
-        p.q[at((b * s.N + n) * s.Lq * s.H * s.D + i)] = garbage;
-      }
-    }
-  }
-  return p;
-}
-
 template <class T>
 void expect_hidden() {
-  for (const EvoformerCase& shape : shapes()) {
+  for (const EvoformerCase& shape : hiding_shapes()) {
     for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
       Problem problem = hide(make_problem<T>(shape), 3);
       problem.fully_masked = mode;
@@ -157,7 +87,7 @@ TEST(HiddenKeys, CountWhereShownOnesAreMasked) {
 // Rows of length 0 give zero whatever v holds, and no other row notices.
 TEST(HiddenKeys, RowsWithoutKeysAreZeroWhateverTheyHold) {
   for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
-    Problem problem = hide(make_problem<float>(shapes()[1]), 3);
+    Problem problem = hide(make_problem<float>(hiding_shapes()[1]), 3);
     problem.fully_masked = mode;
     const Solution clean = solve_with_kernels<float>(problem);
     const size_t row = problem.v.size() / 4;  // of four rows the last shows no key

@@ -99,6 +99,18 @@ class PlacedProblem {
     return args;
   }
 
+  // Of every tensor: for copies elsewhere.
+  [[nodiscard]] std::vector<std::span<std::byte>> memories() {
+    std::vector<std::span<std::byte>> all;
+    for (auto* tensor : {&q_, &k_, &v_, &grad_out_, &out_, &grad_q_, &grad_k_, &grad_v_}) {
+      all.push_back(tensor->memory());
+    }
+    for (auto* tensor : {&lse_, &correction_, &grad_lse_, &grad_pair_, &grad_mask_}) all.push_back(tensor->memory());
+    all.push_back(grad_logits_.memory());
+    for (AnyBias& bias : biases_) all.push_back(std::visit([](auto& placed) { return placed.memory(); }, bias));
+    return all;
+  }
+
   [[nodiscard]] Solution solution() const {
     Solution result{
         out_.read(), lse_.read(), correction_.read(), grad_q_.read(), grad_k_.read(), grad_v_.read(), {}, {}, {}, {}};

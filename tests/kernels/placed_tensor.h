@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstring>
+#include <span>
 
 #include "longfold/kernels/tensor_view.h"
 #include "tests/cases/evoformer_cases.h"
@@ -74,6 +76,9 @@ class PlacedTensor {
     }
     return bias;
   }
+
+  // All of it, surroundings and all.
+  [[nodiscard]] std::span<std::byte> memory() { return std::as_writable_bytes(std::span(elements_)); }
 
   // Bit by bit, since the filler may be NaN.
   [[nodiscard]] bool surroundings_untouched() const {

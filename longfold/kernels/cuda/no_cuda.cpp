@@ -1,18 +1,48 @@
+// In place of the CUDA kernels where they are not built. LONGFOLD_WHY_NO_CUDA comes from cmake/LongfoldCuda.cmake.
 #include <stdexcept>
-#include <string>
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
 
 namespace longfold::kernels::cuda {
+namespace {
 
-void require_kernels(std::string_view op) {
-  throw std::runtime_error(
-      "[" + std::string(op) +
-      "] expected tensors on the CPU, got CUDA tensors: this build of longfold has no CUDA kernels");
+[[noreturn]] void refuse(const std::string& op) {
+  throw std::runtime_error("[" + op + "] expected a build with CUDA kernels, got one without: " LONGFOLD_WHY_NO_CUDA);
+}
+
+}  // namespace
+
+template <class T>
+void run_forward(const ForwardArgs<T>&, Stream) {
+  refuse("evoformer_attention");
+}
+template <class T>
+int64_t backward_workspace_bytes(const BackwardArgs<T>&) {
+  refuse("evoformer_attention_backward");
+}
+template <class T>
+void run_backward(const BackwardArgs<T>&, std::span<std::byte>, Stream) {
+  refuse("evoformer_attention_backward");
+}
+template <class T>
+void sum_middle(const T*, T*, int64_t, int64_t, int64_t, Stream) {
+  refuse("evoformer_attention_backward");
 }
 
 std::string engine_status() {
-  return "missing: this version has no CUDA kernels";
+  return "missing: " LONGFOLD_WHY_NO_CUDA;
 }
+
+#define LONGFOLD_INSTANTIATE(T)                                           \
+  template void run_forward<T>(const ForwardArgs<T>&, Stream);            \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&);   \
+  template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
+LONGFOLD_INSTANTIATE(float)
+LONGFOLD_INSTANTIATE(double)
+LONGFOLD_INSTANTIATE(bfloat16)
+LONGFOLD_INSTANTIATE(float16)
+#undef LONGFOLD_INSTANTIATE
+template void sum_middle<float>(const float*, float*, int64_t, int64_t, int64_t, Stream);
+template void sum_middle<double>(const double*, double*, int64_t, int64_t, int64_t, Stream);
 
 }  // namespace longfold::kernels::cuda
