@@ -87,9 +87,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
                       q.options());
     }
   });
-  return {grad_q, grad_k, grad_v,
-          bias_gradients(sums, {q, v, grad_out, log_sum_exp, grad_lse}, biases, bias_needs_grad,
-                         settings.fully_masked)};
+  return {
+      grad_q, grad_k, grad_v,
+      bias_gradients(sums, {q, v, grad_out, log_sum_exp, grad_lse}, biases, bias_needs_grad, settings.fully_masked)};
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Sums of gradients down to the shape of a broadcast argument, with the same bits for any number of threads, and on CUDA.
+// Sums of gradients down to the shape of a broadcast argument, with the same bits for any number of threads, and on
+// CUDA.
 #pragma once
 
 #include <ATen/core/Tensor.h>

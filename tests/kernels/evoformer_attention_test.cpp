@@ -95,8 +95,12 @@ TEST(EvoformerAttention, FullyMaskedRows) {
 
 TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
   expect_wrong_answers_to_be_rejected<float>(1.001, [](const Problem& p) { return solve_with_kernels<float>(p); });
-  expect_wrong_answers_to_be_rejected<bfloat16>(1.02, [](const Problem& p) { return solve_with_kernels<bfloat16>(p); });  // 1.01 is noticed as well, 1.007 is lost in the rounding of out
-  expect_wrong_answers_to_be_rejected<float16>(1.005, [](const Problem& p) { return solve_with_kernels<float16>(p); });  // 1.003 is noticed as well, 1.001 is not
+  expect_wrong_answers_to_be_rejected<bfloat16>(1.02, [](const Problem& p) {
+    return solve_with_kernels<bfloat16>(p);
+  });  // 1.01 is noticed as well, 1.007 is lost in the rounding of out
+  expect_wrong_answers_to_be_rejected<float16>(1.005, [](const Problem& p) {
+    return solve_with_kernels<float16>(p);
+  });  // 1.003 is noticed as well, 1.001 is not
 }
 
 TEST(Isa, TheForcedOneRuns) {

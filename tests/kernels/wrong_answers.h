@@ -30,8 +30,10 @@ void expect_wrong_answers_to_be_rejected(double wrong_scale, const Solve& solve)
   };
   EXPECT_EQ(broken(solve(problem)), std::vector<std::string>{});
   expect_rejected("scale", [&](Problem& wrong) { wrong.scale *= wrong_scale; });
-  expect_rejected("dropped pair bias", [](Problem& wrong) { std::ranges::fill(wrong.bias(cases::BiasKind::kPair), 0); });
-  expect_rejected("dropped mask bias", [](Problem& wrong) { std::ranges::fill(wrong.bias(cases::BiasKind::kMask), 0); });
+  expect_rejected("dropped pair bias",
+                  [](Problem& wrong) { std::ranges::fill(wrong.bias(cases::BiasKind::kPair), 0); });
+  expect_rejected("dropped mask bias",
+                  [](Problem& wrong) { std::ranges::fill(wrong.bias(cases::BiasKind::kMask), 0); });
   expect_rejected("swapped heads", [](Problem& wrong) {
     Numbers& pair = wrong.bias(cases::BiasKind::kPair);
     std::rotate(pair.begin(), pair.begin() + static_cast<std::ptrdiff_t>(pair.size() / 2), pair.end());

@@ -110,7 +110,8 @@ TEST(EvoformerAttention, CudaIsRefusedByNameWhereItIsNotBuilt) {
                                                   {in[3], in[4]}, std::nullopt, "zero");
   };
   const std::string expected =
-      "[evoformer_attention] expected tensors on the CPU, got CUDA tensors: the CUDA kernels of this build are missing: ";
+      "[evoformer_attention] expected tensors on the CPU, got CUDA tensors: the CUDA kernels of this build are "
+      "missing: ";
   EXPECT_EQ(message_of(call).substr(0, expected.size()), expected);
 }
 

@@ -1,9 +1,9 @@
-// The CUDA side of Evoformer attention: the arguments are those of the CPU (kernels/evoformer_attention.h), with data on
-// the device, and biases, the span and its views, in host memory. Without a CUDA build no_cuda.cpp takes its place, which
-// throws by name.
+// The CUDA side of Evoformer attention: the arguments are those of the CPU (kernels/evoformer_attention.h), with data
+// on the device, and biases, the span and its views, in host memory. Without a CUDA build no_cuda.cpp takes its place,
+// which throws by name.
 //
-// Everything is launched on `stream` of the current device, and returns at once: no wait, no allocation, so that a graph
-// can capture it. The same bits every run; a row's bits do not depend on N.
+// Everything is launched on `stream` of the current device, and returns at once: no wait, no allocation, so that a
+// graph can capture it. The same bits every run; a row's bits do not depend on N.
 #pragma once
 
 #include <string>

@@ -33,9 +33,9 @@ std::string engine_status() {
   return "missing: " LONGFOLD_WHY_NO_CUDA;
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                           \
-  template void run_forward<T>(const ForwardArgs<T>&, Stream);            \
-  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&);   \
+#define LONGFOLD_INSTANTIATE(T)                                         \
+  template void run_forward<T>(const ForwardArgs<T>&, Stream);          \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&); \
   template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

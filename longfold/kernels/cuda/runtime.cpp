@@ -14,7 +14,8 @@ std::string version() {
 }
 
 const std::string& built_for() {
-  static const std::string text = "built with CUDA " + version() + " for compute capability " LONGFOLD_CUDA_ARCHITECTURES;
+  static const std::string text =
+      "built with CUDA " + version() + " for compute capability " LONGFOLD_CUDA_ARCHITECTURES;
   return text;
 }
 

@@ -78,11 +78,11 @@ struct LogitArgs {
 template <class T>
 struct GradientArgs {
   LogitArgs<T> logits;
-  DeviceView<const T, 5> v;                                // [B, N, Lk, H, D]
-  DeviceView<const T, 5> grad_out;                         // [B, N, Lq, H, D]
-  DeviceView<const Accumulator<T>, 4> log_sum_exp;         // [B, N, H, Lq]
-  DeviceView<const Accumulator<T>, 4> lse_correction;      // [B, N, H, Lq]
-  DeviceView<const Accumulator<T>, 4> grad_log_sum_exp;    // [B, N, H, Lq] or null
+  DeviceView<const T, 5> v;                              // [B, N, Lk, H, D]
+  DeviceView<const T, 5> grad_out;                       // [B, N, Lq, H, D]
+  DeviceView<const Accumulator<T>, 4> log_sum_exp;       // [B, N, H, Lq]
+  DeviceView<const Accumulator<T>, 4> lse_correction;    // [B, N, H, Lq]
+  DeviceView<const Accumulator<T>, 4> grad_log_sum_exp;  // [B, N, H, Lq] or null
 };
 
 // Of ForwardArgs or BackwardArgs.

@@ -17,7 +17,8 @@ struct KernelArgs {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) forward_kernel(const __grid_constant__ KernelArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    forward_kernel(const __grid_constant__ KernelArgs<T> args) {
   using Acc = Accumulator<T>;
   const Shape& shape = args.logits.shape;
   const bool mean_of_masked = args.logits.mean_of_fully_masked;

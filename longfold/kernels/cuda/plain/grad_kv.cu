@@ -18,7 +18,8 @@ struct KernelArgs {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) grad_kv_kernel(const __grid_constant__ KernelArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    grad_kv_kernel(const __grid_constant__ KernelArgs<T> args) {
   using Acc = Accumulator<T>;
   const LogitArgs<T>& logits = args.gradients.logits;
   const Shape& shape = logits.shape;

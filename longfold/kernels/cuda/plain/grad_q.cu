@@ -16,7 +16,8 @@ struct KernelArgs {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) grad_q_kernel(const __grid_constant__ KernelArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    grad_q_kernel(const __grid_constant__ KernelArgs<T> args) {
   using Acc = Accumulator<T>;
   const LogitArgs<T>& logits = args.gradients.logits;
   const Shape& shape = logits.shape;
@@ -46,8 +47,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) grad_q_ker
         const bool hidden = j < shape.Lk && is_hidden(logits.biases, b, n, h, j);
         Acc grad_logit = 0;
         if (j < shape.Lk && !hidden) {
-          grad_logit = weight(logits, query, b, n, h, i, j, false) *
-                       (grad_weight(args.gradients, b, n, h, i, j) - delta);
+          grad_logit =
+              weight(logits, query, b, n, h, i, j, false) * (grad_weight(args.gradients, b, n, h, i, j) - delta);
         }
         const unsigned shown = rows_of_block(shape.Lk - key) & ~__ballot_sync(0xffffffffu, hidden);
         grad_q.add_block(logits.k, b, n, h, key, shown, grad_logit, column, shape.D);
@@ -61,8 +62,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) grad_q_ker
 
 template <class T>
 void run_grad_q(const BackwardArgs<T>& args, Accumulator<T>* delta, Stream stream) {
-  const KernelArgs<T> kernel_args{
-      .gradients = gradient_args(args), .grad_q = device_view(args.grad_q), .delta = delta};
+  const KernelArgs<T> kernel_args{.gradients = gradient_args(args), .grad_q = device_view(args.grad_q), .delta = delta};
   const Shape& shape = kernel_args.gradients.logits.shape;
   launch("evoformer_attention_backward", grad_q_kernel<T>, kernel_args,
          shape.B * shape.N * shape.H * shape.Lq * kLanesOfWarp, stream);

@@ -12,14 +12,16 @@ template <class T>
 struct KernelArgs {
   GradientArgs<T> gradients;
   DeviceView<Accumulator<T>, 5> grad;  // [B or 1, N or 1, H or 1, Lq, Lk]
-  DeviceView<Accumulator<T>, 5> rest;  // the same, or null: what the roundings of grad leave out, added to what is there
-  int64_t B, N, H;                     // sizes of grad
-  bool adds;                           // to what grad holds already
-  const Accumulator<T>* delta;         // [B, N, H, Lq] of the logits, contiguous
+  DeviceView<Accumulator<T>, 5>
+      rest;                     // the same, or null: what the roundings of grad leave out, added to what is there
+  int64_t B, N, H;              // sizes of grad
+  bool adds;                    // to what grad holds already
+  const Accumulator<T>* delta;  // [B, N, H, Lq] of the logits, contiguous
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor) logit_gradients_kernel(const __grid_constant__ KernelArgs<T> args) {
+__global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
+    logit_gradients_kernel(const __grid_constant__ KernelArgs<T> args) {
   using Acc = Accumulator<T>;
   const LogitArgs<T>& logits = args.gradients.logits;
   const Shape& shape = logits.shape;
@@ -94,8 +96,8 @@ void run_grad_logits(const BackwardArgs<T>& args, const Accumulator<T>* delta, S
       stream);
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                                                      \
-  template void run_grad_pair<T>(const BackwardArgs<T>&, const Accumulator<T>*, Stream);             \
+#define LONGFOLD_INSTANTIATE(T)                                                          \
+  template void run_grad_pair<T>(const BackwardArgs<T>&, const Accumulator<T>*, Stream); \
   template void run_grad_logits<T>(const BackwardArgs<T>&, const Accumulator<T>*, Stream);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

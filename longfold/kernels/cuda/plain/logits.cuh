@@ -56,8 +56,8 @@ __device__ Accumulator<T> logit(const LogitArgs<T>& args, int64_t b, int64_t n, 
                                 bool hidden) {
   using Acc = Accumulator<T>;
   if (hidden) return Acc{kHiddenLogit};
-  Acc sum = args.scale * dot(args.q.at(b, n, i, h), args.q.strides[4], args.k.at(b, n, j, h), args.k.strides[4],
-                             args.shape.D);
+  Acc sum = args.scale *
+            dot(args.q.at(b, n, i, h), args.q.strides[4], args.k.at(b, n, j, h), args.k.strides[4], args.shape.D);
   for (int index = 0; index < args.biases.count; ++index) {
     const DeviceBias& bias = args.biases.biases[index];
     sum += bias_element<Acc>(bias, bias.offset(b, n, h, i, j));

@@ -7,9 +7,9 @@
 namespace longfold::kernels::cuda::plain {
 
 inline constexpr int kLanesOfWarp = 32;
-inline constexpr int kThreads = 128;       // of a block: four warps, which share the keys that they read
+inline constexpr int kThreads = 128;                // of a block: four warps, which share the keys that they read
 inline constexpr int kBlocksPerMultiprocessor = 4;  // at least: leaves enough registers for all of a row's sums
-inline constexpr int kColumnsPerLane = 4;  // of a row of D results: head dims up to 128 go in one pass
+inline constexpr int kColumnsPerLane = 4;           // of a row of D results: head dims up to 128 go in one pass
 inline constexpr int kColumns = kColumnsPerLane * kLanesOfWarp;
 
 __device__ inline int lane_of_warp() {

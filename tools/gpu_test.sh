@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Builds longfold for the GPU of this machine and tests it there: the C++ tests of the CUDA kernels, some of them under
+# compute-sanitizer, then the Python tests on the device. Logs go to ${OUT:-build/gpu}; a summary comes last.
+#
+#   tools/gpu_test.sh [build] [cpp] [sanitize] [python]   all of them if none is named
+#
+# Needs nvcc, a compiler, CMake, Ninja and GoogleTest, and PYTHON (python3) with torch, pytest and numpy.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+OUT=${OUT:-build/gpu}
+PYTHON=${PYTHON:-python3}
+FOLDER=build/gpu-release
+JOBS=$(nproc)
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+parts=${*:-build cpp sanitize python}
+summary=() failed=0
+
+wants() { [[ " $parts " == *" $1 "* ]]; }
+note() { summary+=("$1"); printf '%s\n' "$1"; }
+# run NAME SECONDS COMMAND...: output to $OUT/NAME.log; its verdict joins the summary.
+run() {
+  local name=$1 limit=$2 begin=$SECONDS code
+  shift 2
+  timeout "$limit" "$@" >"$OUT/$name.log" 2>&1
+  code=$?
+  if [ $code = 0 ]; then
+    note "ok      $name ($((SECONDS - begin)) s): $(tail -n 1 "$OUT/$name.log")"
+  else
+    failed=1
+    [ $code = 124 ] && note "FAILED  $name: ran past $limit s" || note "FAILED  $name: exit status $code ($((SECONDS - begin)) s)"
+  fi
+  return $code
+}
+# The first lines of each failure of a log.
+show_gtest() { grep -E -A 6 'Failure$|^\[  FAILED  \]|terminate called|what\(\)' "$OUT/$1.log" | head -n "${2:-60}"; }
+show_pytest() { grep -E '^(E  |FAILED|ERROR)|^python/tests.*(Error|Failed)' "$OUT/$1.log" | cut -c 1-220 | head -n "${2:-60}"; }
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || { echo "gpu_test: no GPU here" >&2; exit 2; }
+"$PYTHON" -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name(0))' || exit 2
+nvcc --version | tail -n 1
+
+if wants build; then
+  settings=(-S . -B "$FOLDER" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGFOLD_CUDA=ON -DLONGFOLD_TRAINER=OFF -DLONGFOLD_BENCH=OFF
+            -DLONGFOLD_INSTALL=OFF -DPython_EXECUTABLE="$(command -v "$PYTHON")")
+  run configure 120 cmake "${settings[@]}" || { cat "$OUT/configure.log"; exit 1; }
+  grep 'CUDA kernels:' "$OUT/configure.log"
+  run build 420 cmake --build "$FOLDER" -j "$JOBS" --target test_cuda longfold_python || { grep -E -A 8 'error|FAILED' "$OUT/build.log" | head -n 80; exit 1; }
+fi
+
+if wants cpp; then
+  run cpp 240 "$FOLDER/tests/cuda/test_cuda" --gtest_brief=1 || show_gtest cpp
+fi
+
+if wants sanitize; then
+  if command -v compute-sanitizer >/dev/null; then
+    small='Shapes/EvoformerAttention.*/two:Shapes/EvoformerAttention.*/head_5:Shapes/EvoformerAttention.BFloat16/every_kind_strided:Shapes/EvoformerAttention.Float32/head_200:EvoformerAttention.SharedPairGradient:HiddenKeys.CountWhereShownOnesAreMasked'
+    run memcheck 120 compute-sanitizer --tool memcheck --leak-check no --error-exitcode 9 "$FOLDER/tests/cuda/test_cuda" --gtest_brief=1 --gtest_filter="$small" ||
+      grep -E -A 6 'Invalid|Error|Failure' "$OUT/memcheck.log" | head -n 40
+    run racecheck 120 compute-sanitizer --tool racecheck --error-exitcode 9 "$FOLDER/tests/cuda/test_cuda" --gtest_brief=1 --gtest_filter='Shapes/EvoformerAttention.*/two:Shapes/EvoformerAttention.*/head_5' ||
+      grep -E -A 6 'hazard|Error|Failure' "$OUT/racecheck.log" | head -n 40
+  else
+    note "skipped memcheck, racecheck: no compute-sanitizer here"
+  fi
+fi
+
+if wants python; then
+  if "$PYTHON" -c 'import pytest, numpy' 2>"$OUT/python.log"; then
+    workers=()
+    "$PYTHON" -c 'import xdist' 2>/dev/null && workers=(-n 4)
+    PYTHONPATH=$PWD/python run python 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${workers[@]}" --durations=8 -rfE -k cuda python/tests || show_pytest python 80
+  else
+    failed=1
+    note "FAILED  python: $(tail -n 1 "$OUT/python.log"); it needs pytest and numpy for $PYTHON"
+  fi
+fi
+
+printf '\n== summary (%s s, logs in %s)\n' "$SECONDS" "$OUT"
+printf '%s\n' "${summary[@]}"
+exit $failed
