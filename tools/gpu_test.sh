@@ -38,11 +38,16 @@ show_pytest() { grep -E '^(E  |FAILED|ERROR)|^python/tests.*(Error|Failed)' "$OU
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || { echo "gpu_test: no GPU here" >&2; exit 2; }
 "$PYTHON" -c 'import torch; print("torch", torch.__version__, torch.cuda.get_device_name(0))' || exit 2
+cmake --version | head -n 1
 nvcc --version | tail -n 1
 
 if wants build; then
   settings=(-S . -B "$FOLDER" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGFOLD_CUDA=ON -DLONGFOLD_TRAINER=OFF -DLONGFOLD_BENCH=OFF
             -DLONGFOLD_INSTALL=OFF -DPython_EXECUTABLE="$(command -v "$PYTHON")")
+  if ! compgen -G '/usr/lib*/cmake/GTest' >/dev/null && ! compgen -G '/usr/l*/lib*/*/cmake/GTest' >/dev/null &&
+    ! compgen -G '/usr/lib/*/cmake/GTest' >/dev/null && [ -e /usr/src/googletest/CMakeLists.txt ]; then
+    settings+=(-DLONGFOLD_GTEST_SOURCE=/usr/src/googletest)
+  fi
   run configure 120 cmake "${settings[@]}" || { cat "$OUT/configure.log"; exit 1; }
   grep 'CUDA kernels:' "$OUT/configure.log"
   run build 420 cmake --build "$FOLDER" -j "$JOBS" --target test_cuda longfold_python || { grep -E -A 8 'error|FAILED' "$OUT/build.log" | head -n 80; exit 1; }

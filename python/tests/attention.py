@@ -69,10 +69,15 @@ CASES = [
 ]
 
 
+def seeded(seed: int) -> torch.Generator:
+    """For the device that tensors are made on (conftest.py)."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 def make_inputs(
     case: Case, dtype: torch.dtype, bias_dtype: torch.dtype | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     inputs = {}
     for name in ("q", "k", "v", *case.biases):
         shape = case.shape(name)
@@ -97,7 +102,7 @@ def make_inputs(
 
 
 def cotangents(case: Case, dtype: torch.dtype, seed: int = 1) -> Tensor:
-    return torch.randn(case.shape("out"), generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return torch.randn(case.shape("out"), generator=seeded(seed)).to(dtype)
 
 
 def longfold_function(inputs: dict[str, Tensor], **options) -> Tensor:

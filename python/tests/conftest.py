@@ -4,6 +4,46 @@ import os
 import tempfile
 
 import pytest
+import torch
+
+from longfold import evoformer_attention
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cpu_only: has nothing to do with other devices")
+
+
+def why_no_cuda() -> str:
+    """Empty where the op runs on a GPU."""
+    if not torch.cuda.is_available():
+        return "no GPU here that torch can use"
+    try:
+        evoformer_attention(*(torch.zeros(1, 1, 1, 1, 1, device="cuda") for _ in range(3)))
+    except RuntimeError as error:
+        if "the CUDA kernels of this build are missing" in str(error):
+            return str(error)
+        raise
+    return ""
+
+
+@pytest.fixture(scope="session")
+def no_cuda() -> str:
+    return why_no_cuda()
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request, no_cuda):
+    """Where the test's tensors are made unless it says otherwise: each test that uses this runs on both."""
+    if request.param == "cpu":
+        yield torch.device("cpu")
+        return
+    if request.node.get_closest_marker("cpu_only"):
+        pytest.skip("on the CPU alone")
+    if no_cuda:
+        pytest.skip(no_cuda)
+    torch.set_default_device("cuda")
+    yield torch.device("cuda")
+    torch.set_default_device(None)
 
 
 @pytest.fixture(scope="session", autouse=True)

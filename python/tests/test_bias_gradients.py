@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from attention import Case, check_accuracy, cotangents, fp64, make_inputs, run
+from attention import Case, check_accuracy, cotangents, fp64, make_inputs, run, seeded
 from test_memory import run_python
 
 from longfold import evoformer_attention
+
+pytestmark = pytest.mark.usefixtures("device")
 
 B, N, H, LQ, LK = 2, 5, 3, 19, 23
 CASE = Case("biases", b=B, n=N, lq=LQ, lk=LK, h=H, d=8, biases=())
@@ -30,7 +32,7 @@ SHAPES = VARY_OVER_ROWS_AND_QUERIES | SHARED_BY_ALL_KEYS | OTHERS
 
 
 def inputs_with(shapes, dtype, bias_dtype=None, case=CASE):
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded(5)
     biases = {f"bias_{i}": torch.randn(shape, generator=generator) for i, shape in enumerate(shapes)}
     return make_inputs(case, dtype) | {name: bias.to(bias_dtype or dtype) for name, bias in biases.items()}
 
@@ -173,6 +175,7 @@ def test_equal_biases_get_gradients_of_their_own():
 
 
 @pytest.mark.parametrize("shape", ["(B, N, H, L, L)", "(B, N, 1, L, L)"])
+@pytest.mark.cpu_only
 def test_nothing_as_large_as_the_logits_but_the_gradient(shape):
     run_python(f"""
 B, N, L, H, D = 1, 16, 256, 8, 16
@@ -189,6 +192,7 @@ assert allowed < size(q, k, v, bias) + B * N * H * L * L * 4
 
 
 @pytest.mark.parametrize("shape", ["(1, 1, H, L, L)", "(L, L)"])
+@pytest.mark.cpu_only
 def test_a_pair_bias_that_batches_share_has_one_gradient(shape):
     """Neither a gradient nor a partial copy of it for each batch."""
     run_python(f"""

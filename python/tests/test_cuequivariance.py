@@ -4,9 +4,12 @@ import inspect
 
 import pytest
 import torch
+from attention import seeded
 from test_memory import run_python
 
 from longfold.cuequivariance import triangle_attention
+
+pytestmark = pytest.mark.usefixtures("device")
 
 B, N, H, Q, K, D = 2, 3, 2, 5, 7, 8
 
@@ -23,13 +26,13 @@ def formula(q, k, v, bias, mask=None, scale=None):
 
 
 def inputs(dtype=torch.float64, seed=0, batch=B):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     shapes = [(batch, N, H, Q, D), (batch, N, H, K, D), (batch, N, H, K, D), (batch, 1, H, Q, K)]
     return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
 def some_mask(batch=B):
-    mask = torch.rand(batch, N, 1, 1, K, generator=torch.Generator().manual_seed(1)) < 0.5
+    mask = torch.rand(batch, N, 1, 1, K, generator=seeded(1)) < 0.5
     mask[..., 2] = True  # never all of a row
     assert not mask.all()
     return mask
@@ -39,7 +42,7 @@ def results(call, tensors, *args, **options):
     leaves = [x.detach().requires_grad_() for x in tensors]
     out = call(*leaves, *args, **options)
     out = out[0] if isinstance(out, tuple) else out
-    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    grad = torch.randn(out.shape, generator=seeded(2), dtype=torch.float64)
     return [out, *torch.autograd.grad(out, leaves, grad.to(out.dtype))]
 
 
@@ -49,6 +52,7 @@ def check(got, expected, tolerance=1e-12):
         assert (value - correct).abs().max() <= tolerance * correct.abs().max()
 
 
+@pytest.mark.cpu_only
 def test_signature():
     """Positions, names and defaults of cuequivariance_torch.triangle_attention."""
     parameters = inspect.signature(triangle_attention).parameters
@@ -128,7 +132,7 @@ def test_auxiliary_results(monkeypatch, dtype, block_bytes):
 def test_auxiliary_results_under_autocast(low):
     """Those of q, k and v cast before: sums in float32, and max and lse of the same logits."""
     tensors = inputs(torch.float32)
-    with torch.autocast("cpu", dtype=low):
+    with torch.autocast(torch.get_default_device().type, dtype=low):
         got = triangle_attention(*tensors, some_mask(), return_aux=True)
     expected = triangle_attention(*(x.to(low) for x in tensors[:3]), tensors[3], some_mask(), return_aux=True)
     assert [x.dtype for x in got] == [low, torch.float32, torch.float32]
@@ -139,7 +143,7 @@ def test_auxiliary_results_under_autocast(low):
 
 
 def test_auxiliary_results_of_float64_stay_under_autocast():
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16):
         got = triangle_attention(*inputs(), some_mask(), return_aux=True)
     check(got, formula(*inputs(), some_mask()))
 
@@ -184,6 +188,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.cpu_only
 def test_messages(arguments, message):
     with pytest.raises(ValueError) as error:
         triangle_attention(*arguments)
@@ -212,6 +217,7 @@ def test_compiles_in_one_graph():
     check(got, triangle_attention(*tensors, some_mask(), return_aux=True), 1e-6)
 
 
+@pytest.mark.cpu_only
 def test_only_the_mask_is_made_anew():
     """Beside the direct call, the additive mask in float32 and one bool of its size; forward and backward."""
     run_python("""

@@ -24,6 +24,7 @@ def run_python(code: str, *paths: pathlib.Path) -> str:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("which", ["both", "mask", "pair", "none"])
+@pytest.mark.usefixtures("device")
 def test_biases_in_every_combination(which, dtype):
     x = make_inputs(CASE, dtype)
     used = {"both": ("mask", "pair"), "none": ()}.get(which, (which,))
@@ -36,12 +37,14 @@ def test_biases_in_every_combination(which, dtype):
     assert out.dtype == dtype
 
 
+@pytest.mark.usefixtures("device")
 def test_gradients_reach_both_biases():
     x = {name: value.requires_grad_() for name, value in make_inputs(CASE, torch.float32).items()}
     DS4Sci_EvoformerAttention(x["q"], x["k"], x["v"], [x["mask"], x["pair"]]).square().sum().backward()
     assert all(value.grad.abs().max() > 1e-4 for value in x.values())
 
 
+@pytest.mark.usefixtures("device")
 def test_fully_masked_rows_give_the_mean_as_with_deepspeed():
     x = make_inputs(CASE, torch.float32)
     out = DS4Sci_EvoformerAttention(x["q"], x["k"], x["v"], [torch.full(CASE.shape("mask"), -1e9)])

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from attention import Case, make_inputs
+from attention import Case, make_inputs, seeded
 from test_deepspeed import INSTALL, fake_deepspeed, run_python, without_deepspeed
 
 from longfold.deepspeed4science import DS4Sci_EvoformerAttention
@@ -22,12 +22,12 @@ def formula(q, k, v, biases):
 
 
 def randn(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)), dtype=torch.float64)
+    return torch.randn(shape, generator=seeded(seed + sum(shape)), dtype=torch.float64)
 
 
 def mask_of(*shape):
     """1 or 0 for each key, as DeepSpeed's own test has it, turned into a bias."""
-    mask = torch.rand(shape, generator=torch.Generator().manual_seed(4)) < 0.7
+    mask = torch.rand(shape, generator=seeded(4)) < 0.7
     mask[..., 0] = True
     return 1e9 * (mask.double() - 1)
 
@@ -53,12 +53,14 @@ def check(q, k, v, biases):
         assert (value - exact).abs().max() < 1e-12 * exact.abs().max()
 
 
+@pytest.mark.usefixtures("device")
 def test_msa_row_attention():
     res_mask = mask_of(BATCH, N_SEQ, 1, 1, N_RES)
     pair_bias = randn(BATCH, 1, HEAD, N_RES, N_RES)
     check(msa("q"), msa("k"), msa("v"), [res_mask, pair_bias])
 
 
+@pytest.mark.usefixtures("device")
 def test_msa_column_attention():
     """Residues are rows and sequences are keys, so the mask of keys is [Batch, N_res, 1, 1, N_seq]."""
     q, k, v = (msa(name).transpose(1, 2) for name in "qkv")
@@ -67,12 +69,14 @@ def test_msa_column_attention():
     check(q, k, v, [res_mask])
 
 
+@pytest.mark.usefixtures("device")
 def test_triangle_attention_around_the_starting_node():
     res_mask = mask_of(BATCH, N_RES, 1, 1, N_RES)
     right_edges = randn(BATCH, 1, HEAD, N_RES, N_RES)
     check(edges("q"), edges("k"), edges("v"), [res_mask, right_edges])
 
 
+@pytest.mark.usefixtures("device")
 def test_triangle_attention_around_the_ending_node():
     """The same with rows and columns of the pair representation exchanged, as views."""
     q, k, v = (edges(name).transpose(1, 2) for name in "qkv")
@@ -92,6 +96,7 @@ def test_the_tutorials_column_mask_raises_and_names_the_right_shape():
     )
 
 
+@pytest.mark.usefixtures("device")
 def test_keys_of_another_length():
     q, k, v = randn(2, 3, 5, HEAD, DIM), randn(2, 3, 9, HEAD, DIM), randn(2, 3, 9, HEAD, DIM, seed=1)
     check(q, k, v, [mask_of(2, 3, 1, 1, 9), randn(2, 1, HEAD, 5, 9)])
@@ -105,6 +110,7 @@ def test_a_short_list_is_not_filled_up(biases):
     assert biases == before
 
 
+@pytest.mark.usefixtures("device")
 def test_gradients_of_biases_have_the_shape_and_dtype_of_the_bias():
     x = make_inputs(Case("ds", b=2, n=6, lq=20, h=2, d=16), torch.bfloat16, torch.float32)
     leaves = {name: value.requires_grad_() for name, value in x.items()}

@@ -6,6 +6,8 @@ from attention import Case, cotangents, make_inputs
 
 from longfold import evoformer_attention
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 CASES = [

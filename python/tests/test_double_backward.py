@@ -2,17 +2,19 @@
 
 import pytest
 import torch
-from attention import Case, check_accuracy, cotangents, fp64, make_inputs, run
+from attention import Case, check_accuracy, cotangents, fp64, make_inputs, run, seeded
 from test_memory import run_python
 
 from longfold import evoformer_attention
+
+pytestmark = pytest.mark.usefixtures("device")
 
 CASE = Case("double", b=2, n=2, lq=3, lk=2, h=2, d=2)
 GENERAL = (2, 2, 1, 3, 2)  # varies over rows and queries, shared by heads
 
 
 def inputs(dtype=torch.float64, case=CASE, general=GENERAL):
-    generator = torch.Generator().manual_seed(4)
+    generator = seeded(4)
     x = make_inputs(case, dtype)
     with torch.no_grad():
         x["mask"].clamp_(min=-2)  # finite differences of a masked key say nothing
@@ -24,7 +26,7 @@ def gradgradcheck(function, x, seed=2):
     """To the inputs and to the gradients of the outputs."""
     outputs = function(*x)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     grads = [torch.randn(o.shape, generator=generator, dtype=o.dtype).requires_grad_() for o in outputs]
     return torch.autograd.gradgradcheck(function, x, grads)
 
@@ -98,7 +100,7 @@ def test_gradgradcheck_with_rows_that_give_the_mean():
 def orders(function, x, num):
     """The output, and every gradient of the first `num` orders of a scalar that depends on all of the one before."""
     leaves = list(x.values())
-    generator = torch.Generator().manual_seed(9)
+    generator = seeded(9)
     current, results = [function(x)], []
     for order in range(num):
         weights = [torch.randn(c.shape, generator=generator, dtype=torch.float64).to(c.dtype) for c in current]
@@ -129,7 +131,7 @@ def test_accuracy(dtype):
     case = Case("accuracy", b=2, n=4, lq=19, lk=23, h=2, d=8)
     x = {name: value.detach() for name, value in inputs(dtype, case, (2, 4, 1, 19, 23)).items()}
     cotangent = cotangents(case, dtype)
-    generator = torch.Generator().manual_seed(7)
+    generator = seeded(7)
     directions = {name: torch.randn(value.shape, generator=generator).to(dtype) for name, value in x.items()}
 
     def second(function, x, cotangent):
@@ -201,12 +203,13 @@ def test_autocast_does_not_round_it():
 
     def second(autocast_after):
         (grad,) = torch.autograd.grad(attention(*x.values()).square().sum(), x["q"], create_graph=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast_after):
+        with torch.autocast(torch.get_default_device().type, dtype=torch.bfloat16, enabled=autocast_after):
             return torch.autograd.grad(grad, x["k"], torch.ones_like(grad))[0]
 
     assert torch.equal(second(True), second(False))
 
 
+@pytest.mark.cpu_only
 def test_a_first_derivative_still_needs_no_logits():
     """create_graph keeps what a second derivative would need, and computes none of it."""
     run_python("""

@@ -12,6 +12,8 @@ import torch
 from attention import Case, cotangents, longfold_function, make_inputs, run
 from test_accuracy import assert_accurate
 
+pytestmark = pytest.mark.usefixtures("device")
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 LONG_ROWS = {

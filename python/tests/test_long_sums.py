@@ -12,9 +12,12 @@ from attention import (
     longfold_function,
     make_inputs,
     run,
+    seeded,
 )
 
 from longfold import evoformer_attention
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 @pytest.mark.parametrize(("rows", "right"), [(65_536, 4915.2002), (1 << 20, 78643.20)])
@@ -31,7 +34,7 @@ def test_pair_gradient_of_like_rows_is_right_to_the_last_digit(rows, right):
 
 def like(x: torch.Tensor, dim: int, noise: float, seed: int) -> torch.Tensor:
     """Its first index along `dim` everywhere, plus noise."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     noisy = torch.randn(x.shape, generator=generator).to(x.dtype) * noise
     return (x.narrow(dim, 0, 1) + noisy).to(x.dtype)
 

@@ -6,9 +6,12 @@ import types
 
 import pytest
 import torch
+from attention import seeded
 from test_memory import run_python
 
 from longfold import evoformer_attention, openfold
+
+pytestmark = pytest.mark.usefixtures("device")
 
 H, Q, K, D = 2, 5, 7, 8
 
@@ -31,7 +34,7 @@ calls = pytest.mark.parametrize("call, exact", CALLS, ids=["attention", "evo_att
 
 
 def randn(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)), dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=seeded(seed + sum(shape)), dtype=torch.float64).to(dtype)
 
 
 def results(call, q, k, v, biases):
@@ -159,6 +162,7 @@ WRONG = {
 
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("name", ["attention", "evo_attention"])
+@pytest.mark.cpu_only
 def test_messages(name, arguments, message):
     with pytest.raises(ValueError) as error:
         getattr(openfold, name)(*arguments)
@@ -230,6 +234,7 @@ def peaks(function, *inputs):
 
 
 @pytest.mark.parametrize("call", ["attention", "evo_attention"])
+@pytest.mark.cpu_only
 def test_nothing_is_copied(call):
     """The same bytes as the direct call, for [B, T, N] rows and OpenFold's own strides, forward and backward."""
     run_python(f"""{MEMORY}
@@ -245,6 +250,7 @@ assert size(adapter[2]) < direct[0] < 2 * size(adapter[2])
 """)
 
 
+@pytest.mark.cpu_only
 def test_where_no_view_folds_the_rows_only_the_output_is_copied():
     run_python(f"""{MEMORY}
 B, T, N, L, H, D = 2, 2, 128, 64, 4, 32

@@ -8,6 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from longfold import evoformer_attention
 
+pytestmark = pytest.mark.usefixtures("device")
+
 CASE = Case("torch", b=2, n=3, lq=5, lk=7, h=2, d=4)
 OPS = torch.ops.longfold
 

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from attention import Case, cotangents, eager_function, fp64, longfold_function, make_inputs, run
+from attention import Case, cotangents, eager_function, fp64, longfold_function, make_inputs, run, seeded
 
 from longfold import evoformer_attention
+
+pytestmark = pytest.mark.usefixtures("device")
 
 
 def close(value, expected, tolerance=1e-12):
@@ -86,7 +88,7 @@ BIAS_SHAPES = {
 @pytest.mark.parametrize("shape", BIAS_SHAPES.values(), ids=BIAS_SHAPES.keys())
 def test_bias_shapes_and_their_gradients(shape):
     case = Case("general", b=2, n=4, lq=19, lk=23, h=2, d=8, biases=())
-    generator = torch.Generator().manual_seed(3)
+    generator = seeded(3)
     inputs = make_inputs(case, torch.float64) | {"pair": torch.randn(shape, generator=generator, dtype=torch.float64)}
     cotangent = cotangents(case, torch.float64)
     expected = run(eager_function, inputs, cotangent)
