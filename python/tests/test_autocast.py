@@ -105,8 +105,10 @@ def test_backward_inside_is_backward_outside():
 
 
 def test_compiled():
+    device_type = torch.get_default_device().type
+
     def step(x):
-        with autocast(dtype=torch.bfloat16):
+        with torch.autocast(device_type, dtype=torch.bfloat16):
             return longfold_function(x)
 
     x, cotangent = make_inputs(CASE, torch.float32), cotangents(CASE, torch.bfloat16)

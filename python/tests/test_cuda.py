@@ -1,5 +1,5 @@
-"""What is particular to CUDA: streams, graphs, devices, memory, far offsets. Whatever holds on any device is in the other
-modules, whose tests run on both."""
+"""What is particular to CUDA: streams, graphs, devices, memory, far offsets. Whatever holds on any device is in the
+other modules, whose tests run on both."""
 
 import pytest
 import torch
@@ -177,7 +177,7 @@ def test_memory():
 
 
 def test_rows_of_73728_keys_with_a_bias():
-    """5.4e9 elements: row 58,254 is where 32 bits end for a bias of two bytes."""
+    """5.4e9 logits: an index of 32 bits is back at the first row from row 58,254 on."""
     length, d = 73_728, 8
     if torch.cuda.mem_get_info()[0] < 32 << 30:
         pytest.skip("needs 32 GiB of device memory")
