@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build demo test test-dev test-tsan test-aarch64 bench format clean
+.PHONY: help setup build demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -50,6 +50,13 @@ test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under 
 	@cmake --preset aarch64 --log-level=WARNING
 	@cmake --build --preset aarch64
 	ctest --preset aarch64
+
+cuda-all: setup ## with CUDA kernels for every GPU since Turing, and PTX for later ones; needs nvcc 13
+	@cmake --preset cuda --log-level=WARNING
+	@cmake --build --preset cuda
+
+test-gpu: ## builds and tests the CUDA kernels on the GPU of this machine, under compute-sanitizer too
+	PYTHON=$${PYTHON:-$$([ -x $(VENV)/python ] && echo $(VENV)/python || echo python3)} bash tools/gpu_test.sh
 
 bench: build ## Evoformer attention beside torch, in one run; BENCH_FLAGS="--write docs/results" keeps the page
 	build/release/bench/bench_evoformer_attention $(BENCH_FLAGS)

@@ -45,17 +45,21 @@ function(longfold_public_headers name)
     PUBLIC FILE_SET generated TYPE HEADERS BASE_DIRS "${PROJECT_BINARY_DIR}/generated" FILES ${ARG_GENERATED})
 endfunction()
 
-# longfold_test(folder SOURCES ... LIBRARIES ... PROPERTIES ...) makes the program test_<folder>, one ctest entry per
-# test, with these properties.
+# longfold_test(folder SOURCES ... LIBRARIES ...) makes the program test_<folder>, one ctest entry per test; WHOLE: one
+# for the program, which is skipped where it ends with 77.
 function(longfold_test folder)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES;PROPERTIES" ${ARGN})
+  cmake_parse_arguments(ARG "WHOLE" "" "SOURCES;LIBRARIES" ${ARGN})
   add_executable(test_${folder} ${ARG_SOURCES})
   target_link_libraries(
     test_${folder} PRIVATE ${ARG_LIBRARIES} GTest::gtest GTest::gtest_main longfold_warnings longfold_sanitize)
   target_include_directories(test_${folder} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(test_${folder} PRIVATE LONGFOLD_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120
-                                        PROPERTIES TIMEOUT 600 ${ARG_PROPERTIES})
+  if(ARG_WHOLE)
+    add_test(NAME ${folder} COMMAND test_${folder})
+    set_tests_properties(${folder} PROPERTIES LABELS ${folder} TIMEOUT 600 SKIP_RETURN_CODE 77)
+  else()
+    gtest_discover_tests(test_${folder} TEST_PREFIX "${folder}." DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+  endif()
 endfunction()
 
 # Targets that include much of libtorch share one precompiled header (torch/torch.h costs 16 s per file).

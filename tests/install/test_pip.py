@@ -160,7 +160,13 @@ def test_configuring_looks_for_nothing_but_torch(environment, tree):
     compiled = {path.parent.name for path in (tree / "build/wheel/lib").rglob("*.dir")}
     assert compiled == {"CMakeFiles"}
     targets = {path.stem for path in (tree / "build/wheel/lib").rglob("*.dir")}
-    assert targets == {"longfold_base", "longfold_kernels", "longfold_memory", "longfold_ops"}
+    assert targets == {
+        "longfold_base",
+        "longfold_kernels",
+        "longfold_kernels_cuda",
+        "longfold_memory",
+        "longfold_ops",
+    }
 
 
 def test_another_torch_is_refused(python, tmp_path):

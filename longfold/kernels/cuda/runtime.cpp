@@ -53,7 +53,10 @@ std::string engine_status() {
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     (void)cudaGetLastError();  // no later check may find this one
-    return "found: " + built_for() + "; no GPU here: " + cudaGetErrorString(error);
+    int driver = 0;
+    const bool has_driver = cudaDriverGetVersion(&driver) == cudaSuccess && driver != 0;
+    return "found: " + built_for() +
+           "; no GPU here: " + (has_driver ? cudaGetErrorString(error) : "no NVIDIA driver is loaded");
   }
   std::string text = "found: " + built_for();
   for (int device = 0; device < count; ++device) text += (device == 0 ? "; " : ", ") + device_name(device);
