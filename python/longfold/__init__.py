@@ -1,4 +1,4 @@
-"""Evoformer attention that never holds the logits in memory, for PyTorch on the CPU."""
+"""Evoformer attention that never holds the logits in memory, for PyTorch on the CPU and CUDA."""
 
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -79,7 +79,7 @@ def evoformer_attention(
         TypeError: "[evoformer_attention] expected ..., got ..." if q, k or v is not a dense tensor, biases not a
             sequence of such, scale neither a number nor None, or fully_masked no string.
         ValueError: "[LONGFOLD_ISA] expected ..., got ...", or "[LONGFOLD_ISA] this CPU has no ...", where that
-            environment variable names no instruction set, or one that the CPU lacks.
+            environment variable names no instruction set, or one that the CPU lacks; more than 16 biases on CUDA.
 
     Under torch.autocast q, k and v are cast as scaled_dot_product_attention's are; biases keep their dtype.
 

@@ -1,4 +1,4 @@
-"""cuEquivariance's `triangle_attention`, computed by longfold: the same call, on the CPU, without copies.
+"""cuEquivariance's `triangle_attention`, computed by longfold: the same call, without copies.
 
 cuEquivariance itself is not needed. Where a model imports the name from `cuequivariance_torch`, import it from here.
 """

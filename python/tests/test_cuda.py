@@ -30,7 +30,7 @@ def test_the_cpu_agrees(dtype):
     """Both by the formula in fp64, so they are as far apart as their errors at most."""
     inputs, cotangent = make_inputs(CASE, dtype), cotangents(CASE, dtype)
     on_cpu = run(longfold_function, {n: t.cpu() for n, t in inputs.items()}, cotangent.cpu())
-    tolerance = {torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float64: 1e-14}[dtype]
+    tolerance = {torch.float32: 4e-6, torch.bfloat16: 2e-2, torch.float64: 1e-13}[dtype]
     for name, value in run(longfold_function, inputs, cotangent).items():
         assert value.is_cuda
         difference = (value.cpu().double() - on_cpu[name].double()).abs().max()
