@@ -44,8 +44,8 @@ nvcc --version | tail -n 1
 if wants build; then
   settings=(-S . -B "$FOLDER" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGFOLD_CUDA=ON -DLONGFOLD_TRAINER=OFF -DLONGFOLD_BENCH=OFF
             -DLONGFOLD_INSTALL=OFF -DPython_EXECUTABLE="$(command -v "$PYTHON")")
-  if ! compgen -G '/usr/lib*/cmake/GTest' >/dev/null && ! compgen -G '/usr/l*/lib*/*/cmake/GTest' >/dev/null &&
-    ! compgen -G '/usr/lib/*/cmake/GTest' >/dev/null && [ -e /usr/src/googletest/CMakeLists.txt ]; then
+  if ! compgen -G '/usr/lib*/cmake/GTest' >/dev/null && ! compgen -G '/usr/lib/*/cmake/GTest' >/dev/null &&
+    ! compgen -G '/usr/local/lib*/cmake/GTest' >/dev/null && [ -e /usr/src/googletest/CMakeLists.txt ]; then
     settings+=(-DLONGFOLD_GTEST_SOURCE=/usr/src/googletest)
   fi
   run configure 120 cmake "${settings[@]}" || { cat "$OUT/configure.log"; exit 1; }
