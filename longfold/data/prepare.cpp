@@ -10,7 +10,7 @@
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
-#include "longfold/data/fasta.h"
+#include "longfold/data/readers/fasta.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
