@@ -141,23 +141,15 @@ class Preparation {
     }
   }
 
+  // Ctrl-C stops what feeds a pipe too, so that the input ends early, perhaps in the middle of a gzip member.
   void read(const std::string& path, const std::atomic<bool>& stop) {
-    FastaReader reader(path);
-    FastaEvent event;
-    bool open = false;
-    while (reader.next(event)) {
+    try {
+      read_records(path, stop);
+    } catch (const UserError&) {
       check(stop);
-      if (event.kind == FastaEvent::Kind::kRecord) {
-        if (open) end_record();
-        open = true;
-        begin_record(event, path);
-      } else {
-        add(event, path);
-      }
+      throw;
     }
-    check(stop);  // what feeds a pipe is stopped with us, and then the input ends early
-    if (open) end_record();
-    if (!reader.warning().empty()) warnings_.push_back(reader.warning());
+    check(stop);
   }
 
   [[nodiscard]] std::vector<std::string> warnings() const {
@@ -175,6 +167,24 @@ class Preparation {
  private:
   static void check(const std::atomic<bool>& stop) {
     if (stop) throw RunError("interrupted: nothing was written");
+  }
+
+  void read_records(const std::string& path, const std::atomic<bool>& stop) {
+    FastaReader reader(path);
+    FastaEvent event;
+    bool open = false;
+    while (reader.next(event)) {
+      check(stop);
+      if (event.kind == FastaEvent::Kind::kRecord) {
+        if (open) end_record();
+        open = true;
+        begin_record(event, path);
+      } else {
+        add(event, path);
+      }
+    }
+    if (open) end_record();
+    if (!reader.warning().empty()) warnings_.push_back(reader.warning());
   }
 
   void begin_record(const FastaEvent& event, const std::string& path) {

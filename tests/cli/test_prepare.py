@@ -440,7 +440,8 @@ def test_interrupt_leaves_nothing(program, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupt_that_ends_the_input_too_writes_nothing(program, tmp_path):
+@pytest.mark.parametrize("content", [b">a\nACGACG\n>b\nACG", b"", gzip.compress(b">a\nACGACG\n")[:20]])
+def test_an_interrupt_that_ends_the_input_too_writes_nothing(program, tmp_path, content):
     """Ctrl-C stops all of `gzip -dc x.gz | longfold prepare -`: what came by then is not the whole input."""
     run = subprocess.Popen(
         [program, "prepare", "-", "-o", tmp_path / "x"],
@@ -448,9 +449,11 @@ def test_an_interrupt_that_ends_the_input_too_writes_nothing(program, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    run.stdin.write(b">a\nACGACG\n>b\nACG")
+    run.stdin.write(content)
     run.stdin.flush()
     wait_until_read(run.stdin)
+    while not os.listdir(tmp_path) and run.poll() is None:  # it has begun when its temporary files are there
+        time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     stdout, stderr = run.communicate(timeout=60)
     assert (run.returncode, stdout, stderr) == (1, b"", b"longfold: interrupted: nothing was written\n")
