@@ -215,6 +215,10 @@ TEST(Fasta, WhatWasGivenInsteadIsNamedWithTheWayOut) {
             "'x' holds xz data inside gzip, not FASTA: type gzip -dc 'x' | xz -dc -" + to_prepare);
   EXPECT_EQ(refusal(gzip_member(gzip_member(">a\nACGT\n"))),
             "'x' holds gzip data inside gzip, not FASTA: type gzip -dc 'x' | gzip -dc -" + to_prepare);
+  const std::string tar = std::string("genome.fa").append(248, '\0') + "ustar";  // in pieces as from a slow pipe
+  EXPECT_EQ(refusal(gzip_member(tar.substr(0, 6)) + gzip_member(tar.substr(6))),
+            "'x' holds a tar archive inside gzip, not FASTA: type gzip -dc 'x' | tar -xOf -" + to_prepare +
+                " (where it holds more than FASTA, add the names of the files)");
   EXPECT_EQ(refusal("ACGT\nAC\n"),
             "'x' is a sequence without a header, not FASTA: type sed '1i >NAME' 'x'" + to_prepare);
   EXPECT_EQ(refusal(std::string_view(">\0a\0\n\0A\0\n\0", 10)),
