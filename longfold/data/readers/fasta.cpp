@@ -84,11 +84,11 @@ bool FastaReader::next(FastaEvent& event) {
   }
 }
 
-// Over the LF of a CRLF and a byte order mark.
+// Over the LF of a CRLF and byte order marks.
 void FastaReader::begin_line() {
   if (after_return_ && have(1) && rest().front() == '\n') ++begin_;
   after_return_ = false;
-  if (have(kByteOrderMark.size()) && rest().starts_with(kByteOrderMark)) begin_ += kByteOrderMark.size();
+  while (have(kByteOrderMark.size()) && rest().starts_with(kByteOrderMark)) begin_ += kByteOrderMark.size();
 }
 
 void FastaReader::use_line(size_t length) {
