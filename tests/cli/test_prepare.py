@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -188,6 +189,11 @@ NAMED_INPUTS = {
         "': expected FASTA without",
         "gzip -dc '{path}' | grep -v '^#' -",
     ),
+    "other line ends": (
+        b">a desc\x0bACG\xe2\x80\xa8ACG\n",
+        "': expected lines that end in LF, CRLF or CR, got another line end",
+        r"LC_ALL=C sed -E 's/\v|\f|\xc2\x85|\xe2\x80[\xa8\xa9]/\n/g' '{path}'",
+    ),
     "zstd": (b"\x28\xb5\x2f\xfd\x24\x0a", "is zstd data", ""),
     "fastq": (b"@r\nACGT\n+\nIIII\n", "is FASTQ", ""),
     "2bit": (b"\x43\x27\x41\x1a\0\0\0\0", "is a 2bit file", ""),
@@ -210,8 +216,9 @@ def test_what_is_no_fasta_is_named_and_the_way_out_works(longfold, program, tmp_
         return
     line = command.format(path=path) + " | longfold prepare - -o PREFIX"
     assert f": type {line}" in message
-    if subprocess.run(["which", command.split()[0]], capture_output=True, check=False).returncode != 0:
-        pytest.skip(f"{command.split()[0]} is not installed")
+    tool = command.removeprefix("LC_ALL=C ").split()[0]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
     typed = line.replace("longfold", str(program)).replace("PREFIX", str(tmp_path / "out"))
     done = subprocess.run(typed, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

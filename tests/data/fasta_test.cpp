@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "longfold/base/text.h"
 #include "tests/data/gzip_bytes.h"
 #include "tests/data/scratch.h"
 
@@ -231,6 +232,16 @@ TEST(Fasta, WhatWasGivenInsteadIsNamedWithTheWayOut) {
             "'x' holds a zip archive inside gzip, not FASTA: save it, decompressed, as "
             "FILE, then type unzip -p FILE" +
                 to_prepare);
+}
+
+TEST(Fasta, OtherLineEndsInAHeaderAreNamedWithTheWayOut) {
+  for (const std::string end : {"\v", "\f", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9"}) {
+    const std::string message = refusal(">a\nACG\n>b desc" + end + "ACGT\nACG\n");
+    EXPECT_EQ(message, "'x': expected lines that end in LF, CRLF or CR, got another line end, " + base::printable(end) +
+                           ", in the header at line 3: type LC_ALL=C sed -E "
+                           "'s/\\v|\\f|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]/\\n/g' 'x' | longfold prepare - -o PREFIX");
+  }
+  EXPECT_EQ(read_text(">a\x01gi|1 b\xc3\xa9\nAC\n")[0].header, "a\x01gi|1 b\xc3\xa9") << "NCBI joins headers so";
 }
 
 TEST(Fasta, CommentLinesAreNamedWithTheWayOut) {

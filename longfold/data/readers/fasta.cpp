@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "longfold/base/error.h"
+#include "longfold/base/text.h"
 #include "longfold/data/readers/formats.h"
 
 namespace longfold::data {
@@ -16,6 +17,7 @@ using namespace std::string_view_literals;
 constexpr size_t kBufferSize = 1 << 18;
 constexpr size_t kLongestHeader = 1 << 20;  // beyond this it is no FASTA file
 constexpr auto kByteOrderMark = "\xef\xbb\xbf"sv;
+constexpr std::string_view kOtherLineEnds[] = {"\v", "\f", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9"};
 constexpr auto kWideHeader = ">\0"sv;  // two bytes a letter: UTF-16 without its mark
 
 bool is_blank(char c) {
@@ -118,9 +120,20 @@ void FastaReader::read_header(FastaEvent& event) {
     header_ += rest().substr(0, line_end);
     use_line(line_end);
   }
+  refuse_other_line_ends(line);
   const std::string_view text = std::string_view(header_).substr(1);
   event = {FastaEvent::Kind::kRecord, text.substr(0, length_without_trailing_blanks(text)), line, 1};
   in_record_ = true;
+}
+
+// Behind one of them bases would become part of a name. In a line of bases they are no nucleotides.
+void FastaReader::refuse_other_line_ends(int64_t line) const {
+  for (const std::string_view end : kOtherLineEnds) {
+    if (header_.find(end) == std::string::npos) continue;
+    throw UserError(stream_.shown() + ": expected lines that end in LF, CRLF or CR, got another line end, " +
+                    base::printable(end) + ", in the header at line " + std::to_string(line) + ": type " +
+                    stream_.through(R"(LC_ALL=C sed -E 's/\v|\f|\xc2\x85|\xe2\x80[\xa8\xa9]/\n/g' %)"));
+  }
 }
 
 void FastaReader::refuse_comment() const {

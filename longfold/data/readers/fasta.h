@@ -41,6 +41,7 @@ class FastaReader {
   void begin_line();
   void use_line(size_t length);  // with its end
   void read_header(FastaEvent& event);
+  void refuse_other_line_ends(int64_t line) const;
   void refuse_comment() const;
   [[noreturn]] void fail_as_no_fasta();
   [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
