@@ -86,6 +86,10 @@ def wait_for_step(process, step):
     raise AssertionError(f"the program ended before step {step}")
 
 
+def wait_for(words, process):
+    assert any(words in line for line in process.stderr), f"the program ended before it said '{words}'"
+
+
 def wait_until_it_computes(process):
     """Until it has used processor time after the lines that come before the first step."""
 
@@ -102,7 +106,7 @@ def wait_until_it_computes(process):
 def test_trains_and_reports(longfold, recipe, tmp_path):
     done = longfold("train", recipe({"train.steps": 12, "optimizer.learning_rate": 1e-2}))
     assert done.code == 0, done.stderr
-    progress = done.stderr.splitlines()
+    progress = [line for line in done.stderr.splitlines() if re.match(r"step \d+/", line)]
     assert len(progress) == 12
     lines = metrics(tmp_path / "run")
     for step, line in enumerate(progress, 1):
@@ -178,12 +182,172 @@ def test_second_interrupt_ends_at_once(program, recipe, tmp_path):
     process = start(program, "train", recipe({"data.sequence_length": 0, "data.batch_size": 1, "model.num_layers": 24}))
     wait_until_it_computes(process)
     process.send_signal(signal.SIGINT)
-    assert process.stderr.readline() == "\n"
-    assert "finishing this step" in process.stderr.readline()
+    wait_for("finishing this step", process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGINT
     assert checkpoints(tmp_path / "run") == []
+
+
+# One step is long enough for two signals to come within it.
+LONG_STEPS = {"data.sequence_length": 0, "data.batch_size": 1, "model.num_layers": 4, "optimizer.warmup_steps": 0}
+# Thousands of short windows are held out, so the evaluation is long and the steps are not.
+LONG_EVALUATION = {"data.sequence_length": 2, "data.held_out": 0.9, "model.num_layers": 24}
+
+# What schedulers send before they kill, and a terminal that goes away.
+STOPS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_every_signal_that_asks_to_stop_saves(program, recipe, tmp_path, number):
+    process = start(program, "train", recipe({"train.steps": 1_000_000}))
+    wait_for_step(process, 2)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "finishing this step, then saving" in stderr
+    done = len(losses(tmp_path / "run"))
+    assert checkpoints(tmp_path / "run") == [f"step-{done:08d}"]
+    assert f"stopped after step {done} of 1000000; to go on: " in stdout
+    assert not (tmp_path / "run" / "lock").exists()
+
+
+def test_nohup_keeps_a_run_from_hanging_up(program, recipe, tmp_path):
+    arguments = ["nohup", str(program), "train", str(recipe({"train.steps": 200}))]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_step(process, 1)
+    process.send_signal(signal.SIGHUP)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and "finishing this step" not in stderr
+    assert len(losses(tmp_path / "run")) == 200
+
+
+def test_a_reader_that_is_gone_does_not_end_a_run(program, recipe, tmp_path):
+    process = start(program, "train", recipe({"train.steps": 300}))
+    wait_for_step(process, 1)
+    process.stderr.close()
+    process.stdout.read()
+    assert process.wait(timeout=120) == 0
+    assert checkpoints(tmp_path / "run") == ["step-00000300"]
+
+
+def test_second_signal_names_the_checkpoint(longfold, program, recipe, tmp_path):
+    long = recipe(LONG_STEPS)
+    assert longfold("train", long, "--train.steps", 1).code == 0
+    process = start(program, "train", long, "--train.steps", 2, "--resume")
+    wait_until_it_computes(process)
+    process.send_signal(signal.SIGTERM)
+    wait_for("finishing this step", process)
+    process.send_signal(signal.SIGUSR1)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGUSR1
+    (last,) = [line for line in stderr.splitlines() if line.startswith("longfold: ")]
+    saved = tmp_path / "run" / "step-00000001"
+    assert f"the newest checkpoint is '{saved}'; to go on: {program} train {long} --resume --train.steps 2" in last
+    assert longfold("train", long, "--train.steps", 1, "--resume").code == 0, "the lock went with the process"
+
+
+def test_signal_in_the_evaluation_ends_it(longfold, program, recipe, tmp_path):
+    process = start(program, "train", recipe(LONG_EVALUATION))
+    line = next(line for line in process.stderr if line.startswith("held-out loss: "))
+    assert re.match(r"held-out loss: 7,275 windows, about \d+:\d\d", line), line
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0
+    saved = tmp_path / "run" / "step-00000006"
+    (last,) = [line for line in stderr.splitlines() if line.startswith("longfold: ")]
+    assert last.startswith(
+        f"longfold: stopped within the evaluation; the newest checkpoint is '{saved}'; to evaluate: "
+    )
+    assert f"saved        {saved}\n" in stdout and "loss per token" not in stdout
+    command = last.partition("; to evaluate: ")[2].split()
+    assert command == [str(program), "train", str(tmp_path / "recipe.toml"), "--resume"]
+    assert not (tmp_path / "run" / "lock").exists(), "all is saved: another run may begin while one evaluates"
+
+
+def test_signal_in_the_last_step_leaves_the_evaluation_out(program, recipe):
+    process = start(program, "train", recipe({**LONG_STEPS, "train.steps": 1}))
+    wait_until_it_computes(process)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and "finishing this step" in stderr
+    assert "stopped before the evaluation; to evaluate: " in stdout and "loss per token" not in stdout
+
+
+def test_two_runs_never_share_a_folder(longfold, program, recipe, tmp_path):
+    path = recipe({"train.steps": 1_000_000, "train.checkpoint_every": 1})
+    first = start(program, "train", path)
+    wait_for_step(first, 2)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for arguments in (["--resume"], ["--resume", "--train.output", tmp_path / "link"]):
+        message = longfold("train", path, *arguments).one_line_error(2)
+        assert f"is in use by process {first.pid} on {os.uname().nodename}: " in message
+    first.send_signal(signal.SIGTERM)
+    _, stderr = first.communicate(timeout=120)
+    assert first.returncode == 0, stderr
+    done = len(losses(tmp_path / "run"))
+    assert checkpoints(tmp_path / "run") == [f"step-{step:08d}" for step in range(1, done + 1)]
+    assert longfold("train", path, "--resume", "--train.steps", done + 1).code == 0
+
+
+def test_a_killed_run_frees_its_folder(longfold, program, recipe, tmp_path):
+    path = recipe({"train.steps": 1_000_000, "train.checkpoint_every": 1})
+    first = start(program, "train", path)
+    wait_for_step(first, 2)
+    first.kill()
+    first.communicate()
+    assert (tmp_path / "run" / "lock").read_text().startswith(f"process {first.pid} on ")
+    steps = int(checkpoints(tmp_path / "run")[-1][5:]) + 1
+    done = longfold("train", path, "--resume", "--train.steps", steps)
+    assert done.code == 0 and "note:" not in done.stderr
+    (tmp_path / "run" / "lock").write_text("process 7 on another-machine\n")
+    done = longfold("train", path, "--resume", "--train.steps", steps + 1)
+    assert (
+        done.code == 0 and "lock' was left by process 7 on another-machine, which did not end in order" in done.stderr
+    )
+
+
+def test_windows_without_labels_have_no_loss(longfold, recipe, tmp_path):
+    (tmp_path / "n.fa").write_text(">n\n" + "N" * 3000 + "\n")
+    assert longfold("prepare", tmp_path / "n.fa", "-o", tmp_path / "n").code == 0
+    done = longfold("train", recipe({"data.path": str(tmp_path / "n")}))
+    assert done.code == 0, done.stderr
+    assert done.stderr.count("  loss -  ") == 6
+    assert all(line["loss"] is None and line["held_out_loss"] is None for line in metrics(tmp_path / "run"))
+    for name in ("trained on", "held out"):
+        assert re.search(rf"^  {name} +-  ", done.stdout, flags=re.MULTILINE), done.stdout
+    assert "0.0000" not in done.stdout + done.stderr and "Markov" not in done.stdout
+
+
+def test_resuming_says_what_it_changes(longfold, recipe, tmp_path):
+    assert longfold("train", recipe({"optimizer.final_learning_rate": 0.0})).code == 0
+    path = recipe({"optimizer.final_learning_rate": 0.0, "train.steps": 8})
+    done = longfold("train", path, "--resume", "--optimizer.learning_rate", "0.002")
+    assert done.code == 0
+    rates = [line["learning_rate"] for line in metrics(tmp_path / "run")]
+    (changed,) = [line for line in done.stdout.splitlines() if line.startswith("changed ")]
+    assert "train.steps was 6, now 8; optimizer.learning_rate was 0.001, now 0.002" in changed
+    assert f"the learning rate goes from {rates[5]:.4g} in step 6 to {rates[6]:.4g} in step 7" in changed
+    assert rates[5] == 0 < rates[6]
+    assert "changed" not in longfold("train", path, "--resume", "--optimizer.learning_rate", "0.002").stdout
+
+
+def test_divergence_names_the_last_good_checkpoint(longfold, recipe, tmp_path):
+    path = recipe({"train.steps": 20})
+    message = longfold("train", path, "--model.init_std", "1e10").one_line_error(1)
+    assert message.startswith("step 1: the loss is nan, the gradient norm nan; there is no good checkpoint; ")
+    assert "model.init_std is 1e+10" in message and "learning_rate" not in message
+    assert longfold("train", path, "--train.steps", 10).code == 0
+    rates = ("--optimizer.learning_rate", "1e30", "--optimizer.warmup_steps", 0)
+    message = longfold("train", path, "--resume", *rates).stderr.splitlines()[-1]
+    assert f"the last good checkpoint is '{tmp_path / 'run' / 'step-00000010'}'; " in message
+
+
+def test_vocabulary_comes_from_the_tokenizer(longfold, recipe, phage_lambda, tmp_path):
+    assert longfold("prepare", phage_lambda, "-o", tmp_path / "nt", "--tokenizer", "nucleotide").code == 0
+    assert longfold("train", recipe({"data.path": str(tmp_path / "nt")})).code == 0
+    manifest = json.loads((tmp_path / "run" / "step-00000006" / "manifest.json").read_text())
+    assert manifest["recipe"]["model"]["vocab_size"] == 9
 
 
 def test_kill_leaves_whole_checkpoints(longfold, program, recipe, tmp_path):
@@ -213,6 +377,7 @@ def test_full_disk_keeps_the_previous_checkpoint(longfold, recipe, tmp_path):
     assert done.code == 1
     assert done.stderr.splitlines()[-1].startswith("longfold: cannot write '")
     assert "File too large" in done.stderr.splitlines()[-1] and "terminate" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(f"the newest checkpoint is '{tmp_path / 'run' / 'step-00000003'}'")
     assert checkpoints(tmp_path / "run") == ["step-00000003"]
     assert model_bytes(tmp_path / "run", 3) == before
     assert longfold("train", recipe(), "--resume").code == 0
@@ -331,6 +496,7 @@ def test_bad_checkpoints(longfold, recipe, tmp_path, harm):
         ({"compute.device": "cuda"}, "this build has no CUDA engine"),
         ({"compute.memory_limit": "lots"}, "lots"),
         ({"optimizer.beta1": 1.0}, "optimizer.beta1"),
+        ({"optimizer.warmup_steps": 7}, "optimizer.warmup_steps to be at most train.steps, which is 6, got 7"),
     ],
 )
 def test_bad_recipes(longfold, recipe, tmp_path, changes, words):
