@@ -68,6 +68,7 @@ void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Pr
   const int64_t peak = meter.peak();
   const double tokens_per_second = progress.tokens_per_second();
   const train::Evaluation evaluation = evaluate(trainer, progress);
+  const Baselines baselines = evaluation.held_out_loss ? count_baselines(trainer, progress) : Baselines();
   std::printf("\nloss per token, in nats (lower is better)\n");
   if (evaluation.loss) {
     print_loss("trained on", *evaluation.loss, "memorisation: the model has seen these tokens");
@@ -75,12 +76,11 @@ void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Pr
     print_no_loss("trained on", "the last step's windows had no label that counts");
   }
   if (evaluation.held_out_loss) {
-    const auto [uniform, order_0, order_2] = count_baselines(trainer, progress);
-    const std::string labels = "on " + base::format_count(uniform.num_labels) + " tokens never trained on";
+    const std::string labels = "on " + base::format_count(baselines.uniform.num_labels) + " tokens never trained on";
     print_loss("held out", *evaluation.held_out_loss, labels.c_str());
-    print_loss("  uniform", uniform.loss, "baselines on the same held-out tokens");
-    print_loss("  Markov order 0", order_0.loss, "token frequencies");
-    print_loss("  Markov order 2", order_2.loss, "the two tokens before");
+    print_loss("  uniform", baselines.uniform.loss, "baselines on the same held-out tokens");
+    print_loss("  Markov order 0", baselines.order_0.loss, "token frequencies");
+    print_loss("  Markov order 2", baselines.order_2.loss, "the two tokens before");
   } else if (trainer.recipe().data.held_out > 0) {
     print_no_loss("held out", "no token there counts");
   }

@@ -23,7 +23,7 @@ struct RunConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("output", self.output, "folder for checkpoints and metrics.jsonl");
-    visit("steps", self.steps, "optimizer steps");
+    visit("steps", self.steps, "optimizer steps; the learning rate falls until the last");
     visit("checkpoint_every", self.checkpoint_every, "steps between checkpoints; 0 = only the last");
     visit("seed", self.seed, "of the initial weights");
   }
