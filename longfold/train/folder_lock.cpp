@@ -84,12 +84,13 @@ FolderLock::FolderLock(fs::path folder, Flock flock)
 }
 
 std::string FolderLock::acquire() {
+  std::error_code ignored;
   constexpr int kAttempts = 100;  // each means that another run released the lock between our open and our flock
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     const bool created = descriptor_ >= 0;
     if (!created && errno == EEXIST) descriptor_ = ::open(file_.c_str(), O_RDWR | O_CLOEXEC);
-    if (descriptor_ < 0 && errno == ENOENT && fs::is_directory(folder_)) continue;
+    if (descriptor_ < 0 && errno == ENOENT && fs::is_directory(folder_, ignored)) continue;
     if (descriptor_ < 0) return cannot("write", file_, errno);
 
     const int error = flock_(descriptor_, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;

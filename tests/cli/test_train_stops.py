@@ -79,6 +79,19 @@ def test_every_signal_that_asks_to_stop_saves(program, recipe, tmp_path, number)
     assert not (tmp_path / "run" / "lock").exists()
 
 
+def test_signal_before_the_first_step_ends_at_once(longfold, program, recipe, tmp_path):
+    lock = tmp_path / "large" / "lock"
+    large = {"model.num_layers": 8, "model.hidden_size": 1024}  # takes a while to build
+    process = start(program, "train", recipe({**large, "train.output": str(lock.parent)}))
+    while process.poll() is None and not lock.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and stdout == ""
+    assert "longfold: stopped before the first step; there is no checkpoint yet\n" in stderr
+    assert longfold("train", recipe({"train.output": str(lock.parent)})).code == 0, "the folder is free"
+
+
 def test_nohup_keeps_a_run_from_hanging_up(program, recipe, tmp_path):
     arguments = ["nohup", str(program), "train", str(recipe({"train.steps": 200}))]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
