@@ -54,7 +54,7 @@ void Progress::show(const train::StepReport& report) {
 
 void Progress::begin_held_out(int64_t num_windows, double expected_seconds) {
   const std::lock_guard lock(mutex_);
-  std::string line = "held-out loss: " + base::format_count(num_windows) + " windows";
+  std::string line = "held-out loss: " + base::format_count(num_windows) + (num_windows == 1 ? " window" : " windows");
   if (expected_seconds > 0) line += ", about " + base::format_duration(expected_seconds);
   print(line);
   held_out_began_ = held_out_shown_ = Clock::now();
