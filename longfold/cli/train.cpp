@@ -71,8 +71,8 @@ StopWords before_the_steps(const train::Recipe& recipe) {
 
 StopWords within_the_steps(const train::Recipe& recipe, const std::string& resume_command) {
   const bool any = train::latest_checkpoint(recipe.train.output).has_value();
-  return {.first = "\nlongfold: finishing this step, then saving (again to end at once)\n",
-          .second = "\nlongfold: ended at once, the step under way is lost; " + newest_checkpoint(recipe) +
+  return {.first = "\nlongfold: finishing this step, then saving (again to end at once, without saving)\n",
+          .second = "\nlongfold: ended at once, steps that were not saved are lost; " + newest_checkpoint(recipe) +
                     (any ? "; to go on: " + resume_command : "") + "\n"};
 }
 

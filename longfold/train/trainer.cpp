@@ -75,6 +75,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   const std::filesystem::path output = recipe_.train.output;
   const int64_t every = recipe_.train.checkpoint_every;
+  lock_.ensure();
   MetricsFile metrics(output / "metrics.jsonl", step_);
   while (step_ < recipe_.train.steps && !stop) {
     const StepReport report = train_step();

@@ -356,6 +356,8 @@ TEST_F(TrainerTest, HasItsFolderToItself) {
   trainer.run(events, kNeverStop);
   EXPECT_NE(within.find("is in use by process "), std::string::npos) << within;
   EXPECT_EQ(refusal(recipe, /*resume=*/true), "") << "free as soon as all is saved";
+  const Trainer other(recipe, memory::MemoryMeter::install());
+  EXPECT_THROW(trainer.run(events, kNeverStop), base::RunError) << "before it touches the metrics";
 }
 
 TEST_F(TrainerTest, RefusedDataLeavesNoFolder) {
