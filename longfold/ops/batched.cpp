@@ -33,7 +33,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
-    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad, bool heads_first) {
   std::vector<at::Tensor> logical{grad_out, q, k, v, out, log_sum_exp, lse_correction};
   logical.insert(logical.end(), biases.begin(), biases.end());
   if (grad_log_sum_exp) logical.push_back(*grad_log_sum_exp);
@@ -53,8 +53,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     const auto last_bias = first_bias + static_cast<int64_t>(biases.size());
     const std::vector<at::Tensor> bias_examples(first_bias, last_bias);
     const auto grad_lse = grad_log_sum_exp ? std::optional(x.back()) : std::nullopt;
-    auto [grad_q, grad_k, grad_v, grad_biases] = call_backward(x[0], grad_lse, x[1], x[2], x[3], bias_examples, x[4],
-                                                               x[5], x[6], scale, fully_masked, bias_needs_grad);
+    auto [grad_q, grad_k, grad_v, grad_biases] =
+        call_backward(x[0], grad_lse, x[1], x[2], x[3], bias_examples, x[4], x[5], x[6], scale, fully_masked,
+                      bias_needs_grad, heads_first);
     std::vector<at::Tensor> results{grad_q, grad_k, grad_v};
     results.insert(results.end(), grad_biases.begin(), grad_biases.end());
     columns.resize(results.size());

@@ -6,7 +6,7 @@ cuEquivariance itself is not needed. Where a model imports the name from `cuequi
 import torch
 from torch import Tensor
 
-from . import _arguments, evoformer_attention
+from . import _arguments
 
 __all__ = ["mask_to_kv_lengths", "triangle_attention"]
 
@@ -59,6 +59,7 @@ def triangle_attention(
     _arguments.check_scale("triangle_attention", scale)
     optional = {"mask": mask, "kv_lengths": kv_lengths}
     _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
+    given = q, k, v, bias  # no views of them, see heads_first in longfold/ops/schema.cpp
     q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))
     if q.dim() != 5 or k.dim() != 5:
         raise ValueError(
@@ -75,16 +76,16 @@ def triangle_attention(
             raise ValueError("[triangle_attention] expected mask or kv_lengths, got both")
         _check("kv_lengths", "[B, N, 1, 1, 1]", kv_lengths, (batch, rows, 1, 1, 1))
         mask = torch.ops.longfold.first_keys(kv_lengths, keys)
-    biases = [bias]
+    biases = [given[3]]
     if mask is not None:
         _check("mask", "[B, N, 1, 1, K]", mask, (batch, rows, 1, 1, keys))
         mask = mask.to(torch.bool)
         biases.insert(0, mask)
     fully_masked = "mean" if kv_lengths is None else "zero"
-    out, log_sum_exp = evoformer_attention(
-        *(x.transpose(2, 3) for x in (q, k, v)), biases, scale=scale, fully_masked=fully_masked, return_lse=True
+    out, log_sum_exp, _ = torch.ops.longfold.evoformer_attention(
+        *given[:3], biases, scale=scale, fully_masked=fully_masked, heads_first=True
     )
-    out = out.transpose(2, 3)
+    out = _with_batch(True, out)
     if not return_aux:
         return out
     with torch.no_grad(), torch.autocast("cuda" if q.is_cuda else "cpu", enabled=False):

@@ -39,7 +39,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
         TypeError: the same for what should be a tensor and is not.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
-    return _attend("openfold.attention", query, key, value, biases, scale=1.0).transpose(-2, -3)
+    return _attend("openfold.attention", query, key, value, biases, scale=1.0)
 
 
 def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None] = ()) -> Tensor:
@@ -63,11 +63,11 @@ def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | Non
         TypeError: the same for what should be a tensor and is not.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
-    return _attend("openfold.evo_attention", q, k, v, biases, scale=None)
+    return _attend("openfold.evo_attention", q, k, v, biases, scale=None).transpose(-2, -3)
 
 
 def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None], scale: float | None) -> Tensor:
-    """[*, Q, H, D] from q [*, H, Q, D], k and v [*, H, K, D]."""
+    """[*, H, Q, D] from q [*, H, Q, D], k and v [*, H, K, D]; a transposed view of [*, Q, H, D]."""
     _arguments.check_tensors(op, q=q, k=k, v=v)
     biases = _arguments.listed(op, biases, may_be_none=True)
     shapes = [list(x.shape) for x in (q, k, v)]
@@ -92,9 +92,16 @@ def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | 
             raise ValueError(
                 f"[{op}] expected biases[{i}] to broadcast to [*, H, Q, K] = {list(logits)}, got {list(bias.shape)}"
             )
-        present.append(bias[(None,) * (len(logits) - bias.dim())])
+        present.append(bias)
+    if len(rows) <= 3 and all(shape[:-2] == list(rows) for shape in shapes):
+        # No views of the caller's tensors nor of the result, see heads_first in longfold/ops/schema.cpp.
+        out, *_ = torch.ops.longfold.evoformer_attention(
+            q, k, v, present, scale=scale, fully_masked="mean", heads_first=True
+        )
+        return out
+    present = [bias[(None,) * (len(logits) - bias.dim())] for bias in present]
     q, k, v = (x.expand(*rows, *x.shape[-2:]).transpose(-2, -3) for x in (q, k, v))
-    return _fold(q, k, v, present, scale, tuple(rows[:-1]))
+    return _fold(q, k, v, present, scale, tuple(rows[:-1])).transpose(-2, -3)
 
 
 def _fold(q: Tensor, k: Tensor, v: Tensor, biases: list[Tensor], scale: float | None, lead: tuple[int, ...]) -> Tensor:

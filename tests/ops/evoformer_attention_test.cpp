@@ -105,7 +105,7 @@ TEST(EvoformerAttention, CudaIsRefusedByName) {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("longfold::evoformer_attention", "");
   const auto call = [&] {
     (void)op.typed<ForwardSignature>().redispatch(c10::DispatchKeySet(c10::DispatchKey::CUDA), in[0], in[1], in[2],
-                                                  {in[3], in[4]}, std::nullopt, "zero");
+                                                  {in[3], in[4]}, std::nullopt, "zero", false);
   };
   EXPECT_EQ(message_of(call),
             "[evoformer_attention] expected tensors on the CPU, got CUDA tensors: this build of longfold has no CUDA "
