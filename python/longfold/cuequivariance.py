@@ -33,12 +33,12 @@ def triangle_attention(
         q: [B, N, H, Q, D], float32, bfloat16, float16 or float64; for B = 1 also [N, H, Q, D]. Any strides.
         k, v: [B, N, H, K, D], or [N, H, K, D], dtype of q.
         bias: [B, 1, H, Q, K], or [1, H, Q, K], of any floating dtype.
-        mask: [B, N, 1, 1, K], or [N, 1, 1, K], bool, True for keys that count. Another dtype is cast to bool, so an
-            additive mask, 0 for keys that count, would hide those.
+        mask: [B, N, 1, 1, K], or [N, 1, 1, K], bool, True for keys that count; what k and bias hold for the others does
+            not matter. Another dtype is cast to bool, so an additive mask, 0 for keys that count, would hide those.
         scale: D ** -0.5 if None.
         return_aux: also return lse and max. This computes q k^T a second time, in blocks of 4 MiB.
-        kv_lengths: [B, N, 1, 1, 1], or [N, 1, 1, 1], integers: only the first so many keys of a row count. Not
-            together with mask.
+        kv_lengths: [B, N, 1, 1, 1], or [N, 1, 1, 1], integers from 0: only the first so many keys of a row count, at
+            most all. Not together with mask.
 
     Returns:
         out [B, N, H, Q, D] in the dtype of q, also where q has four dimensions; a transposed view of [B, N, Q, H, D].
@@ -46,12 +46,13 @@ def triangle_attention(
         logit, and lse [B, N, H, Q, 1], the logarithm of the sum of exp(logit - max), as cuEquivariance's JAX reference
         has them; the documentation for torch does not define the two.
 
-    A row whose keys are all masked gives the mean of v, as the formula says. There the formula has no gradients for q,
-    k and bias, since each logit is the constant -1e9; longfold gives those of uniform weights.
+    A row whose keys are all masked gives the mean of v, as the formula says, and gradients to v alone, since each logit
+    is the constant -1e9. A row of length 0 gives zero, and no gradients at all.
 
     Raises:
-        ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
-        TypeError: the same for what should be a tensor and is not, and for a scale that is no number.
+        ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes, options and lengths.
+        TypeError: the same for what should be a tensor and is not, a bias of no floating dtype, and a scale that is no
+            number.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
