@@ -28,8 +28,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
     Returns:
         [*, H, Q, D] in the dtype of query, a transposed view of [*, Q, H, D].
 
-    Up to two leading dimensions are the [B, N] of `evoformer_attention`. More, and those that broadcast in q, k or v, are
-    folded into these as views. Where strides or biases allow no such view, the first of them becomes a loop, whose
+    Up to two leading dimensions are the [B, N] of `evoformer_attention`. More, and those that broadcast in q, k or v,
+    are folded into these as views. Where strides or biases allow no such view, the first of them becomes a loop, whose
     results are joined: that copies the output, nothing else.
 
     A row whose keys are all masked (largest logit at most -5e8) gives the mean of value, with the gradients of uniform
