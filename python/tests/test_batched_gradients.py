@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch._vmap_internals import _vmap
 
 from longfold import evoformer_attention
 from longfold.cuequivariance import triangle_attention
@@ -120,6 +121,21 @@ def test_is_grads_batched_gives_the_bits_of_each_call(call, inputs, constants):
         for value, correct in zip(batched, expected, strict=True):
             assert torch.equal(value[i], correct)
         assert torch.count_nonzero(expected[0]) > 0 and torch.count_nonzero(expected[1]) > 0
+
+
+def test_batches_of_batches():
+    """Two of the vmaps inside autograd, one in the other."""
+    leaves = leaves_of(heads_last())
+    out = evoformer_attention(*leaves[:3], leaves[3:])
+    cotangents = randn(2, 3, *out.shape)
+
+    def grads(cotangent):
+        return torch.autograd.grad(out, leaves, cotangent, is_grads_batched=True, retain_graph=True)
+
+    batched = _vmap(grads)(cotangents)
+    for i, j in itertools.product(range(2), range(3)):
+        expected = torch.autograd.grad(out, leaves, cotangents[i, j], retain_graph=True)
+        assert all(torch.equal(a[i, j], b) for a, b in zip(batched, expected, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
