@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench format clean
+.PHONY: help setup build programs demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -12,13 +12,21 @@ help: ## this list
 setup: ## installs system packages (or prints the line to ask for) and .venv
 	@bash tools/setup.sh
 
-build: setup ## build/release/longfold and the Python package
+# $(call build,TARGETS): what the targets name, or all. .venv finds the package in this checkout; a .venv that is a link
+# belongs to another one.
+define build
 	@cmake --preset $(PRESET) --log-level=WARNING
-	@cmake --build --preset $(PRESET)
-	@# .venv finds the package in this checkout; a .venv that is a link belongs to another one.
+	@cmake --build --preset $(PRESET) $(addprefix --target ,$(1))
 	@[ -L .venv ] || echo '$(CURDIR)/python' > "$$($(VENV)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/longfold.pth"
+endef
 
-demo: build ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
+build: setup ## build/release/longfold, the Python package, tests and benches
+	$(call build)
+
+programs: setup ## build/release/longfold and the Python package alone: half of the time
+	$(call build,longfold longfold_python)
+
+demo: programs ## trains on a whole phage genome, then runs Evoformer attention on a real alignment
 	@bash examples/demo.sh
 
 test: build ## builds and passes all tests, then the C++ ones under sanitizers and, where its tools are, for Arm

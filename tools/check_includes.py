@@ -13,7 +13,7 @@ ALLOWED = {
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
     "model": ({"model", "ops", "base"}, {"torch"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
-    "data": ({"data", "base"}, {"torch", "htslib", "nlohmann"}),
+    "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
     "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
     "cli": (
         {"cli", "train", "data", "parallel", "model", "ops", "memory", "kernels", "base"},
@@ -24,7 +24,6 @@ LIBRARIES = {
     "torch": re.compile(r"^(torch|ATen|c10)/"),
     "cuda": re.compile(r"^cuda"),
     "nlohmann": re.compile(r"^nlohmann/"),
-    "htslib": re.compile(r"^htslib/"),
     "zlib": re.compile(r"^zlib\.h"),
     "toml++": re.compile(r"^toml\+\+/"),
     "CLI": re.compile(r"^CLI/"),

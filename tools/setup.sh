@@ -10,7 +10,6 @@ needed=(
   "CLI/CLI.hpp libcli11-dev"
   "toml++/toml.h libtomlplusplus-dev"
   "nlohmann/json.hpp nlohmann-json3-dev"
-  "htslib/bgzf.h libhts-dev"
   "zlib.h zlib1g-dev"
   "gtest/gtest.h libgtest-dev"
 )

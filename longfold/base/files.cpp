@@ -1,8 +1,10 @@
 #include "longfold/base/files.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <system_error>
 
@@ -20,6 +22,16 @@ void sync_folder(const std::filesystem::path& folder) {
   if (!handle || ::fsync(::fileno(handle.get())) != 0) {
     throw RunError("cannot flush folder '" + folder.string() + "' to the disk: " + reason());
   }
+}
+
+// Where the system has no files without a name (NFS has none) the name is taken away at once.
+int open_nameless(const std::filesystem::path& folder) {
+  const int file = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (file >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL && errno != ENOENT)) return file;
+  std::string name = folder / "longfold.part-XXXXXX";
+  const int named = ::mkostemp(name.data(), O_CLOEXEC);
+  if (named >= 0) ::unlink(name.c_str());
+  return named;
 }
 
 }  // namespace
@@ -86,6 +98,40 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
+}
+
+NamelessFile::NamelessFile(const std::filesystem::path& folder) : folder_(folder.empty() ? "." : folder) {
+  const int file = open_nameless(folder_);
+  if (file < 0) fail();
+  file_.reset(::fdopen(file, "w+b"));
+  if (file_) return;
+  const int error = errno;
+  ::close(file);
+  errno = error;
+  fail();
+}
+
+void NamelessFile::write(const void* bytes, size_t count) {
+  if (count > 0 && std::fwrite(bytes, 1, count, file_.get()) != count) fail();
+}
+
+void NamelessFile::rewind() {
+  if (std::fflush(file_.get()) != 0 || std::fseek(file_.get(), 0, SEEK_SET) != 0) fail();
+}
+
+size_t NamelessFile::read(void* bytes, size_t count) {
+  const size_t got = std::fread(bytes, 1, count, file_.get());
+  if (got < count && std::ferror(file_.get())) fail();
+  return got;
+}
+
+void NamelessFile::clear() {
+  rewind();
+  if (::ftruncate(::fileno(file_.get()), 0) != 0) fail();
+}
+
+void NamelessFile::fail() const {
+  throw RunError("cannot write a temporary file in folder '" + folder_.string() + "': " + reason());
 }
 
 AtomicFolder::AtomicFolder(std::filesystem::path path)

@@ -46,7 +46,24 @@ class AtomicFile {
 
 void write_file(const std::filesystem::path& path, std::string_view text);
 
-// The same for a folder: files are written into a temporary sibling, which `commit` renames. The files must have been
+// A file without a name, for what does not fit in memory: it is gone when the program ends, however it ends. RunError
+// where the disk is full or the folder cannot be written.
+class NamelessFile {
+ public:
+  explicit NamelessFile(const std::filesystem::path& folder);
+  void write(const void* bytes, size_t count);
+  void rewind();                                         // to read what was written
+  [[nodiscard]] size_t read(void* bytes, size_t count);  // less than `count` at the end only
+  void clear();                                          // to write anew
+
+ private:
+  [[noreturn]] void fail() const;
+
+  std::filesystem::path folder_;
+  FileHandle file_;
+};
+
+// AtomicFile for a folder: files are written into a temporary sibling, which `commit` renames. The files must have been
 // committed (they are then on the disk). What a killed process leaves is a sibling whose name has kPartial in it.
 class AtomicFolder {
  public:

@@ -38,6 +38,47 @@ int64_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+struct Character {
+  size_t size = 1;
+  std::optional<char32_t> code;  // nothing: the byte is no UTF-8
+};
+
+Character first_character(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(0);
+  if (first < 0x80) return {1, first};
+  const size_t size = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < size) return {};
+  char32_t code = first & (0xff >> (size + 1));
+  for (size_t i = 1; i < size; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return {};
+    code = code << 6 | (byte(i) & 0x3f);
+  }
+  constexpr std::array<char32_t, 5> kSmallest{0, 0, 0x80, 0x800, 0x10000};
+  const bool is_surrogate = code >= 0xd800 && code < 0xe000;
+  if (code < kSmallest[size] || code > 0x10ffff || is_surrogate) return {};
+  return {size, code};
+}
+
+bool steers_a_terminal(char32_t code) {
+  const auto within = [code](char32_t first, char32_t last) { return code >= first && code <= last; };
+  return code < 0x20 || within(0x7f, 0x9f) ||                                           // controls of ASCII and Latin-1
+         within(0x2028, 0x202e) || within(0x2066, 0x2069) || within(0x200e, 0x200f) ||  // line ends, directions
+         code == 0x61c || code == 0xfeff;
+}
+
+std::string escaped(std::string_view bytes) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  if (bytes == "\n") return "\\n";
+  if (bytes == "\t") return "\\t";
+  std::string text;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    text += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+  }
+  return text;
+}
+
 }  // namespace
 
 std::optional<Bytes> parse_bytes(std::string_view text) {
@@ -105,6 +146,22 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
   const std::string near = nearest(word, candidates);
   if (!near.empty()) return ", did you mean '" + near + "'?";
   return candidates.empty() ? "" : " (one of: " + join(candidates, ", ") + ")";
+}
+
+std::string printable(std::string_view text, size_t longest) {
+  std::string shown;
+  for (size_t at = 0; at < text.size();) {
+    const Character character = first_character(text.substr(at));
+    const std::string_view bytes = text.substr(at, character.size);
+    const std::string next =
+        !character.code || steers_a_terminal(*character.code) ? escaped(bytes) : std::string(bytes);
+    if (next.size() > longest - std::min(longest, shown.size())) {
+      return shown + "... (" + format_count(static_cast<int64_t>(text.size())) + " bytes)";
+    }
+    shown += next;
+    at += bytes.size();
+  }
+  return shown;
 }
 
 std::string join(std::span<const std::string> words, std::string_view separator) {

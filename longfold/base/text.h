@@ -34,6 +34,14 @@ struct Bytes {
 // ", did you mean 'x'?" or, when nothing is near, " (one of: a, b, c)".
 [[nodiscard]] std::string suggestion(std::string_view word, std::span<const std::string> candidates);
 
+// Text from a file or a user, fit for a terminal: what would steer it (control characters, escape sequences, marks that
+// turn the direction of writing) and bytes that are no UTF-8 come as \x1b. What is longer than `longest` bytes when
+// shown so is cut: "chr1 of a very lo... (900,000 bytes)".
+[[nodiscard]] std::string printable(std::string_view text, size_t longest = std::string_view::npos);
+
+// How much of a name messages show.
+inline constexpr size_t kShownName = 60;
+
 [[nodiscard]] std::string join(std::span<const std::string> words, std::string_view separator);
 
 }  // namespace longfold::base

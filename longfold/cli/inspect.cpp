@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
@@ -22,24 +23,48 @@ struct InspectOptions {
   int64_t count = 20;
 };
 
-void print_summary(const data::TokenFile& file) {
-  const data::TokenFileInfo& info = file.info();
-  const data::Tokenizer& tokenizer = file.tokenizer();
-  std::printf("%s\n", file.prefix().c_str());
-  std::printf("  tokenizer  %s, %s entries, %s\n", tokenizer.name().c_str(),
-              base::format_count(tokenizer.vocab_size()).c_str(), tokenizer.hash().c_str());
-  std::printf("  sources    %s\n", base::join(info.sources, ", ").c_str());
-  std::printf("  frame      %s\n", info.frame.c_str());
-  std::printf("  content    %s\n", file.content_hash().c_str());
-  std::printf("  tokens     %s (in %s sequences, the longest %s)\n", base::format_count(file.num_tokens()).c_str(),
-              base::format_count(file.num_sequences()).c_str(), base::format_count(file.longest()).c_str());
-  data::PrepareCounts::fields(info.counts, [](std::string_view name, int64_t count, std::string_view help) {
-    if (name == "tokens") return;  // above
+// Text of the files, which may hold anything.
+std::string shown(const std::string& name) {
+  return name.empty() ? "(no name)" : base::printable(name, base::kShownName);
+}
+
+std::string list(const std::vector<std::string>& sources) {
+  std::vector<std::string> named;
+  for (const std::string& source : sources) {
+    if (std::ssize(named) == kListed) break;
+    named.push_back(base::printable(source));
+  }
+  const int64_t more = std::ssize(sources) - std::ssize(named);
+  return base::join(named, ", ") + (more > 0 ? " and " + base::format_count(more) + " more" : "");
+}
+
+void print_history(const data::TokenFileInfo& info) {
+  std::printf("  sources    %s\n", list(info.sources).c_str());
+  std::printf("  frame      %s\n", shown(info.frame).c_str());
+}
+
+void print_counts(const data::PrepareCounts& counts) {
+  data::PrepareCounts::fields(counts, [](std::string_view name, int64_t count, std::string_view help) {
+    if (name == "tokens") return;  // in the summary
     std::printf("  %-10s %s (%s)\n", std::string(name).c_str(), base::format_count(count).c_str(),
                 std::string(help).c_str());
   });
+}
+
+void print_summary(const data::TokenFile& file) {
+  const data::TokenFileInfo& info = file.info();
+  const bool is_ours = !info.sources.empty();
+  const data::Tokenizer& tokenizer = file.tokenizer();
+  std::printf("%s\n", base::printable(file.prefix()).c_str());
+  std::printf("  tokenizer  %s, %s entries, %s\n", shown(tokenizer.name()).c_str(),
+              base::format_count(tokenizer.vocab_size()).c_str(), tokenizer.hash().c_str());
+  if (is_ours) print_history(info);
+  std::printf("  content    %s\n", shown(file.content_hash()).c_str());
+  std::printf("  tokens     %s (in %s sequences, the longest %s)\n", base::format_count(file.num_tokens()).c_str(),
+              base::format_count(file.num_sequences()).c_str(), base::format_count(file.longest()).c_str());
+  if (is_ours) print_counts(info.counts);
   for (int64_t i = 0; i < std::min(file.num_sequences(), kListed); ++i) {
-    std::printf("  sequence %ld: %s, frame %ld, %s tokens\n", long{i}, file.sequence(i).name.c_str(),
+    std::printf("  sequence %ld: %s, frame %ld, %s tokens\n", long{i}, shown(file.sequence(i).name).c_str(),
                 long{file.sequence(i).frame}, base::format_count(file.length(i)).c_str());
   }
   if (file.num_sequences() > kListed) {
@@ -60,7 +85,7 @@ void print_slice(const data::TokenFile& file, const InspectOptions& options, con
               long{options.offset});
   std::printf("  ids  ");
   for (const int64_t id : ids) std::printf(" %ld", long{id});
-  std::printf("\n  text  %s\n", file.tokenizer().decode(ids).c_str());
+  std::printf("\n  text  %s\n", base::printable(file.tokenizer().decode(ids)).c_str());
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "longfold/base/error.h"
@@ -13,11 +14,15 @@
 
 namespace {
 
-// The first line: libtorch appends a stack trace to its messages.
-int fail(int code, std::string message) {
-  message.resize(std::min(message.find('\n'), message.size()));
-  std::fprintf(stderr, "longfold: %s\n", message.c_str());
+// One line, whatever the names in it hold.
+int fail(int code, std::string_view message) {
+  std::fprintf(stderr, "longfold: %s\n", longfold::base::printable(message).c_str());
   return code;
+}
+
+// libtorch appends a stack trace to its messages, CLI11 further lines.
+std::string_view first_line(std::string_view message) {
+  return message.substr(0, message.find('\n'));
 }
 
 // What was printed may still be in the buffer, and a full disk shows only when it is written.
@@ -52,10 +57,12 @@ int main(int argc, char** argv) {
     return finish(0);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
-    return fail(2, std::string(error.what()) + " (longfold --help lists the commands)");
+    return fail(2, std::string(first_line(error.what())) + " (longfold --help lists the commands)");
   } catch (const longfold::base::UserError& error) {
     return fail(2, error.what());
-  } catch (const std::exception& error) {
+  } catch (const longfold::base::RunError& error) {
     return fail(1, error.what());
+  } catch (const std::exception& error) {
+    return fail(1, first_line(error.what()));
   }
 }

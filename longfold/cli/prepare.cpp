@@ -18,8 +18,12 @@ void print_row(const char* name, int64_t count, const std::string& note) {
 
 void run(const data::PrepareOptions& options) {
   const data::PrepareReport report = data::prepare(options, catch_signals(""));
+  for (const std::string& warning : report.warnings) {
+    std::fprintf(stderr, "longfold: warning: %s\n", base::printable(warning).c_str());
+  }
   const data::PrepareCounts& counts = report.info.counts;
-  std::printf("%s: tokenizer %s, frame %s\n", options.output.c_str(), options.tokenizer.c_str(), options.frame.c_str());
+  std::printf("%s: tokenizer %s, frame %s\n", base::printable(options.output).c_str(), options.tokenizer.c_str(),
+              options.frame.c_str());
   print_row("records", counts.records, "read");
   print_row("bases", counts.bases, "read");
   print_row("tokens", counts.tokens, "written; sequences: " + base::format_count(report.num_sequences));

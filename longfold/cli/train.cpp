@@ -9,6 +9,7 @@
 #include "longfold/base/fields.h"
 #include "longfold/cli/commands.h"
 #include "longfold/cli/launch.h"
+#include "longfold/cli/progress.h"
 #include "longfold/cli/signals.h"
 #include "longfold/cli/train_report.h"
 #include "longfold/parallel/engine.h"
@@ -25,6 +26,10 @@ struct Arguments {
 
 void check_output(const train::Recipe& recipe, const Arguments& arguments) {
   const auto checkpoint = train::latest_checkpoint(recipe.train.output);
+  if (!checkpoint && arguments.resume) {
+    throw base::UserError("cannot resume: no checkpoint in '" + recipe.train.output +
+                          "' (leave out --resume to begin)");
+  }
   if (!checkpoint || arguments.resume) return;
   throw base::UserError("'" + checkpoint->string() +
                         "' is there already: go on from it with --resume, or choose another " +
@@ -53,6 +58,50 @@ std::string command_to_go_on(const Arguments& arguments, bool resume) {
   return command;
 }
 
+std::string newest_checkpoint(const train::Recipe& recipe) {
+  const auto checkpoint = train::latest_checkpoint(recipe.train.output);
+  return checkpoint ? "the newest checkpoint is '" + checkpoint->string() + "'" : "there is no checkpoint yet";
+}
+
+StopWords before_the_steps(const train::Recipe& recipe) {
+  return {.first = "\nlongfold: stopped before the first step; " + newest_checkpoint(recipe) + "\n",
+          .second = "",
+          .nothing_to_save = true};
+}
+
+StopWords within_the_steps(const train::Recipe& recipe, const std::string& resume_command) {
+  const bool any = train::latest_checkpoint(recipe.train.output).has_value();
+  return {.first = "\nlongfold: finishing this step, then saving (again to end at once, without saving)\n",
+          .second = "\nlongfold: ended at once, steps that were not saved are lost; " + newest_checkpoint(recipe) +
+                    (any ? "; to go on: " + resume_command : "") + "\n"};
+}
+
+StopWords within_the_evaluation(const train::Recipe& recipe, const std::string& resume_command) {
+  return {.first = "\nlongfold: stopped within the evaluation; " + newest_checkpoint(recipe) +
+                   "; to evaluate: " + resume_command + "\n",
+          .second = "\nlongfold: " + newest_checkpoint(recipe) + "\n",
+          .nothing_to_save = true};
+}
+
+// Where a run can go on after it failed, in the same line as why it did.
+bool run_steps(train::Trainer& trainer, const train::Events& events, const std::atomic<bool>& stop) {
+  try {
+    return trainer.run(events, stop);
+  } catch (const train::Diverged&) {
+    throw;  // says it already
+  } catch (const base::RunError& error) {
+    throw base::RunError(std::string(error.what()) + "; " + newest_checkpoint(trainer.recipe()));
+  }
+}
+
+void print_note(const train::FolderLock& lock) {
+  if (lock.left_by().empty()) return;
+  std::fprintf(stderr,
+               "longfold: note: '%s' was left by %s, which did not end in order; if it is still running, locks of this "
+               "file system do not reach from one machine to another: stop one of the two\n",
+               lock.file().c_str(), lock.left_by().c_str());
+}
+
 void run_train(const Arguments& arguments) {
   parallel::require_engine(parallel::mpi_engine(), num_launched_processes());
   const train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
@@ -61,25 +110,41 @@ void run_train(const Arguments& arguments) {
   meter.set_limit(recipe.compute.memory_limit);
   if (recipe.compute.threads > 0) at::set_num_threads(static_cast<int>(recipe.compute.threads));
 
+  StopSignals signals(before_the_steps(recipe));
+  Progress progress;
+  progress.begin("checking the tokens of " + recipe.data.path + " and building the model");
   train::Trainer trainer(recipe, meter);
-  if (arguments.resume) trainer.resume();
-  const std::atomic<bool>& stop =
-      catch_signals("\nlongfold: finishing this step, then saving (again to end at once)\n");
-  print_start(recipe, trainer);
+  check_output(recipe, arguments);  // again: nobody else can write there from here on
+  progress.begin("reading the newest checkpoint");
+  const std::string changes = arguments.resume ? trainer.resume() : "";
+  progress.finish();
+  print_note(trainer.lock());
+  print_start(trainer, changes);
 
-  ProgressLine progress;
-  std::filesystem::path saved;
+  const std::string resume_command = command_to_go_on(arguments, true);
   train::Events events;
   events.step = [&](const train::StepReport& report) { progress.show(report); };
-  events.checkpoint = [&](const std::filesystem::path& path) { saved = path; };
-  const bool finished = trainer.run(events, stop);
+  events.saving = [&](int64_t step) { progress.begin("saving step " + std::to_string(step)); };
+  events.checkpoint = [&](const std::filesystem::path&) {
+    signals.say(within_the_steps(recipe, resume_command));
+    progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
+  };
+  signals.say(within_the_steps(recipe, resume_command));
+  progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
+  const bool finished = run_steps(trainer, events, signals.stop());
   progress.finish();
-  if (!saved.empty()) std::printf("saved        %s\n", saved.c_str());
-  if (finished) {
-    print_summary(recipe, trainer, meter, progress.tokens_per_second());
-  } else {
+  if (const auto saved = train::latest_checkpoint(recipe.train.output))
+    std::printf("saved        %s\n", saved->c_str());
+  std::fflush(stdout);  // an evaluation may be ended by a signal
+
+  signals.say(within_the_evaluation(recipe, resume_command));
+  if (!finished) {
     std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
                 command_to_go_on(arguments, trainer.steps_done() > 0).c_str());
+  } else if (signals.stop()) {
+    std::printf("stopped before the evaluation; to evaluate: %s\n", resume_command.c_str());
+  } else {
+    print_summary(trainer, meter, progress);
   }
 }
 

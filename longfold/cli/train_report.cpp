@@ -1,8 +1,6 @@
 #include "longfold/cli/train_report.h"
 
 #include <ATen/Parallel.h>
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "longfold/base/text.h"
@@ -12,42 +10,47 @@ namespace longfold::cli {
 namespace {
 
 // Tokens that attend to each other: a whole record, or a window of it.
-int64_t sequence_length(const train::Recipe& recipe, const train::Trainer& trainer) {
-  return recipe.data.sequence_length > 0 ? recipe.data.sequence_length : trainer.data().longest();
+int64_t sequence_length(const train::Trainer& trainer) {
+  const int64_t length = trainer.recipe().data.sequence_length;
+  return length > 0 ? length : trainer.data().longest();
 }
 
 void print_loss(const char* name, double loss, const char* remark) {
   std::printf("  %-22s %7.4f   %s\n", name, loss, remark);
 }
 
+void print_no_loss(const char* name, const char* remark) {
+  std::printf("  %-22s %7s   %s\n", name, "-", remark);
+}
+
+train::Evaluation evaluate(train::Trainer& trainer, Progress& progress) {
+  const int64_t num_windows = trainer.num_held_out_windows();
+  num_windows > 0 ? progress.begin_held_out(num_windows, trainer.evaluation_seconds()) : progress.begin("evaluating");
+  const train::Evaluation evaluation =
+      trainer.evaluate([&](int64_t done, int64_t of) { progress.show_held_out(done, of); });
+  progress.finish();
+  return evaluation;
+}
+
+struct Baselines {
+  data::BaselineScore uniform, order_0, order_2;
+};
+
+Baselines count_baselines(const train::Trainer& trainer, Progress& progress) {
+  const double held_out = trainer.recipe().data.held_out;
+  progress.begin("counting the baselines");
+  const Baselines baselines{.uniform = data::uniform_baseline(trainer.data(), held_out),
+                            .order_0 = data::markov_baseline(trainer.data(), held_out, 0),
+                            .order_2 = data::markov_baseline(trainer.data(), held_out, 2)};
+  progress.finish();
+  return baselines;
+}
+
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO) == 1) {}
-
-void ProgressLine::show(const train::StepReport& report) {
-  ++steps_;
-  seconds_per_token_ += 1 / report.tokens_per_second;
-  std::string held_out;
-  if (report.held_out_loss) held_out = ", held out " + std::to_string(*report.held_out_loss).substr(0, 6);
-  std::fprintf(stderr, "%sstep %ld/%ld  loss %.4f%s  %s tokens/s  %s  %s left%s", terminal_ ? "\r\x1b[K" : "",
-               long{report.step}, long{report.num_steps}, report.loss, held_out.c_str(),
-               base::format_count(static_cast<int64_t>(report.tokens_per_second)).c_str(),
-               base::format_bytes(report.memory_peak).c_str(), base::format_duration(report.seconds_left).c_str(),
-               terminal_ ? "" : "\n");
-  open_ = terminal_;
-}
-
-void ProgressLine::finish() {
-  if (open_) std::fputs("\n", stderr);
-  open_ = false;
-}
-
-double ProgressLine::tokens_per_second() const {
-  return steps_ > 0 ? static_cast<double>(steps_) / seconds_per_token_ : 0;
-}
-
-void print_start(const train::Recipe& recipe, const train::Trainer& trainer) {
+void print_start(const train::Trainer& trainer, const std::string& changes) {
   const data::TokenFile& data = trainer.data();
+  const train::Recipe& recipe = trainer.recipe();
   std::printf("data         %s: %s tokens in %s sequence(s), tokenizer %s\n", recipe.data.path.c_str(),
               base::format_count(data.num_tokens()).c_str(), base::format_count(data.num_sequences()).c_str(),
               data.tokenizer().name().c_str());
@@ -55,37 +58,40 @@ void print_start(const train::Recipe& recipe, const train::Trainer& trainer) {
               base::format_count(recipe.model.num_parameters()).c_str(), long{recipe.model.num_layers},
               long{recipe.model.hidden_size}, long{recipe.model.num_heads});
   std::printf("step         %ld x %s tokens, %d threads\n", long{recipe.data.batch_size},
-              base::format_count(sequence_length(recipe, trainer)).c_str(), at::get_num_threads());
+              base::format_count(sequence_length(trainer)).c_str(), at::get_num_threads());
   if (trainer.steps_done() > 0) std::printf("resumed      after step %ld\n", long{trainer.steps_done()});
+  if (!changes.empty()) std::printf("changed      %s\n", changes.c_str());
   std::fflush(stdout);
 }
 
-void print_summary(const train::Recipe& recipe, train::Trainer& trainer, const memory::MemoryMeter& meter,
-                   double tokens_per_second) {
+void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Progress& progress) {
   const int64_t peak = meter.peak();
-  const train::Evaluation evaluation = trainer.evaluate();
+  const double tokens_per_second = progress.tokens_per_second();
+  const train::Evaluation evaluation = evaluate(trainer, progress);
+  const Baselines baselines = evaluation.held_out_loss ? count_baselines(trainer, progress) : Baselines();
   std::printf("\nloss per token, in nats (lower is better)\n");
-  if (evaluation.loss) print_loss("trained on", *evaluation.loss, "memorisation: the model has seen these tokens");
-  if (evaluation.held_out_loss) {
-    const auto baseline = [&](int64_t order) {
-      return data::markov_baseline(trainer.data(), recipe.data.held_out, order).loss;
-    };
-    const auto uniform = data::uniform_baseline(trainer.data(), recipe.data.held_out);
-    const std::string labels = "on " + base::format_count(uniform.num_labels) + " tokens never trained on";
-    print_loss("held out", *evaluation.held_out_loss, labels.c_str());
-    print_loss("  uniform", uniform.loss, "baselines on the same held-out tokens");
-    print_loss("  Markov order 0", baseline(0), "token frequencies");
-    print_loss("  Markov order 2", baseline(2), "the two tokens before");
+  if (evaluation.loss) {
+    print_loss("trained on", *evaluation.loss, "memorisation: the model has seen these tokens");
+  } else {
+    print_no_loss("trained on", "the last step's windows had no label that counts");
   }
-  const int64_t length = sequence_length(recipe, trainer);
+  if (evaluation.held_out_loss) {
+    const std::string labels = "on " + base::format_count(baselines.uniform.num_labels) + " tokens never trained on";
+    print_loss("held out", *evaluation.held_out_loss, labels.c_str());
+    print_loss("  uniform", baselines.uniform.loss, "baselines on the same held-out tokens");
+    print_loss("  Markov order 0", baselines.order_0.loss, "token frequencies");
+    print_loss("  Markov order 2", baselines.order_2.loss, "the two tokens before");
+  } else if (trainer.recipe().data.held_out > 0) {
+    print_no_loss("held out", "no token there counts");
+  }
+  const int64_t length = sequence_length(trainer), num_heads = trainer.recipe().model.num_heads;
   if (tokens_per_second > 0) {
     std::printf("\nspeed        %s tokens/s\n", base::format_count(static_cast<int64_t>(tokens_per_second)).c_str());
   }
   std::printf("memory       %s at most, parameters and optimizer included\n", base::format_bytes(peak).c_str());
   std::printf("never built  %s for an S x S mask (1 byte each), %s for one layer's scores (fp32, %ld heads), S = %s\n",
-              base::format_bytes(length * length).c_str(),
-              base::format_bytes(length * length * 4 * recipe.model.num_heads).c_str(), long{recipe.model.num_heads},
-              base::format_count(length).c_str());
+              base::format_bytes(length * length).c_str(), base::format_bytes(length * length * 4 * num_heads).c_str(),
+              long{num_heads}, base::format_count(length).c_str());
 }
 
 }  // namespace longfold::cli

@@ -1,16 +1,20 @@
 #include "longfold/data/prepare.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
+#include <memory>
+#include <set>
 #include <system_error>
+#include <unordered_set>
 #include <utility>
 
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
-#include "longfold/data/fasta.h"
+#include "longfold/data/readers/fasta.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
@@ -57,72 +61,149 @@ class OutputFolder {
   std::vector<std::filesystem::path> made_;  // the innermost first
 };
 
-// Tokens of one frame until those of the frames before it are written: in memory at first, then in a nameless file.
+// Tokens of one frame until those of the frames before it are written: in memory at first, then in a file without a
+// name beside the output, whose disk must have room for them anyway. They take as many bytes as in the output.
 class Spool {
  public:
-  void push(const std::vector<int32_t>& ids) {
-    if (ids.empty()) return;
-    if (!file_) {
-      file_.reset(std::tmpfile());
-      if (!file_) throw RunError(std::string("cannot create a temporary file: ") + std::strerror(errno));
-    }
-    if (std::fwrite(ids.data(), sizeof(int32_t), ids.size(), file_.get()) != ids.size()) fail();
+  explicit Spool(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  void push(const std::vector<int32_t>& ids, const TokenFileWriter& writer) {
+    writer.encode(ids, memory_);
+    if (memory_.size() < kInMemory) return;
+    if (!file_) file_ = std::make_unique<base::NamelessFile>(folder_);
+    file_->write(memory_.data(), memory_.size());
+    in_file_ = true;
+    memory_.clear();
   }
 
   void move_to(TokenFileWriter& writer) {
-    if (!file_) return;
-    if (std::fflush(file_.get()) != 0) fail();
-    std::rewind(file_.get());
-    std::vector<int32_t> ids(1 << 16);
-    while (const size_t count = std::fread(ids.data(), sizeof(int32_t), ids.size(), file_.get())) {
-      writer.append({ids.data(), count});
+    if (in_file_) {
+      file_->rewind();
+      std::vector<char> block(kInMemory);
+      while (const size_t count = file_->read(block.data(), block.size())) writer.append_encoded({block.data(), count});
+      file_->clear();
+      in_file_ = false;
     }
-    if (std::ferror(file_.get())) fail();
-    file_.reset();
+    writer.append_encoded(memory_);
+    memory_.clear();
   }
 
  private:
-  [[noreturn]] static void fail() {
-    throw RunError(std::string("cannot write a temporary file: ") + std::strerror(errno));
-  }
-  base::FileHandle file_;
+  static constexpr size_t kInMemory = 1 << 20;
+
+  std::filesystem::path folder_;
+  std::vector<char> memory_;
+  std::unique_ptr<base::NamelessFile> file_;
+  bool in_file_ = false;
 };
+
+// Things that happened, counted, with the first of them.
+struct Tally {
+  int64_t count = 0;
+  std::string first;
+
+  void add(const std::string& what) {
+    if (count++ == 0) first = what;
+  }
+  [[nodiscard]] std::string text(const std::string& one, const std::string& several) const {
+    return base::format_count(count) + (count == 1 ? one : several) + (count == 1 ? ": " : ", the first: ") + first;
+  }
+};
+
+std::string place(const std::string& path, int64_t line) {
+  return (path == "-" ? "standard input" : path) + ":" + std::to_string(line);
+}
+
+// A file that is given twice by whatever name.
+std::vector<std::string> check_inputs(const std::vector<std::string>& inputs) {
+  if (std::ranges::count(inputs, "-") > 1) throw UserError("expected standard input (-) once, got it several times");
+  std::set<std::pair<dev_t, ino_t>> seen;
+  Tally again;
+  for (const std::string& path : inputs) {
+    struct stat status{};
+    if (path == "-" || ::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
+    if (!seen.emplace(status.st_dev, status.st_ino).second) again.add("'" + path + "'");
+  }
+  if (again.count == 0) return {};
+  return {again.text(" input is a file that came before", " inputs are files that came before") +
+          " (its records are in the data set again)"};
+}
 
 // Turns the events of FASTA readers into sequences, one per frame that has a token.
 class Preparation {
  public:
-  Preparation(const Tokenizer& tokenizer, const std::vector<int64_t>& frames, TokenFileWriter& writer)
-      : writer_(writer), frames_(frames), spools_(frames.size()) {
-    for (const int64_t frame : frames) encoders_.emplace_back(tokenizer, frame);
+  Preparation(const Tokenizer& tokenizer, const std::vector<int64_t>& frames, const std::filesystem::path& folder,
+              TokenFileWriter& writer)
+      : writer_(writer), frames_(frames) {
+    for (const int64_t frame : frames) {
+      encoders_.emplace_back(tokenizer, frame);
+      spools_.emplace_back(folder);
+    }
   }
 
+  // Ctrl-C stops what feeds a pipe too, so that the input ends early, perhaps in the middle of a gzip member.
   void read(const std::string& path, const std::atomic<bool>& stop) {
-    FastaReader reader(path);
-    FastaEvent event;
-    bool open = false;
-    while (reader.next(event)) {
-      if (stop) throw RunError("interrupted: nothing was written");
-      if (event.kind == FastaEvent::Kind::kRecord) {
-        if (open) end_record();
-        open = true;
-        name_ = event.text.substr(0, event.text.find_first_of(" \t"));
-      } else {
-        add(event, path);
-      }
+    try {
+      read_records(path, stop);
+    } catch (const UserError&) {
+      check(stop);
+      throw;
     }
-    if (open) end_record();
+    check(stop);
+  }
+
+  [[nodiscard]] std::vector<std::string> warnings() const {
+    std::vector<std::string> all = warnings_;
+    if (repeated_.count > 0) {
+      all.push_back(repeated_.text(" record has a name that came before", " records have names that came before"));
+    }
+    if (nameless_.count > 0) all.push_back(nameless_.text(" record has no name", " records have no name"));
+    return all;
   }
 
   [[nodiscard]] const PrepareCounts& counts() const { return counts_; }
   [[nodiscard]] int64_t num_sequences() const { return num_sequences_; }
 
  private:
+  static void check(const std::atomic<bool>& stop) {
+    if (stop) throw RunError("interrupted: nothing was written");
+  }
+
+  void read_records(const std::string& path, const std::atomic<bool>& stop) {
+    FastaReader reader(path);
+    FastaEvent event;
+    bool open = false;
+    while (reader.next(event)) {
+      check(stop);
+      if (event.kind == FastaEvent::Kind::kRecord) {
+        if (open) end_record();
+        open = true;
+        begin_record(event, path);
+      } else {
+        add(event, path);
+      }
+    }
+    if (open) end_record();
+    if (!reader.warning().empty()) warnings_.push_back(reader.warning());
+  }
+
+  void begin_record(const FastaEvent& event, const std::string& path) {
+    const size_t first = std::min(event.text.find_first_not_of(" \t"), event.text.size());
+    const std::string_view words = event.text.substr(first);
+    name_ = words.substr(0, words.find_first_of(" \t"));
+    if (name_.empty())
+      nameless_.add(place(path, event.line));
+    else if (!names_.insert(name_).second)
+      repeated_.add("'" + base::printable(name_, base::kShownName) + "', " + place(path, event.line));
+  }
+
   void add(const FastaEvent& event, const std::string& path) {
     if (const auto bad = find_non_nucleotide(event.text)) {
-      throw UserError((path == "-" ? "standard input" : path) + ":" + std::to_string(event.line) + ":" +
-                      std::to_string(event.column + static_cast<int64_t>(*bad)) + ": record '" + name_ +
-                      "': expected a nucleotide (A C G T U or an IUPAC ambiguity code), got " +
-                      show_letter(event.text[*bad]));
+      const char letter = event.text[*bad];
+      throw UserError(place(path, event.line) + ":" + std::to_string(event.column + static_cast<int64_t>(*bad)) +
+                      ": record '" + base::printable(name_, base::kShownName) +
+                      "': expected a nucleotide (A C G T U or an IUPAC ambiguity code), got " + show_letter(letter) +
+                      (letter == '>' ? " (the text before a header is cut, or lacks its line end)" : ""));
     }
     for (size_t i = 0; i < frames_.size(); ++i) {
       ids_.clear();
@@ -130,7 +211,7 @@ class Preparation {
       if (i == 0)
         writer_.append(ids_);
       else
-        spools_[i].push(ids_);
+        spools_[i].push(ids_, writer_);
     }
   }
 
@@ -161,6 +242,10 @@ class Preparation {
   std::vector<Spool> spools_;
   std::vector<int32_t> ids_;
   std::string name_;
+  std::unordered_set<std::string> names_;
+  std::vector<std::string> warnings_;
+  Tally repeated_;
+  Tally nameless_;
   PrepareCounts counts_;
   int64_t num_sequences_ = 0;
 };
@@ -174,17 +259,24 @@ PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& st
   if (output.filename().empty() || output.filename() == "." || output.filename() == "..") {
     throw UserError("expected the output to be a prefix such as folder/name, got '" + options.output + "'");
   }
+  if (output.extension() == ".bin" || output.extension() == ".idx" || output.extension() == ".json") {
+    throw UserError("expected the output to be a prefix, to which .bin, .idx and .json are added, got '" +
+                    options.output + "': type -o '" + (output.parent_path() / output.stem()).string() + "'");
+  }
+  std::vector<std::string> warnings = check_inputs(options.inputs);
   OutputFolder folder(output.parent_path());  // before the writer, so that it goes after the writer's files
   TokenFileWriter writer(options.output, tokenizer);
-  Preparation preparation(tokenizer, frames, writer);
+  Preparation preparation(tokenizer, frames, output.parent_path(), writer);
   for (const std::string& input : options.inputs) preparation.read(input, stop);
+  std::ranges::copy(preparation.warnings(), std::back_inserter(warnings));
   if (preparation.num_sequences() == 0) {
     throw UserError("no record is long enough for a token: expected at least " +
                     std::to_string(tokenizer.letters_per_token()) + " bases, got " +
                     std::to_string(preparation.counts().bases) + " bases in " +
                     std::to_string(preparation.counts().records) + " records");
   }
-  PrepareReport report{{options.inputs, options.frame, preparation.counts()}, preparation.num_sequences()};
+  PrepareReport report{
+      {options.inputs, options.frame, preparation.counts()}, preparation.num_sequences(), std::move(warnings)};
   writer.commit(report.info);
   folder.keep();
   return report;

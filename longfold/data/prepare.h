@@ -21,6 +21,7 @@ struct PrepareOptions {
 struct PrepareReport {
   TokenFileInfo info;
   int64_t num_sequences = 0;
+  std::vector<std::string> warnings;  // what is odd about the input, a line each
 };
 
 // Writes all of the data set or nothing. UserError names file, line, record and letter of what is wrong with the input.

@@ -16,7 +16,8 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
-#include "longfold/data/token_index.h"
+#include "longfold/base/text.h"
+#include "longfold/data/token_prefix.h"
 
 namespace longfold::data {
 namespace {
@@ -28,6 +29,7 @@ static_assert(std::endian::native == std::endian::little, "the format is little 
 
 constexpr const char* kFormat = "longfold tokens";
 constexpr int64_t kVersion = 1;
+constexpr size_t kShownReason = 200;  // of what the JSON library says, which quotes the file
 
 ordered_json sidecar(const Tokenizer& tokenizer, const TokenFileInfo& info, const std::vector<SequenceInfo>& sequences,
                      const std::string& content_hash) {
@@ -77,26 +79,34 @@ class Mapping {
 TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer)
     : prefix_(std::move(prefix)),
       tokenizer_(tokenizer),
+      dtype_(dtype_for(tokenizer.vocab_size())),
       bin_(prefix_ + ".bin"),
       idx_(prefix_ + ".idx"),
       json_(prefix_ + ".json") {}
 
 void TokenFileWriter::append(std::span<const int32_t> ids) {
-  if (ids.empty()) return;
   encoded_.clear();
-  if (dtype_for(tokenizer_.vocab_size()) == TokenDtype::kU16) {
-    for (const int32_t id : ids) append_bytes(encoded_, static_cast<uint16_t>(id));
+  encode(ids, encoded_);
+  append_encoded(encoded_);
+}
+
+void TokenFileWriter::encode(std::span<const int32_t> ids, std::vector<char>& bytes) const {
+  if (dtype_ == TokenDtype::kU16) {
+    for (const int32_t id : ids) append_bytes(bytes, static_cast<uint16_t>(id));
   } else {
-    for (const int32_t id : ids) append_bytes(encoded_, id);
+    for (const int32_t id : ids) append_bytes(bytes, id);
   }
-  bin_.write(encoded_.data(), encoded_.size());
-  hash_.update(encoded_.data(), encoded_.size());
-  length_ += static_cast<int64_t>(ids.size());
+}
+
+void TokenFileWriter::append_encoded(std::span<const char> bytes) {
+  bin_.write(bytes.data(), bytes.size());
+  hash_.update(bytes.data(), bytes.size());
+  length_ += std::ssize(bytes) / item_size(dtype_);
 }
 
 void TokenFileWriter::end_sequence(SequenceInfo info) {
   if (length_ > std::numeric_limits<int32_t>::max()) {
-    throw UserError("record '" + info.name +
+    throw UserError("record '" + base::printable(info.name, base::kShownName) +
                     "': expected at most 2147483647 tokens (the .idx format holds no more), got " +
                     std::to_string(length_));
   }
@@ -106,7 +116,7 @@ void TokenFileWriter::end_sequence(SequenceInfo info) {
 }
 
 void TokenFileWriter::commit(const TokenFileInfo& info) {
-  const std::vector<char> index = index_bytes(dtype_for(tokenizer_.vocab_size()), lengths_);
+  const std::vector<char> index = index_bytes(dtype_, lengths_);
   idx_.write(index.data(), index.size());
   // Headers are bytes of any encoding; JSON is UTF-8.
   json_.write(
@@ -121,13 +131,17 @@ void TokenFileWriter::commit(const TokenFileInfo& info) {
 
 struct TokenFile::State {
   explicit State(const std::string& prefix_in)
-      : prefix(prefix_in), idx(prefix + ".idx"), bin(prefix + ".bin"), tokenizer("", {"[UNK]", "[PAD]"}) {
+      : prefix(checked_prefix(prefix_in)),
+        idx(prefix + ".idx"),
+        bin(prefix + ".bin"),
+        tokenizer("", {"[UNK]", "[PAD]"}) {
     index = TokenIndex(idx.bytes(), prefix + ".idx");
     index.check_bin_size(bin.bytes().size(), prefix + ".bin");
     read_sidecar(prefix + ".json");
   }
 
   void read_sidecar(const std::string& path);
+  [[nodiscard]] std::string hash_of_bin() const;
 
   std::string prefix;
   Mapping idx;
@@ -139,18 +153,35 @@ struct TokenFile::State {
   std::string content_hash;
 };
 
+std::string TokenFile::State::hash_of_bin() const {
+  base::Fnv1a64 hash;
+  hash.update(bin.bytes().data(), bin.bytes().size());
+  return hash.text();
+}
+
 void TokenFile::State::read_sidecar(const std::string& path) {
+  check_sidecar_exists(path);
   try {
     const ordered_json json = ordered_json::parse(base::read_file(path));
     if (json.at("format") != kFormat || json.at("version") != kVersion) {
+      const auto shown = [&](const char* key) { return base::printable(json.at(key).dump(), base::kShownName); };
       throw UserError("'" + path + "': expected format \"" + kFormat + "\" version " + std::to_string(kVersion) +
-                      ", got " + json.at("format").dump() + " version " + json.at("version").dump());
+                      ", got " + shown("format") + " version " + shown("version"));
     }
     const ordered_json& table = json.at("tokenizer");
-    tokenizer = Tokenizer(table.at("name"), table.at("vocabulary"));
-    if (table.at("hash") != tokenizer.hash()) {
+    const bool by_hand = json.size() == 3;  // format, version, tokenizer; longfold prepare writes all keys
+    const bool built_in = by_hand && !table.contains("vocabulary");
+    tokenizer = built_in ? make_tokenizer(table.at("name").get<std::string>())
+                         : Tokenizer(table.at("name"), table.at("vocabulary"));
+    if ((!by_hand || table.contains("hash")) && table.at("hash") != tokenizer.hash()) {
       throw UserError("'" + path + "': expected tokenizer hash " + tokenizer.hash() + " for its table, got " +
-                      table.at("hash").dump());
+                      base::printable(table.at("hash").dump(), base::kShownName));
+    }
+    if (by_hand) {
+      info.counts.tokens = index.num_tokens();
+      sequences.resize(static_cast<size_t>(index.num_sequences()));
+      content_hash = hash_of_bin();
+      return;
     }
     info.sources = json.at("sources");
     info.frame = json.at("frame");
@@ -158,7 +189,7 @@ void TokenFile::State::read_sidecar(const std::string& path) {
     content_hash = json.at("content_hash");
     for (const ordered_json& entry : json.at("sequences")) sequences.push_back({entry.at("name"), entry.at("frame")});
   } catch (const nlohmann::json::exception& error) {
-    throw UserError("'" + path + "' is damaged: " + error.what());
+    throw UserError("'" + path + "' is damaged: " + base::printable(error.what(), kShownReason));
   }
   if (std::ssize(sequences) != index.num_sequences() || info.counts.tokens != index.num_tokens()) {
     throw UserError("'" + path + "': expected " + std::to_string(index.num_sequences()) + " sequences and " +
@@ -185,13 +216,11 @@ const std::string& TokenFile::content_hash() const {
   return state_->content_hash;
 }
 void TokenFile::check_content() const {
-  const std::span<const char> bytes = state_->bin.bytes();
-  base::Fnv1a64 hash;
-  hash.update(bytes.data(), bytes.size());
-  if (hash.text() != content_hash()) {
-    throw UserError("'" + state_->prefix + ".bin': expected content hash " + content_hash() +
-                    " as in the .json beside it, got " + hash.text() + " (the file was changed or is damaged)");
-  }
+  const std::string found = state_->hash_of_bin();
+  if (found == content_hash()) return;
+  throw UserError("'" + state_->prefix + ".bin': expected content hash " +
+                  base::printable(content_hash(), base::kShownName) + " as in the .json beside it, got " + found +
+                  " (the file was changed or is damaged)");
 }
 
 int64_t TokenFile::num_sequences() const {

@@ -5,7 +5,8 @@
 //                i32 lengths[], i64 byte offsets[], i64 document starts[]
 //   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, record names, counts
 //
-// megatron.core.datasets.indexed_dataset reads the first two. Each sequence is a document of its own.
+// megatron.core.datasets.indexed_dataset reads the first two. Each sequence is a document of its own. Beside a pair
+// that Megatron wrote, a .json of format, version and tokenizer is enough.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,12 +19,13 @@
 
 #include "longfold/base/files.h"
 #include "longfold/base/fnv.h"
+#include "longfold/data/token_index.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
 
 struct SequenceInfo {
-  std::string name;   // the record's header up to the first blank
+  std::string name;   // the first word of the record's header
   int64_t frame = 0;  // reading frame within the record
 };
 
@@ -51,7 +53,8 @@ struct PrepareCounts {
 
 struct TokenFileInfo {
   std::vector<std::string> sources;
-  std::string frame;  // "0", "1", "2" or "all"
+  std::string
+      frame;  // "0", "1", "2" or "all"; empty, like the rest but counts.tokens, if not `longfold prepare` wrote it
   PrepareCounts counts;
 };
 
@@ -62,12 +65,16 @@ class TokenFileWriter {
  public:
   TokenFileWriter(std::string prefix, const Tokenizer& tokenizer);  // UserError if the folder cannot be written
   void append(std::span<const int32_t> ids);                        // to the sequence under way
-  void end_sequence(SequenceInfo info);                             // UserError if longer than the format can say
-  void commit(const TokenFileInfo& info);                           // RunError
+  // The same in two steps: adds the bytes of the ids to `bytes`, for append_encoded() later.
+  void encode(std::span<const int32_t> ids, std::vector<char>& bytes) const;
+  void append_encoded(std::span<const char> bytes);
+  void end_sequence(SequenceInfo info);    // UserError if longer than the format can say
+  void commit(const TokenFileInfo& info);  // RunError
 
  private:
   std::string prefix_;
   Tokenizer tokenizer_;
+  TokenDtype dtype_;
   base::AtomicFile bin_;
   base::AtomicFile idx_;
   base::AtomicFile json_;

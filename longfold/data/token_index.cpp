@@ -3,9 +3,12 @@
 #include <array>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string_view>
 
 #include "longfold/base/error.h"
+#include "longfold/base/text.h"
+#include "longfold/data/readers/formats.h"
 
 namespace longfold::data {
 namespace {
@@ -29,6 +32,34 @@ T load(std::span<const char> bytes, size_t at) {
   return value;
 }
 
+template <class T>
+void widen(const char* from, std::span<int64_t> ids) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    T value;
+    std::memcpy(&value, from + i * sizeof value, sizeof value);
+    ids[i] = static_cast<int64_t>(value);
+  }
+}
+
+std::string expected(const std::string& path, const std::string& what, const std::string& found) {
+  return "'" + path + "': expected " + what + ", got " + found;
+}
+
+// Of a file that does not begin as it should: what it is instead.
+std::string what_begins_with(std::string_view bytes) {
+  if (bytes.starts_with("TNTIDX\0\0"sv)) {
+    return "TNTIDX, the older format of fairseq and Megatron: preprocess the text again with --dataset-impl mmap";
+  }
+  if (const std::optional<Format> format = recognise(bytes)) return std::string(format->name);
+  return "'" + base::printable(bytes.substr(0, kMagic.size())) + "'";
+}
+
+}  // namespace
+
+TokenDtype dtype_for(int64_t vocab_size) {
+  return vocab_size < 65500 ? TokenDtype::kU16 : TokenDtype::kI32;
+}
+
 int64_t item_size(TokenDtype dtype) {
   switch (dtype) {
     case TokenDtype::kU8:
@@ -43,25 +74,6 @@ int64_t item_size(TokenDtype dtype) {
       return 8;
   }
   return 0;  // no token type
-}
-
-template <class T>
-void widen(const char* from, std::span<int64_t> ids) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    T value;
-    std::memcpy(&value, from + i * sizeof value, sizeof value);
-    ids[i] = static_cast<int64_t>(value);
-  }
-}
-
-std::string expected(const std::string& path, const std::string& what, const std::string& found) {
-  return "'" + path + "': expected " + what + ", got " + found;
-}
-
-}  // namespace
-
-TokenDtype dtype_for(int64_t vocab_size) {
-  return vocab_size < 65500 ? TokenDtype::kU16 : TokenDtype::kI32;
 }
 
 std::vector<char> index_bytes(TokenDtype dtype, std::span<const int32_t> lengths) {
@@ -81,9 +93,14 @@ std::vector<char> index_bytes(TokenDtype dtype, std::span<const int32_t> lengths
 }
 
 TokenIndex::TokenIndex(std::span<const char> bytes, const std::string& path) : bytes_(bytes) {
-  if (bytes.size() < kHeaderSize || std::string_view(bytes.data(), kMagic.size()) != kMagic) {
-    throw UserError("'" + path + "' is no token index: expected it to begin with MMIDIDX and a header of " +
-                    std::to_string(kHeaderSize) + " bytes, got " + std::to_string(bytes.size()) + " bytes");
+  const std::string_view text(bytes.data(), bytes.size());
+  if (text.substr(0, kMagic.size()) != kMagic.substr(0, text.size())) {
+    throw UserError("'" + path + "' is no token index: expected it to begin with MMIDIDX, got " +
+                    what_begins_with(text));
+  }
+  if (bytes.size() < kHeaderSize) {
+    throw UserError("'" + path + "' is no token index: expected a header of " + std::to_string(kHeaderSize) +
+                    " bytes, got " + std::to_string(bytes.size()) + " bytes");
   }
   if (const auto version = load<uint64_t>(bytes, kVersionAt); version != kVersion) {
     throw UserError(expected(path, "version 1", std::to_string(version)));

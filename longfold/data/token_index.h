@@ -12,6 +12,7 @@ namespace longfold::data {
 enum class TokenDtype : uint8_t { kU8 = 1, kI8 = 2, kI16 = 3, kI32 = 4, kI64 = 5, kU16 = 8 };  // 6, 7: no tokens
 
 [[nodiscard]] TokenDtype dtype_for(int64_t vocab_size);
+[[nodiscard]] int64_t item_size(TokenDtype dtype);  // in bytes; 0 for a code that is no token type
 
 // The .idx of sequences that lie one after the other in the .bin, each a document.
 [[nodiscard]] std::vector<char> index_bytes(TokenDtype dtype, std::span<const int32_t> lengths);

@@ -1,6 +1,6 @@
 // Block sizes of the CPU kernels, and how a call is cut into items. Pure functions: no bits of a result depend on the
 // number of threads. The forward pass may be cut by it, since each of its results comes from one row; what the backward
-// pass adds up across rows is cut by the shape alone.
+// pass adds up across rows is cut by the shape alone. Always inlined: see cpu/simd.h on functions shared by units.
 #pragma once
 
 #include <algorithm>
@@ -33,38 +33,38 @@ constexpr int64_t kLongRow = 1024;           // sums over more queries or keys t
 constexpr int64_t kEnoughItems = 64;         // backward items that keep a large machine's threads evenly busy
 constexpr int64_t kItemsPerThread = 8;       // forward items, for threads to end at about the same time
 
-[[nodiscard]] constexpr int64_t divide_up(int64_t a, int64_t b) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
-[[nodiscard]] constexpr int64_t round_up(int64_t a, int64_t b) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
 }
 
-[[nodiscard]] constexpr int64_t num_panels(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t num_panels(const Shape& shape) {
   return divide_up(shape.Lq, kLanes);
 }
 // Sums of grad_k and grad_v have rows of D lanes, padded to whole vectors. Where that would leave half a vector empty,
 // the rows of two summed steps lie side by side, in turn, and are added at the end.
-[[nodiscard]] constexpr int64_t scatter_side(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t scatter_side(const Shape& shape) {
   const int64_t tail = shape.D % kWidestVector;
   return tail >= 1 && tail <= kWidestVector / 2 ? 2 : 1;
 }
-[[nodiscard]] constexpr int64_t scatter_width(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t scatter_width(const Shape& shape) {
   return round_up(shape.D * scatter_side(shape), kWidestVector);
 }
 
 // Lanes of a panel that hold queries, in whole vectors; and those of all panels. Partial pair-bias gradients have
 // these.
-[[nodiscard]] constexpr int64_t panel_lanes(const Shape& shape, int64_t panel) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t panel_lanes(const Shape& shape, int64_t panel) {
   return std::min(kLanes, round_up(shape.Lq - panel * kLanes, kWidestVector));
 }
-[[nodiscard]] constexpr int64_t all_lanes(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t all_lanes(const Shape& shape) {
   return round_up(shape.Lq, kWidestVector);
 }
 
 // Neighbouring panels that are worked on together, row after row: while their bias slabs stay in the cache, so do the
 // keys and values of a row.
-[[nodiscard]] constexpr int64_t panels_by_cache(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t panels_by_cache(const Shape& shape) {
   return std::clamp<int64_t>(kSlabBytes / (shape.Lk * kLanes * 4), 1, num_panels(shape));
 }
 
@@ -74,7 +74,7 @@ struct ForwardCut {
   int64_t panel_group;  // panels in a group, at most
   int64_t row_groups;
 };
-[[nodiscard]] constexpr ForwardCut cut_forward(const Shape& shape, int64_t num_threads) {
+[[nodiscard, gnu::always_inline]] constexpr ForwardCut cut_forward(const Shape& shape, int64_t num_threads) {
   const int64_t heads = shape.B * shape.H, panels = num_panels(shape);
   const int64_t wanted = num_threads == 1 ? 1 : num_threads * kItemsPerThread;
   const int64_t by_items = std::max<int64_t>(1, heads * panels * shape.N / wanted);
@@ -85,10 +85,10 @@ struct ForwardCut {
           .row_groups = std::clamp<int64_t>(divide_up(wanted, heads * groups), 1, shape.N)};
 }
 
-[[nodiscard]] constexpr int64_t backward_panel_groups(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t backward_panel_groups(const Shape& shape) {
   return divide_up(num_panels(shape), panels_by_cache(shape));
 }
-[[nodiscard]] constexpr int64_t backward_panel_group(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t backward_panel_group(const Shape& shape) {
   return divide_up(num_panels(shape), backward_panel_groups(shape));
 }
 
@@ -99,7 +99,7 @@ struct BackwardCut {
   int64_t row_groups;
   bool has_rest;
 };
-[[nodiscard]] constexpr BackwardCut cut_backward(const Shape& shape, bool wants_grad_pair) {
+[[nodiscard, gnu::always_inline]] constexpr BackwardCut cut_backward(const Shape& shape, bool wants_grad_pair) {
   const int64_t wanted = divide_up(kEnoughItems, shape.B * shape.H);
   if (!wants_grad_pair) return {.row_groups = std::clamp<int64_t>(wanted, 1, shape.N), .has_rest = false};
   const auto groups = [&](int64_t most_by_memory) {
@@ -111,29 +111,29 @@ struct BackwardCut {
 }
 
 // Whether grad_k and grad_v, and grad_mask, sum over so many queries that they are long sums.
-[[nodiscard]] constexpr bool has_long_columns(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr bool has_long_columns(const Shape& shape) {
   return shape.Lq > kLongRow;
 }
 // Bytes of scratch for the grad_k and grad_v of one key.
-[[nodiscard]] constexpr int64_t grad_kv_key_bytes(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t grad_kv_key_bytes(const Shape& shape) {
   return (has_long_columns(shape) ? 16 : 8) * scatter_width(shape);
 }
 
 // Long rows of wide heads need more scratch elsewhere.
-[[nodiscard]] constexpr int64_t grad_kv_bytes(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t grad_kv_bytes(const Shape& shape) {
   return shape.Lk > kLongRow && shape.D > 128 ? kGradKvBytes / 2 : kGradKvBytes;
 }
 
 // Keys of one row whose grad_k and grad_v are summed in scratch at a time: all of them, or, for very long rows, a part
 // in whole blocks; then the weights are computed once for each part.
-[[nodiscard]] constexpr int64_t grad_kv_keys(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t grad_kv_keys(const Shape& shape) {
   const int64_t most =
       std::max<int64_t>(1, grad_kv_bytes(shape) / (grad_kv_key_bytes(shape) * kBackwardKeys)) * kBackwardKeys;
   return std::min(shape.Lk, most);
 }
 
 // Rows n whose grad_k and grad_v are summed side by side, so that the slabs of a group of panels serve them all.
-[[nodiscard]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t backward_rows_at_once(const Shape& shape) {
   if (backward_panel_groups(shape) == 1) return 1;
   return std::clamp<int64_t>(grad_kv_bytes(shape) / (grad_kv_key_bytes(shape) * grad_kv_keys(shape)), 1, shape.N);
 }
@@ -145,7 +145,7 @@ enum class PairSum : uint8_t {
   kRows,    // the few rows that are at hand in scratch; then these into the copy
   kBlocks,  // each block of logit gradients at once into the copy
 };
-[[nodiscard]] constexpr PairSum pair_sum(const Shape& shape) {
+[[nodiscard, gnu::always_inline]] constexpr PairSum pair_sum(const Shape& shape) {
   if (!cut_backward(shape, true).has_rest) return PairSum::kPlain;
   if (backward_panel_group(shape) * shape.Lk * kLanes * 4 > kSlabBytes) return PairSum::kBlocks;
   if (backward_panel_groups(shape) == 1) return PairSum::kItem;
@@ -154,17 +154,17 @@ enum class PairSum : uint8_t {
 
 // Keys whose weights are held at a time in the backward pass. 16-bit types need a sum over the whole row before they
 // can go on (cpu/backward.h): where the row is short, all of its weights are held, so that nothing is computed twice.
-[[nodiscard]] constexpr int64_t backward_weight_keys(const Shape& shape, bool delta_from_weights) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t backward_weight_keys(const Shape& shape, bool delta_from_weights) {
   return delta_from_weights && shape.Lk <= kWholeRowKeys ? shape.Lk : kBackwardKeys;
 }
 
 // Keys of one row that are packed at a time: all of them, or one block.
-[[nodiscard]] constexpr int64_t packed_keys(const Shape& shape, int64_t block) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t packed_keys(const Shape& shape, int64_t block) {
   return shape.Lk * shape.D * 4 <= kPackedBytes ? shape.Lk : std::min(block, shape.Lk);
 }
 
 // Keys of one panel for which a transposed pair bias is held at a time: all of them, or, for very long rows, one block.
-[[nodiscard]] constexpr int64_t slab_keys(const Shape& shape, int64_t block) {
+[[nodiscard, gnu::always_inline]] constexpr int64_t slab_keys(const Shape& shape, int64_t block) {
   return shape.Lk <= kSlabKeys ? shape.Lk : block;
 }
 

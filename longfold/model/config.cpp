@@ -24,7 +24,8 @@ void require_positive(std::string_view key, int64_t value) {
 }  // namespace
 
 void ModelConfig::validate() const {
-  require_positive("vocab_size", vocab_size);
+  require(vocab_size >= 0, "vocab_size is " + std::to_string(vocab_size) +
+                               ", expected at least 1, or 0 for as many as the tokenizer has");
   require_positive("num_layers", num_layers);
   require_positive("hidden_size", hidden_size);
   require_positive("num_heads", num_heads);

@@ -7,7 +7,7 @@
 namespace longfold::model {
 
 struct ModelConfig {
-  int64_t vocab_size = 69;
+  int64_t vocab_size = 0;
   int64_t num_layers = 8;
   int64_t hidden_size = 512;
   int64_t num_heads = 8;
@@ -20,7 +20,7 @@ struct ModelConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
-    visit("vocab_size", self.vocab_size, "number of different tokens");
+    visit("vocab_size", self.vocab_size, "number of different tokens; 0 = as many as the tokenizer has");
     visit("num_layers", self.num_layers, "number of transformer blocks");
     visit("hidden_size", self.hidden_size, "width of the residual stream");
     visit("num_heads", self.num_heads, "attention heads; divides hidden_size");
@@ -36,6 +36,7 @@ struct ModelConfig {
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 
   // Throws base::UserError with one line that names the key, as in "model.hidden_size 100 is not divisible by ...".
+  // vocab_size may still be 0: whoever builds the model sets it.
   void validate() const;
 
   [[nodiscard]] int64_t head_size() const { return hidden_size / num_heads; }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "longfold/base/error.h"
 #include "longfold/base/fnv.h"
 #include "longfold/model/block.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 ModelConfig validated(const ModelConfig& config) {
   config.validate();
+  if (config.vocab_size == 0) throw base::UserError("model.vocab_size is 0, expected at least 1");
   return config;
 }
 

@@ -11,11 +11,11 @@ namespace {
 template <c10::DeviceType Device>
 std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                        at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+                                                       std::string_view fully_masked, bool heads_first) {
   const c10::impl::ExcludeDispatchKeyGuard once(at::autocast::get_autocast_dispatch_key_from_device_type(Device));
   const auto type = at::autocast::get_autocast_dtype(Device);
   const auto cast = [&](const at::Tensor& tensor) { return at::autocast::cached_cast(type, tensor, Device); };
-  return call_forward(cast(q), cast(k), cast(v), biases, scale, fully_masked);
+  return call_forward(cast(q), cast(k), cast(v), biases, scale, fully_masked, heads_first);
 }
 
 }  // namespace

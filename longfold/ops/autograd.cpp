@@ -9,8 +9,8 @@
 #include <mutex>
 
 #include "longfold/ops/check_arguments.h"
-#include "longfold/ops/dispatch.h"
 #include "longfold/ops/double_backward.h"
+#include "longfold/ops/layout.h"
 
 namespace longfold::ops {
 namespace {
@@ -24,6 +24,7 @@ struct EvoformerAttentionBackward : public torch::autograd::Node {
   std::vector<SavedVariable> biases;
   std::optional<double> scale;
   std::string fully_masked;
+  bool heads_first = false;
 
   std::string name() const override { return "EvoformerAttentionBackward"; }
 
@@ -45,7 +46,7 @@ struct EvoformerAttentionBackward : public torch::autograd::Node {
     const auto grad_lse = grads[1].defined() ? std::optional(grads[1]) : std::nullopt;
     auto [grad_q, grad_k, grad_v, grad_biases] =
         call_backward(grad_out, grad_lse, q.unpack(), k.unpack(), v.unpack(), bias_values, out_value, lse_value,
-                      correction_value, scale, fully_masked, bias_needs_grad);
+                      correction_value, scale, fully_masked, bias_needs_grad, heads_first);
     result[0] = std::move(grad_q);
     result[1] = std::move(grad_k);
     result[2] = std::move(grad_v);
@@ -72,7 +73,7 @@ void refuse_forward_mode(const char* op, std::initializer_list<at::Tensor> tenso
 
 std::shared_ptr<EvoformerAttentionBackward> make_node(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                       at::TensorList biases, std::optional<double> scale,
-                                                      std::string_view fully_masked) {
+                                                      std::string_view fully_masked, bool heads_first) {
   auto node = std::shared_ptr<EvoformerAttentionBackward>(new EvoformerAttentionBackward, torch::autograd::deleteNode);
   node->set_next_edges(torch::autograd::collect_next_edges(q, k, v, biases));
   node->q = SavedVariable(q, false);
@@ -81,22 +82,29 @@ std::shared_ptr<EvoformerAttentionBackward> make_node(const at::Tensor& q, const
   for (const at::Tensor& bias : biases) node->biases.emplace_back(bias, false);
   node->scale = scale;
   node->fully_masked = std::string(fully_masked);
+  node->heads_first = heads_first;
   return node;
+}
+
+Settings check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
+               std::optional<double> scale, std::string_view fully_masked, bool heads_first) {
+  return check_arguments(lengths_first(q, heads_first), lengths_first(k, heads_first), lengths_first(v, heads_first),
+                         biases, scale, fully_masked);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                        at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+                                                       std::string_view fully_masked, bool heads_first) {
   refuse_forward_mode("evoformer_attention", {q, k, v}, biases);
   std::shared_ptr<EvoformerAttentionBackward> node;
   if (torch::autograd::compute_requires_grad(q, k, v, biases)) {
-    check_arguments(q, k, v, biases, scale, fully_masked);
-    node = make_node(q, k, v, biases, scale, fully_masked);
+    check(q, k, v, biases, scale, fully_masked, heads_first);
+    node = make_node(q, k, v, biases, scale, fully_masked, heads_first);
   }
   at::Tensor out, log_sum_exp, lse_correction;
   {
     const at::AutoDispatchBelowADInplaceOrView below;
-    std::tie(out, log_sum_exp, lse_correction) = call_forward(q, k, v, biases, scale, fully_masked);
+    std::tie(out, log_sum_exp, lse_correction) = call_forward(q, k, v, biases, scale, fully_masked, heads_first);
   }
   if (node) {
     torch::autograd::set_history(out, node);
@@ -112,16 +120,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
-    std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad, bool heads_first) {
   refuse_forward_mode("evoformer_attention_backward", {grad_out, q, k, v}, biases);
   auto result = [&] {
     const at::AutoDispatchBelowADInplaceOrView below;
     return call_backward(grad_out, grad_log_sum_exp, q, k, v, biases, out, log_sum_exp, lse_correction, scale,
-                         fully_masked, std::move(bias_needs_grad));
+                         fully_masked, std::move(bias_needs_grad), heads_first);
   }();
   const auto& [grad_q, grad_k, grad_v, grad_biases] = result;
   make_differentiable({grad_q, grad_k, grad_v, grad_biases}, grad_out, grad_log_sum_exp, q, k, v, biases, log_sum_exp,
-                      check_arguments(q, k, v, biases, scale, fully_masked));
+                      check(q, k, v, biases, scale, fully_masked, heads_first), heads_first);
   return result;
 }
 

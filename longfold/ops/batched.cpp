@@ -6,19 +6,15 @@
 #include <ATen/ops/stack.h>
 #include <torch/library.h>
 
-#include <functional>
-
 #include "longfold/ops/dispatch.h"
 
 namespace longfold::ops {
 namespace {
 
-using BackwardResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
-
 // Stacks of results, one for each tensor: grad_q, grad_k, grad_v, and those of biases.
 using Columns = std::vector<std::vector<at::Tensor>>;
 
-// Undefined tensors stay as they are.
+// Number `index` of all that the leading dims, batch_sizes, count.
 std::vector<at::Tensor> example(const std::vector<at::Tensor>& all, at::IntArrayRef batch_sizes, int64_t index) {
   std::vector<at::Tensor> result = all;
   for (at::Tensor& tensor : result) {
@@ -33,10 +29,11 @@ std::vector<at::Tensor> example(const std::vector<at::Tensor>& all, at::IntArray
   return result;
 }
 
-BackwardResult backward(const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp,
-                        const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::TensorList biases,
-                        const at::Tensor& out, const at::Tensor& log_sum_exp, const at::Tensor& lse_correction,
-                        std::optional<double> scale, std::string_view fully_masked, c10::List<bool> bias_needs_grad) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+    const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
+    const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
+    const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
+    std::string_view fully_masked, c10::List<bool> bias_needs_grad, bool heads_first) {
   std::vector<at::Tensor> logical{grad_out, q, k, v, out, log_sum_exp, lse_correction};
   logical.insert(logical.end(), biases.begin(), biases.end());
   if (grad_log_sum_exp) logical.push_back(*grad_log_sum_exp);
@@ -50,22 +47,15 @@ BackwardResult backward(const at::Tensor& grad_out, const std::optional<at::Tens
   for (const int64_t size : batch_sizes) examples *= size;
 
   Columns columns;
-  // Without any example, what one would look like.
-  for (int64_t i = 0; i < std::max<int64_t>(examples, 1); ++i) {
-    std::vector<at::Tensor> x;
-    if (examples > 0) {
-      x = example(physical, batch_sizes, i);
-    } else {
-      for (const at::Tensor& tensor : physical) {
-        x.push_back(tensor.new_zeros(tensor.sizes().slice(num_batch_dims)));
-      }
-    }
+  for (int64_t i = 0; i < examples; ++i) {  // torch sees to it that there is one
+    const std::vector<at::Tensor> x = example(physical, batch_sizes, i);
     const auto first_bias = x.begin() + 7;
     const auto last_bias = first_bias + static_cast<int64_t>(biases.size());
     const std::vector<at::Tensor> bias_examples(first_bias, last_bias);
     const auto grad_lse = grad_log_sum_exp ? std::optional(x.back()) : std::nullopt;
-    auto [grad_q, grad_k, grad_v, grad_biases] = call_backward(x[0], grad_lse, x[1], x[2], x[3], bias_examples, x[4],
-                                                               x[5], x[6], scale, fully_masked, bias_needs_grad);
+    auto [grad_q, grad_k, grad_v, grad_biases] =
+        call_backward(x[0], grad_lse, x[1], x[2], x[3], bias_examples, x[4], x[5], x[6], scale, fully_masked,
+                      bias_needs_grad, heads_first);
     std::vector<at::Tensor> results{grad_q, grad_k, grad_v};
     results.insert(results.end(), grad_biases.begin(), grad_biases.end());
     columns.resize(results.size());
@@ -75,7 +65,7 @@ BackwardResult backward(const at::Tensor& grad_out, const std::optional<at::Tens
   for (const auto& column : columns) {
     std::vector<int64_t> sizes = batch_sizes;
     sizes.insert(sizes.end(), column.front().sizes().begin(), column.front().sizes().end());
-    stacked.push_back(to_logical.apply(examples > 0 ? at::stack(column).view(sizes) : column.front().new_empty(sizes)));
+    stacked.push_back(to_logical.apply(at::stack(column).view(sizes)));
   }
   return {stacked[0], stacked[1], stacked[2], {stacked.begin() + 3, stacked.end()}};
 }

@@ -9,16 +9,16 @@
 
 #include "longfold/ops/bias_gradients.h"
 #include "longfold/ops/check_arguments.h"
-#include "longfold/ops/dispatch.h"
+#include "longfold/ops/layout.h"
 #include "longfold/ops/parallel_items.h"
 #include "longfold/ops/views.h"
 
 namespace longfold::ops {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                       at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                      at::TensorList biases, std::optional<double> scale,
+                                                      std::string_view fully_masked) {
   const Settings settings = check_arguments(q, k, v, biases, scale, fully_masked);
   const auto out = contiguous_like(q);
   const auto log_sum_exp =
@@ -150,7 +150,7 @@ void run_in_order(const BackwardTensors& tensors, const Settings& settings) {
   }
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> differentiate(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
@@ -193,8 +193,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
 }  // namespace
 
 TORCH_LIBRARY_IMPL(longfold, CPU, m) {
-  m.impl("evoformer_attention", forward);
-  m.impl("evoformer_attention_backward", backward);
+  m.impl("evoformer_attention", in_either_layout<attend>);
+  m.impl("evoformer_attention_backward", in_either_layout<differentiate>);
 }
 
 }  // namespace longfold::ops

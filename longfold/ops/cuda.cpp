@@ -9,16 +9,16 @@
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/ops/bias_gradients.h"
 #include "longfold/ops/check_arguments.h"
-#include "longfold/ops/dispatch.h"
+#include "longfold/ops/layout.h"
 #include "longfold/ops/sum_to.h"
 #include "longfold/ops/views.h"
 
 namespace longfold::ops {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                       at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                      at::TensorList biases, std::optional<double> scale,
+                                                      std::string_view fully_masked) {
   const Settings settings = check_arguments(q, k, v, biases, scale, fully_masked);
   const c10::cuda::CUDAGuard guard(q.device());
   const auto out = contiguous_like(q);
@@ -50,7 +50,7 @@ void run_backward(const kernels::BackwardArgs<T>& args, const at::TensorOptions&
   kernels::cuda::run_backward(args, {first, static_cast<size_t>(num_bytes)}, c10::cuda::getCurrentCUDAStream());
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> differentiate(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
@@ -104,8 +104,8 @@ void sum_middle_on_cuda(const at::Tensor& from, const at::Tensor& to, int64_t nu
 }
 
 TORCH_LIBRARY_IMPL(longfold, CUDA, m) {
-  m.impl("evoformer_attention", forward);
-  m.impl("evoformer_attention_backward", backward);
+  m.impl("evoformer_attention", in_either_layout<attend>);
+  m.impl("evoformer_attention_backward", in_either_layout<differentiate>);
 }
 
 }  // namespace longfold::ops

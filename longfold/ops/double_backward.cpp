@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <mutex>
 
+#include "longfold/ops/layout.h"
+
 namespace longfold::ops {
 namespace {
 
@@ -115,6 +117,7 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
   SavedVariable grad_out, grad_lse, q, k, v, log_sum_exp;
   std::vector<SavedVariable> biases;
   Settings settings;
+  bool heads_first = false;
 
   std::string name() const override { return "EvoformerAttentionDoubleBackward"; }
 
@@ -129,7 +132,9 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
     const at::Tensor q_value = q.unpack(), lse_value = log_sum_exp.unpack();
     const auto type = accumulator_type(q_value.scalar_type());
     const auto wide = [&](const at::Tensor& x) { return x.defined() ? x.to(type) : x; };
-    const auto by_head = [&](const at::Tensor& x) { return x.defined() ? x.to(type).transpose(2, 3) : x; };
+    const auto by_head = [&](const at::Tensor& x) {
+      return x.defined() ? lengths_first(x.to(type), heads_first).transpose(2, 3) : x;
+    };
     Values x{.grad_out = by_head(grad_out.unpack()),
              .grad_lse = grad_lse.unpack(),
              .q = by_head(q_value),
@@ -155,11 +160,14 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
     const auto set = [&](size_t i, const at::Tensor& value, at::ScalarType narrow) {
       if (task_should_compute_output(i)) result[i] = value.to(narrow);
     };
-    set(0, to.grad_out.transpose(2, 3), q_value.scalar_type());
+    const auto set_rows = [&](size_t i, const at::Tensor& value) {
+      set(i, as_given(value.transpose(2, 3), q_value, heads_first), q_value.scalar_type());
+    };
+    set_rows(0, to.grad_out);
     set(1, to.grad_lse, type);
-    set(2, to.q.transpose(2, 3), q_value.scalar_type());
-    set(3, to.k.transpose(2, 3), q_value.scalar_type());
-    set(4, to.v.transpose(2, 3), q_value.scalar_type());
+    set_rows(2, to.q);
+    set_rows(3, to.k);
+    set_rows(4, to.v);
     size_t next = 0;
     for (size_t i = 0; i < biases.size(); ++i) {
       if (bias_types[i] != at::kBool) set(5 + i, to.biases[next++], bias_types[i]);
@@ -179,7 +187,7 @@ struct EvoformerAttentionDoubleBackward : public torch::autograd::Node {
 void make_differentiable(const Gradients& gradients, const at::Tensor& grad_out,
                          const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q, const at::Tensor& k,
                          const at::Tensor& v, at::TensorList biases, const at::Tensor& log_sum_exp,
-                         const Settings& settings) {
+                         const Settings& settings, bool heads_first) {
   if (!torch::autograd::compute_requires_grad(grad_out, grad_log_sum_exp, q, k, v, biases)) return;
   const auto node = std::shared_ptr<EvoformerAttentionDoubleBackward>(new EvoformerAttentionDoubleBackward,
                                                                       torch::autograd::deleteNode);
@@ -192,6 +200,7 @@ void make_differentiable(const Gradients& gradients, const at::Tensor& grad_out,
   node->log_sum_exp = SavedVariable(log_sum_exp.detach(), false);
   for (const at::Tensor& bias : biases) node->biases.emplace_back(bias, false);
   node->settings = settings;
+  node->heads_first = heads_first;
   for (const at::Tensor& gradient : {gradients.q, gradients.k, gradients.v}) {
     torch::autograd::set_history(gradient, node);
   }

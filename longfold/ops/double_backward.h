@@ -24,6 +24,6 @@ struct Gradients {
 void make_differentiable(const Gradients& gradients, const at::Tensor& grad_out,
                          const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q, const at::Tensor& k,
                          const at::Tensor& v, at::TensorList biases, const at::Tensor& log_sum_exp,
-                         const Settings& settings);
+                         const Settings& settings, bool heads_first);
 
 }  // namespace longfold::ops

@@ -32,7 +32,9 @@ struct EvoformerAttentionResult {
 // q [B, N, Lq, H, D]; k and v [B, N, Lk, H, D]; any strides; fp32, bf16, fp16 or fp64. Each bias broadcasts to
 // [B, N, H, Lq, Lk] and may have another dtype: a mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk].
 // The gradient of a bias that varies over N, Lq and Lk is as large as it is, and first summed in fp32 (fp64).
-// Throws c10::Error with one line "[evoformer_attention] expected ..., got ...".
+// A bias of bools, [B, N, 1, 1, Lk], hides keys instead: where it is false, the logit is -1e9 whatever q, k and the
+// other biases hold there. B, N, H and Lq may be 0. Throws c10::Error with one line "[evoformer_attention] expected
+// ..., got ...".
 [[nodiscard]] LONGFOLD_OPS_EXPORT EvoformerAttentionResult
 evoformer_attention_with_log_sum_exp(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      at::TensorList biases = {}, const EvoformerAttentionOptions& options = {});

@@ -4,7 +4,7 @@
 #include <torch/library.h>
 
 #include "longfold/ops/check_arguments.h"
-#include "longfold/ops/dispatch.h"
+#include "longfold/ops/layout.h"
 
 namespace longfold::ops {
 namespace {
@@ -13,9 +13,9 @@ at::Tensor contiguous_like(const at::Tensor& tensor) {
   return at::empty_symint(tensor.sym_sizes(), tensor.options(), at::MemoryFormat::Contiguous);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                       at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                      at::TensorList biases, std::optional<double> scale,
+                                                      std::string_view fully_masked) {
   check_arguments(q, k, v, biases, scale, fully_masked);
   auto log_sum_exp = at::empty_symint({q.sym_size(0), q.sym_size(1), q.sym_size(3), q.sym_size(2)},
                                       q.options().dtype(accumulator_type(q.scalar_type())));
@@ -23,7 +23,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, cons
   return {contiguous_like(q), std::move(log_sum_exp), std::move(lse_correction)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> differentiate(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
@@ -40,8 +40,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward
 }  // namespace
 
 TORCH_LIBRARY_IMPL(longfold, Meta, m) {
-  m.impl("evoformer_attention", forward);
-  m.impl("evoformer_attention_backward", backward);
+  m.impl("evoformer_attention", in_either_layout<attend>);
+  m.impl("evoformer_attention_backward", in_either_layout<differentiate>);
 }
 
 }  // namespace longfold::ops

@@ -3,7 +3,7 @@
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/ops/check_arguments.h"
-#include "longfold/ops/dispatch.h"
+#include "longfold/ops/layout.h"
 #include "longfold/ops/sum_to.h"
 
 namespace longfold::ops {
@@ -14,14 +14,14 @@ namespace {
               kernels::cuda::engine_status(), "; docs/install.md says how to build them");
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                       at::TensorList biases, std::optional<double> scale,
-                                                       std::string_view fully_masked) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                      at::TensorList biases, std::optional<double> scale,
+                                                      std::string_view fully_masked) {
   check_arguments(q, k, v, biases, scale, fully_masked);
   refuse("evoformer_attention");
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> backward(
+std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> differentiate(
     const at::Tensor& grad_out, const std::optional<at::Tensor>& grad_log_sum_exp, const at::Tensor& q,
     const at::Tensor& k, const at::Tensor& v, at::TensorList biases, const at::Tensor& out,
     const at::Tensor& log_sum_exp, const at::Tensor& lse_correction, std::optional<double> scale,
@@ -38,8 +38,8 @@ void sum_middle_on_cuda(const at::Tensor&, const at::Tensor&, int64_t, int64_t, 
 }
 
 TORCH_LIBRARY_IMPL(longfold, CUDA, m) {
-  m.impl("evoformer_attention", forward);
-  m.impl("evoformer_attention_backward", backward);
+  m.impl("evoformer_attention", in_either_layout<attend>);
+  m.impl("evoformer_attention_backward", in_either_layout<differentiate>);
 }
 
 }  // namespace longfold::ops

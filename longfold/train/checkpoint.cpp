@@ -191,13 +191,13 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
   return path;
 }
 
-std::optional<fs::path> latest_checkpoint(const fs::path& output) {
+std::optional<fs::path> latest_checkpoint(const fs::path& output, int64_t last) {
   std::optional<fs::path> latest;
   int64_t latest_step = -1;
   if (!fs::is_directory(output)) return latest;
   for (const fs::directory_entry& entry : fs::directory_iterator(output)) {
     const int64_t step = entry.is_directory() ? step_of(entry.path().filename()).value_or(-1) : -1;
-    if (step <= latest_step) continue;
+    if (step <= latest_step || step > last) continue;
     latest = entry.path();
     latest_step = step;
   }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -34,8 +35,9 @@ struct CheckpointTensors {
 std::filesystem::path save_checkpoint(const std::filesystem::path& output, const Manifest& manifest,
                                       const CheckpointTensors& tensors);
 
-// The complete checkpoint with the highest step, or nothing.
-[[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& output);
+// The complete checkpoint with the highest step up to `last`, or nothing.
+[[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(
+    const std::filesystem::path& output, int64_t last = std::numeric_limits<int64_t>::max());
 
 // Both throw UserError that names the file and, for tensors, the tensor: missing, unknown, damaged or of another shape.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint);

@@ -12,6 +12,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+Json number_or_null(std::optional<double> value) {
+  return value ? Json(*value) : Json();
+}
+
 // The lines of the steps up to `done`. A last line without its newline was cut off by a kill, and is dropped.
 std::string lines_until(const std::filesystem::path& path, int64_t done) {
   const std::string text = base::read_file(path);
@@ -31,8 +35,8 @@ std::string lines_until(const std::filesystem::path& path, int64_t done) {
 
 std::string to_json_line(const StepReport& report) {
   return Json{{"step", report.step},
-              {"loss", report.loss},
-              {"held_out_loss", report.held_out_loss ? Json(*report.held_out_loss) : Json()},
+              {"loss", number_or_null(report.loss)},
+              {"held_out_loss", number_or_null(report.held_out_loss)},
               {"grad_norm", report.grad_norm},
               {"learning_rate", report.learning_rate},
               {"tokens_per_second", report.tokens_per_second},

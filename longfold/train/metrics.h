@@ -13,14 +13,14 @@ namespace longfold::train {
 struct StepReport {
   int64_t step = 0;  // 1 for the first
   int64_t num_steps = 0;
-  double loss = 0;
+  std::optional<double> loss;           // none if no label of the batch counts
   std::optional<double> held_out_loss;  // none if the batch has no held-out labels
   double grad_norm = 0;                 // before clipping
   double learning_rate = 0;
   double tokens_per_second = 0;
   int64_t memory_live = 0;  // bytes
   int64_t memory_peak = 0;
-  double seconds_left = 0;
+  double seconds_left = 0;  // with the evaluation at the end
 };
 
 [[nodiscard]] std::string to_json_line(const StepReport& report);

@@ -11,15 +11,17 @@
 namespace longfold::train {
 
 void OptimizerConfig::validate() const {
-  const auto expect = [](bool condition, const char* name, const char* expected, double value) {
+  const auto text = [](auto value) {
+    return std::isfinite(static_cast<double>(value)) ? nlohmann::json(value).dump() : std::to_string(value);
+  };
+  const auto expect = [&](bool condition, const char* name, const std::string& expected, auto value) {
     if (condition) return;
-    const std::string got = std::isfinite(value) ? nlohmann::json(value).dump() : std::to_string(value);
-    throw base::UserError(std::string("expected optimizer.") + name + " to be " + expected + ", got " + got);
+    throw base::UserError(std::string("expected optimizer.") + name + " to be " + expected + ", got " + text(value));
   };
   expect(learning_rate > 0, "learning_rate", "above 0", learning_rate);
   expect(final_learning_rate >= 0 && final_learning_rate <= learning_rate, "final_learning_rate",
-         "between 0 and learning_rate", final_learning_rate);
-  expect(warmup_steps >= 0, "warmup_steps", "0 or more", static_cast<double>(warmup_steps));
+         "between 0 and learning_rate, which is " + text(learning_rate), final_learning_rate);
+  expect(warmup_steps >= 0, "warmup_steps", "0 or more", warmup_steps);
   expect(beta1 >= 0 && beta1 < 1, "beta1", "at least 0 and below 1", beta1);
   expect(beta2 >= 0 && beta2 < 1, "beta2", "at least 0 and below 1", beta2);
   expect(epsilon > 0, "epsilon", "above 0", epsilon);

@@ -4,6 +4,8 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
+#include "longfold/base/text.h"
+#include "longfold/train/divergence.h"
 
 namespace longfold::train {
 namespace {
@@ -65,8 +67,8 @@ void Recipe::validate() const {
   optimizer.validate();
   train.validate();
   compute.validate();
-  expect(optimizer.warmup_steps <= train.steps, "optimizer.warmup_steps", "at most train.steps",
-         optimizer.warmup_steps);
+  expect(optimizer.warmup_steps <= train.steps, "optimizer.warmup_steps",
+         "at most train.steps, which is " + std::to_string(train.steps), optimizer.warmup_steps);
 }
 
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<std::string, std::string>> options) {
@@ -89,6 +91,39 @@ void check_same_run(const Recipe& recipe, const Json& trained, const std::string
   }
   check_same(now["train"]["seed"], trained.value("train", Json::object()).value("seed", Json()), "train.seed",
              checkpoint);
+}
+
+std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t done) {
+  const Json now = base::to_json(recipe);
+  std::vector<std::string> changes;
+  const auto compare = [&](const std::string& section, const std::string& key) {
+    const Json then = trained.value(section, Json::object()).value(key, Json());
+    if (then == now[section][key]) return false;
+    changes.push_back(section + "." + key + " was " + then.dump() + ", now " + now[section][key].dump());
+    return true;
+  };
+  bool other_schedule = compare("train", "steps");
+  for (const auto& [key, unused] : now["optimizer"].items()) {
+    const bool in_schedule = key.ends_with("learning_rate") || key == "warmup_steps";
+    if (compare("optimizer", key) && in_schedule) other_schedule = true;
+  }
+  compare("compute", "threads");
+  if (other_schedule && done < recipe.train.steps) {
+    Recipe before;
+    base::from_json(trained, before, "the checkpoint's recipe: ");
+    changes.push_back("the learning rate goes from " + number_text(learning_rate(schedule_of(before), done)) +
+                      " in step " + std::to_string(done) + " to " +
+                      number_text(learning_rate(schedule_of(recipe), done + 1)) + " in step " +
+                      std::to_string(done + 1));
+  }
+  return base::join(changes, "; ");
+}
+
+Schedule schedule_of(const Recipe& recipe) {
+  return {.peak = recipe.optimizer.learning_rate,
+          .floor = recipe.optimizer.final_learning_rate,
+          .warmup_steps = recipe.optimizer.warmup_steps,
+          .num_steps = recipe.train.steps};
 }
 
 }  // namespace longfold::train

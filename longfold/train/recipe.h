@@ -10,6 +10,7 @@
 #include "longfold/data/sampler.h"
 #include "longfold/model/config.h"
 #include "longfold/train/optimizer.h"
+#include "longfold/train/schedule.h"
 
 namespace longfold::train {
 
@@ -22,7 +23,7 @@ struct RunConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("output", self.output, "folder for checkpoints and metrics.jsonl");
-    visit("steps", self.steps, "optimizer steps");
+    visit("steps", self.steps, "optimizer steps; the learning rate falls until the last");
     visit("checkpoint_every", self.checkpoint_every, "steps between checkpoints; 0 = only the last");
     visit("seed", self.seed, "of the initial weights");
   }
@@ -70,5 +71,11 @@ struct Recipe {
 
 // UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed.
 void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained, const std::string& checkpoint);
+
+// What the recipe changes, after step `done`, of what a resumed run may change and its results depend on: a line such
+// as "train.steps was 6, now 8; the learning rate goes from 0 in step 6 to 1.5e-04 in step 7". "" if nothing.
+[[nodiscard]] std::string describe_changes(const Recipe& recipe, const nlohmann::ordered_json& trained, int64_t done);
+
+[[nodiscard]] Schedule schedule_of(const Recipe& recipe);
 
 }  // namespace longfold::train

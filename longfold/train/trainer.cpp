@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "longfold/base/error.h"
-#include "longfold/base/files.h"
 #include "longfold/train/schedule.h"
 
 namespace longfold::train {
@@ -15,11 +14,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-model::Transformer make_model(const Recipe& recipe, const data::Tokenizer& tokenizer) {
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+model::Transformer make_model(Recipe& recipe, const data::Tokenizer& tokenizer) {
+  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = tokenizer.vocab_size();
   if (recipe.model.vocab_size != tokenizer.vocab_size()) {
     throw base::UserError("expected model.vocab_size to be " + std::to_string(tokenizer.vocab_size()) +
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
-                          std::to_string(recipe.model.vocab_size));
+                          std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
   model::Transformer transformer(recipe.model);
   transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
@@ -60,9 +64,10 @@ std::optional<double> mean_of(const at::Tensor& losses, const at::Tensor& weight
 Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
     : recipe_(recipe),
       meter_(meter),
+      lock_(recipe.train.output),
       file_(recipe.data.path),
       sampler_(file_, recipe.data),
-      model_(make_model(recipe, file_.tokenizer())),
+      model_(make_model(recipe_, file_.tokenizer())),
       optimizer_(recipe.optimizer, named_parameters(model_)) {
   file_.check_content();
 }
@@ -70,7 +75,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   const std::filesystem::path output = recipe_.train.output;
   const int64_t every = recipe_.train.checkpoint_every;
-  base::make_folder(output);
+  lock_.ensure();
   MetricsFile metrics(output / "metrics.jsonl", step_);
   while (step_ < recipe_.train.steps && !stop) {
     const StepReport report = train_step();
@@ -79,6 +84,7 @@ bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
     if (every > 0 && step_ % every == 0) save(events);
   }
   save(events);
+  lock_.release();
   return step_ >= recipe_.train.steps;
 }
 
@@ -87,45 +93,46 @@ StepReport Trainer::train_step() {
   const data::Batch batch = sampler_.batch(step_);
 
   const at::Tensor losses = model_->token_losses(batch.tokens, batch.labels, batch.positions);  // [B, S]
+  const double forward_seconds = seconds_since(start);
   weighted_mean(losses, batch.weights).backward();
 
   StepReport report;
   report.step = step_ + 1;
   report.num_steps = recipe_.train.steps;
-  report.loss = mean_of(losses, batch.weights).value_or(0);
+  report.loss = mean_of(losses, batch.weights);
   report.held_out_loss = mean_of(losses, batch.held_out_weights);
   report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
-  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-    throw base::RunError("step " + std::to_string(report.step) + ": the loss is " + std::to_string(report.loss) +
-                         ", its gradient norm " + std::to_string(report.grad_norm) +
-                         "; a lower optimizer.learning_rate may help");
-  }
+  check_finite({report.step, report.loss, report.held_out_loss, report.grad_norm});
 
-  const OptimizerConfig& config = recipe_.optimizer;
-  const Schedule schedule{.peak = config.learning_rate,
-                          .floor = config.final_learning_rate,
-                          .warmup_steps = config.warmup_steps,
-                          .num_steps = recipe_.train.steps};
-  report.learning_rate = learning_rate(schedule, report.step);
+  report.learning_rate = learning_rate(schedule_of(recipe_), report.step);
   optimizer_.update(report.step, report.learning_rate);
   step_ = report.step;
 
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = seconds_since(start);
   report.tokens_per_second = static_cast<double>(batch.tokens.numel()) / seconds;
-  report.seconds_left = seconds_left(seconds);
+  pace_.add_step(seconds, forward_seconds, batch.tokens.numel());
+  report.seconds_left = pace_.for_steps(recipe_.train.steps - step_) + evaluation_seconds();
   report.memory_live = meter_.live();
   report.memory_peak = meter_.peak();
   return report;
 }
 
-double Trainer::seconds_left(double seconds) {
-  seconds_ += seconds;
-  ++timed_steps_;
-  return seconds_ / static_cast<double>(timed_steps_) * static_cast<double>(recipe_.train.steps - step_);
+void Trainer::check_finite(const Outcome& outcome) {
+  if (!first_loss_) first_loss_ = outcome.loss;
+  if (outcome.is_finite()) return;
+  throw Diverged(describe(outcome,
+                          {.first_step = first_step_,
+                           .first_loss = first_loss_,
+                           .vocab_size = recipe_.model.vocab_size,
+                           .learning_rate = recipe_.optimizer.learning_rate,
+                           .init_std = recipe_.model.init_std},
+                          recipe_.train.output));
 }
 
 void Trainer::save(const Events& events) {
   if (step_ == saved_step_) return;
+  events.saving(step_);
+  lock_.ensure();
   const Manifest manifest{.step = step_,
                           .recipe = base::to_json(recipe_),
                           .tokenizer = file_.tokenizer().name(),
@@ -136,7 +143,7 @@ void Trainer::save(const Events& events) {
   events.checkpoint(path);
 }
 
-void Trainer::resume() {
+std::string Trainer::resume() {
   const auto path = latest_checkpoint(recipe_.train.output);
   if (!path) {
     throw base::UserError("cannot resume: no checkpoint in '" + recipe_.train.output +
@@ -159,20 +166,35 @@ void Trainer::resume() {
   }
   load_tensors(*path, {parameters(), optimizer_.state()});
   step_ = saved_step_ = manifest.step;
+  first_step_ = step_ + 1;
+  return describe_changes(recipe_, manifest.recipe, step_);
 }
 
-Evaluation Trainer::evaluate() {
+double Trainer::evaluation_seconds() const {
+  const data::SamplerConfig& config = recipe_.data;
+  const int64_t window =
+      config.sequence_length > 0 ? config.sequence_length : file_.num_tokens() / file_.num_sequences();
+  return pace_.for_forward((sampler_.num_held_out_windows() + config.batch_size) * window);
+}
+
+Evaluation Trainer::evaluate(const std::function<void(int64_t, int64_t)>& progress) {
   const at::NoGradGuard no_grad;
   const auto losses_of = [&](const data::Batch& batch) {
     return model_->token_losses(batch.tokens, batch.labels, batch.positions);
   };
   const data::Batch last = sampler_.batch(std::max<int64_t>(step_ - 1, 0));
+  Evaluation evaluation;
+  evaluation.loss = mean_of(losses_of(last), last.weights);
+  const int64_t num_windows = sampler_.num_held_out_windows();
   Sum held_out;
-  for (int64_t i = 0; i < sampler_.num_held_out_windows(); ++i) {
+  for (int64_t i = 0; i < num_windows; ++i) {
     const data::Batch window = sampler_.held_out_window(i);
     held_out.add(losses_of(window), window.held_out_weights);
+    progress(i + 1, num_windows);
   }
-  return {.loss = mean_of(losses_of(last), last.weights), .held_out_loss = held_out.mean()};
+  evaluation.held_out_loss = held_out.mean();
+  check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
+  return evaluation;
 }
 
 NamedTensors Trainer::parameters() const {

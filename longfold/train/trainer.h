@@ -12,14 +12,18 @@
 #include "longfold/memory/meter.h"
 #include "longfold/model/transformer.h"
 #include "longfold/train/checkpoint.h"
+#include "longfold/train/divergence.h"
+#include "longfold/train/folder_lock.h"
 #include "longfold/train/metrics.h"
 #include "longfold/train/optimizer.h"
+#include "longfold/train/pace.h"
 #include "longfold/train/recipe.h"
 
 namespace longfold::train {
 
 struct Events {
   std::function<void(const StepReport&)> step = [](const StepReport&) {};
+  std::function<void(int64_t step)> saving = [](int64_t) {};
   std::function<void(const std::filesystem::path&)> checkpoint = [](const std::filesystem::path&) {};
 };
 
@@ -31,17 +35,25 @@ struct Evaluation {
 
 class Trainer {
  public:
-  // Opens the data, reads it all once to check its hash, and builds the model; begins anew. UserError if the data is
-  // damaged or does not fit the recipe.
+  // Locks the output folder, opens the data, reads it all once to check its hash, and builds the model; begins anew.
+  // UserError if another run has the folder, or the data is damaged or does not fit the recipe.
   Trainer(const Recipe& recipe, memory::MemoryMeter meter);
 
-  void resume();  // from the newest checkpoint in train.output; UserError if there is none or it does not fit
+  // From the newest checkpoint in train.output; UserError if there is none or it does not fit. Returns what the recipe
+  // changes about the run, in one line; "" for nothing.
+  std::string resume();
 
-  // To the end of the recipe, or until `stop` is set: the step under way is finished and saved. True at the end.
+  // To the end of the recipe, or until `stop` is set: the step under way is finished and saved. True at the end. The
+  // output folder is free then.
   bool run(const Events& events, const std::atomic<bool>& stop);
 
-  [[nodiscard]] Evaluation evaluate();
+  // Calls progress(windows done, of how many) after each.
+  [[nodiscard]] Evaluation evaluate(const std::function<void(int64_t, int64_t)>& progress = [](int64_t, int64_t) {});
+  [[nodiscard]] int64_t num_held_out_windows() const { return sampler_.num_held_out_windows(); }
+  [[nodiscard]] double evaluation_seconds() const;  // about; 0 before the first step
 
+  [[nodiscard]] const Recipe& recipe() const { return recipe_; }  // with the vocabulary's size
+  [[nodiscard]] const FolderLock& lock() const { return lock_; }
   [[nodiscard]] int64_t steps_done() const { return step_; }
   [[nodiscard]] const data::TokenFile& data() const { return file_; }
   [[nodiscard]] NamedTensors parameters() const;
@@ -49,18 +61,20 @@ class Trainer {
  private:
   StepReport train_step();
   void save(const Events& events);
-  [[nodiscard]] double seconds_left(double seconds);
+  void check_finite(const Outcome& outcome);
 
   Recipe recipe_;
   memory::MemoryMeter meter_;
+  FolderLock lock_;
   data::TokenFile file_;
   data::Sampler sampler_;
   model::Transformer model_;
   AdamW optimizer_;
   int64_t step_ = 0;        // done, counting those before a resume
   int64_t saved_step_ = 0;  // of the newest checkpoint
-  double seconds_ = 0;      // of this run's steps
-  int64_t timed_steps_ = 0;
+  int64_t first_step_ = 1;  // of this run
+  std::optional<double> first_loss_;
+  Pace pace_;
 };
 
 }  // namespace longfold::train

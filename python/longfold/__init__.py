@@ -59,11 +59,13 @@ def evoformer_attention(
 
     Args:
         q: [B, N, Lq, H, D], float32, bfloat16, float16 or float64. Any strides: views, expanded ones too, are never
-            copied.
+            copied. B, N, Lq and H may be 0.
         k, v: [B, N, Lk, H, D], dtype and device of q.
         biases: added to the logits. Each broadcasts to [B, N, H, Lq, Lk], and is float32, float64, bfloat16 or float16
             whatever q is. A mask bias is [B, N, 1, 1, Lk], a pair bias [B, 1, H, Lq, Lk]; -inf and -1e9 mask. The
             gradient of one that varies over N, Lq and Lk is as large as it is, and first summed in float32 (float64).
+            One of bools, [B, N, 1, 1, Lk], selects instead: where it is False the logit is -1e9, whatever q, k and the
+            other biases hold there, and has no gradients.
         scale: D ** -0.5 if None.
         fully_masked: what a row gives whose largest logit is at most -5e8: "zero" output and gradients, or the "mean"
             of v with the gradients of uniform weights.

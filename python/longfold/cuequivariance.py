@@ -6,7 +6,7 @@ cuEquivariance itself is not needed. Where a model imports the name from `cuequi
 import torch
 from torch import Tensor
 
-from . import _arguments, evoformer_attention
+from . import _arguments
 
 __all__ = ["mask_to_kv_lengths", "triangle_attention"]
 
@@ -33,12 +33,12 @@ def triangle_attention(
         q: [B, N, H, Q, D], float32, bfloat16, float16 or float64; for B = 1 also [N, H, Q, D]. Any strides.
         k, v: [B, N, H, K, D], or [N, H, K, D], dtype of q.
         bias: [B, 1, H, Q, K], or [1, H, Q, K], of any floating dtype.
-        mask: [B, N, 1, 1, K], or [N, 1, 1, K], bool, True for keys that count. Another dtype is cast to bool, so an
-            additive mask, 0 for keys that count, would hide those.
+        mask: [B, N, 1, 1, K], or [N, 1, 1, K], bool, True for keys that count; what k and bias hold for the others does
+            not matter. Another dtype is cast to bool, so an additive mask, 0 for keys that count, would hide those.
         scale: D ** -0.5 if None.
         return_aux: also return lse and max. This computes q k^T a second time, in blocks of 4 MiB.
-        kv_lengths: [B, N, 1, 1, 1], or [N, 1, 1, 1], integers: only the first so many keys of a row count. Not
-            together with mask.
+        kv_lengths: [B, N, 1, 1, 1], or [N, 1, 1, 1], integers from 0: only the first so many keys of a row count, at
+            most all. Not together with mask.
 
     Returns:
         out [B, N, H, Q, D] in the dtype of q, also where q has four dimensions; a transposed view of [B, N, Q, H, D].
@@ -46,12 +46,13 @@ def triangle_attention(
         logit, and lse [B, N, H, Q, 1], the logarithm of the sum of exp(logit - max), as cuEquivariance's JAX reference
         has them; the documentation for torch does not define the two.
 
-    A row whose keys are all masked gives the mean of v, as the formula says. There the formula has no gradients for q,
-    k and bias, since each logit is the constant -1e9; longfold gives those of uniform weights.
+    A row whose keys are all masked gives the mean of v, as the formula says, and gradients to v alone, since each logit
+    is the constant -1e9. A row of length 0 gives zero, and no gradients at all.
 
     Raises:
-        ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes and options.
-        TypeError: the same for what should be a tensor and is not, and for a scale that is no number.
+        ValueError: "[triangle_attention] expected ..., got ..." for wrong shapes, options and lengths.
+        TypeError: the same for what should be a tensor and is not, a bias of no floating dtype, and a scale that is no
+            number.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("triangle_attention", q=q, k=k, v=v, bias=bias)
@@ -59,6 +60,7 @@ def triangle_attention(
     _arguments.check_scale("triangle_attention", scale)
     optional = {"mask": mask, "kv_lengths": kv_lengths}
     _arguments.check_tensors("triangle_attention", **{name: x for name, x in optional.items() if x is not None})
+    given = q, k, v, bias  # no views of them, see heads_first in longfold/ops/schema.cpp
     q, k, v, bias, mask, kv_lengths = (_with_batch(q.dim() == 4, x) for x in (q, k, v, bias, mask, kv_lengths))
     if q.dim() != 5 or k.dim() != 5:
         raise ValueError(
@@ -75,16 +77,16 @@ def triangle_attention(
             raise ValueError("[triangle_attention] expected mask or kv_lengths, got both")
         _check("kv_lengths", "[B, N, 1, 1, 1]", kv_lengths, (batch, rows, 1, 1, 1))
         mask = torch.ops.longfold.first_keys(kv_lengths, keys)
-    biases = [bias]
+    biases = [given[3]]
     if mask is not None:
         _check("mask", "[B, N, 1, 1, K]", mask, (batch, rows, 1, 1, keys))
         mask = mask.to(torch.bool)
         biases.insert(0, mask)
     fully_masked = "mean" if kv_lengths is None else "zero"
-    out, log_sum_exp = evoformer_attention(
-        *(x.transpose(2, 3) for x in (q, k, v)), biases, scale=scale, fully_masked=fully_masked, return_lse=True
+    out, log_sum_exp, _ = torch.ops.longfold.evoformer_attention(
+        *given[:3], biases, scale=scale, fully_masked=fully_masked, heads_first=True
     )
-    out = out.transpose(2, 3)
+    out = _with_batch(True, out)
     if not return_aux:
         return out
     with torch.no_grad(), torch.autocast("cuda" if q.is_cuda else "cpu", enabled=False):

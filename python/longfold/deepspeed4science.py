@@ -31,7 +31,7 @@ def DS4Sci_EvoformerAttention(Q: Tensor, K: Tensor, V: Tensor, biases: Sequence[
 
     Raises:
         ValueError: "[DS4Sci_EvoformerAttention] expected ..., got ..." for wrong shapes.
-        TypeError: the same for what should be a tensor and is not.
+        TypeError: the same for what should be a tensor and is not, and for a bias of no floating dtype.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
     _arguments.check_tensors("DS4Sci_EvoformerAttention", Q=Q, K=K, V=V)

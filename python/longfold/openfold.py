@@ -28,24 +28,26 @@ def attention(query: Tensor, key: Tensor, value: Tensor, biases: Sequence[Tensor
     Returns:
         [*, H, Q, D] in the dtype of query, a transposed view of [*, Q, H, D].
 
-    The leading dimensions are folded into the [B, N] of `evoformer_attention` as views. Where strides or biases allow
-    no such view, the first of them becomes a loop, whose results are joined: that copies the output, nothing else.
+    Up to two leading dimensions are the [B, N] of `evoformer_attention`. More, and those that broadcast in q, k or v,
+    are folded into these as views. Where strides or biases allow no such view, the first of them becomes a loop, whose
+    results are joined: that copies the output, nothing else.
 
     A row whose keys are all masked (largest logit at most -5e8) gives the mean of value, with the gradients of uniform
     weights, as OpenFold's finite mask of -1e9 does in float32.
 
     Raises:
         ValueError: "[openfold.attention] expected ..., got ..." for wrong shapes.
-        TypeError: the same for what should be a tensor and is not.
+        TypeError: the same for what should be a tensor and is not, and for a bias of no floating dtype.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
-    return _attend("openfold.attention", query, key, value, biases, scale=1.0).transpose(-2, -3)
+    return _attend("openfold.attention", query, key, value, biases, scale=1.0)
 
 
 def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None] = ()) -> Tensor:
     """softmax(q k^T / sqrt(D) + sum of biases) v, as `_deepspeed_evo_attn` of openfold/model/primitives.py.
 
-    Unlike OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q.
+    Unlike OpenFold's function, which rounds float32 to bfloat16 on the way, it computes in the dtype of q (under
+    torch.autocast in autocast's).
 
     Args:
         q: [*, H, Q, D], not scaled; float32, bfloat16, float16 or float64. Any strides.
@@ -60,14 +62,14 @@ def evo_attention(q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | Non
 
     Raises:
         ValueError: "[openfold.evo_attention] expected ..., got ..." for wrong shapes.
-        TypeError: the same for what should be a tensor and is not.
+        TypeError: the same for what should be a tensor and is not, and for a bias of no floating dtype.
         RuntimeError: from `evoformer_attention` for dtypes and devices.
     """
-    return _attend("openfold.evo_attention", q, k, v, biases, scale=None)
+    return _attend("openfold.evo_attention", q, k, v, biases, scale=None).transpose(-2, -3)
 
 
 def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | None], scale: float | None) -> Tensor:
-    """[*, Q, H, D] from q [*, H, Q, D], k and v [*, H, K, D]."""
+    """[*, H, Q, D] from q [*, H, Q, D], k and v [*, H, K, D]; a transposed view of [*, Q, H, D]."""
     _arguments.check_tensors(op, q=q, k=k, v=v)
     biases = _arguments.listed(op, biases, may_be_none=True)
     shapes = [list(x.shape) for x in (q, k, v)]
@@ -92,9 +94,16 @@ def _attend(op: str, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor | 
             raise ValueError(
                 f"[{op}] expected biases[{i}] to broadcast to [*, H, Q, K] = {list(logits)}, got {list(bias.shape)}"
             )
-        present.append(bias[(None,) * (len(logits) - bias.dim())])
+        present.append(bias)
+    if len(rows) <= 3 and all(shape[:-2] == list(rows) for shape in shapes):
+        # No views of the caller's tensors nor of the result, see heads_first in longfold/ops/schema.cpp.
+        out, *_ = torch.ops.longfold.evoformer_attention(
+            q, k, v, present, scale=scale, fully_masked="mean", heads_first=True
+        )
+        return out
+    present = [bias[(None,) * (len(logits) - bias.dim())] for bias in present]
     q, k, v = (x.expand(*rows, *x.shape[-2:]).transpose(-2, -3) for x in (q, k, v))
-    return _fold(q, k, v, present, scale, tuple(rows[:-1]))
+    return _fold(q, k, v, present, scale, tuple(rows[:-1])).transpose(-2, -3)
 
 
 def _fold(q: Tensor, k: Tensor, v: Tensor, biases: list[Tensor], scale: float | None, lead: tuple[int, ...]) -> Tensor:

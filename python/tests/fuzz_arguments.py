@@ -185,7 +185,7 @@ def is_right(arguments: dict) -> bool | None:
         return False
     if any(x.layout != torch.strided for x in (q, k, v, *biases)):
         return False
-    if q.dim() != 5 or k.dim() != 5 or k.shape != v.shape or 0 in q.shape or 0 in k.shape or q.dtype not in FLOATS:
+    if q.dim() != 5 or k.dim() != 5 or k.shape != v.shape or 0 in (k.shape[2], q.shape[4]) or q.dtype not in FLOATS:
         return False
     if {k.dtype, v.dtype} != {q.dtype} or {x.device for x in (k, v, *biases)} != {q.device}:
         return False
@@ -194,7 +194,11 @@ def is_right(arguments: dict) -> bool | None:
         return False
     for bias in biases:
         aligned = zip(reversed(bias.shape), (lk, lq, h, n, b), strict=False)
-        if bias.dtype not in FLOATS or bias.dim() > 5 or any(size not in (1, full) for size, full in aligned):
+        if bias.dtype not in (*FLOATS, torch.bool) or bias.dim() > 5:
+            return False
+        if any(size not in (1, full) for size, full in aligned):
+            return False
+        if bias.dtype == torch.bool and any(size != 1 for size in bias.shape[-3:-1]):
             return False
     scale = arguments.get("scale")
     if isinstance(scale, (str, list)) or arguments.get("fully_masked", "zero") not in ("zero", "mean"):

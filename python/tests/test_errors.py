@@ -36,11 +36,11 @@ WRONG = {
     ),
     "empty_length": (
         {"k": torch.zeros(2, 3, 0, 2, 4), "v": torch.zeros(2, 3, 0, 2, 4)},
-        "expected every size of k to be at least 1, got [2, 3, 0, 2, 4]",
+        "expected Lk to be at least 1, got k of shape [2, 3, 0, 2, 4]",
     ),
-    "empty_queries": (
-        {"q": torch.zeros(2, 3, 0, 2, 4)},
-        "expected every size of q to be at least 1, got [2, 3, 0, 2, 4]",
+    "empty_head_dim": (
+        {"q": torch.zeros(2, 3, 5, 2, 0), "k": torch.zeros(2, 3, 7, 2, 0), "v": torch.zeros(2, 3, 7, 2, 0)},
+        "expected D to be at least 1, got q of shape [2, 3, 5, 2, 0]",
     ),
     "integers": (
         {"q": torch.zeros(2, 3, 5, 2, 4).int()},
@@ -63,8 +63,17 @@ WRONG = {
         "expected biases[0] to broadcast to [B, N, H, Lq, Lk] = [2, 3, 2, 5, 7], got [1, 2, 3, 1, 1, 7]",
     ),
     "bias_dtype": (
-        {"mask": torch.zeros(2, 3, 1, 1, 7, dtype=torch.bool)},
-        "expected biases[0] of dtype float32, float64, bfloat16 or float16, got Bool",
+        {"mask": torch.zeros(2, 3, 1, 1, 7, dtype=torch.int32)},
+        "expected biases[0] of dtype float32, float64, bfloat16, float16 or bool, got Int",
+    ),
+    "bools_that_vary_over_queries": (
+        {"pair": torch.ones(2, 1, 1, 5, 7, dtype=torch.bool)},
+        "expected biases[1] of dtype bool to be the same for all heads and queries, [B, N, 1, 1, Lk], "
+        "got [2, 1, 1, 5, 7]",
+    ),
+    "bools_that_vary_over_heads": (
+        {"mask": torch.ones(2, 1, 7, dtype=torch.bool)},
+        "expected biases[0] of dtype bool to be the same for all heads and queries, [B, N, 1, 1, Lk], got [2, 1, 7]",
     ),
     "bias_device": (
         {"pair": torch.zeros(2, 1, 2, 5, 7, device="meta")},
@@ -76,6 +85,18 @@ WRONG = {
         "expected fully_masked to be 'zero' or 'mean', got 'nan'",
     ),
 }
+
+
+def test_message_for_a_gradient_of_bools():
+    x = make_inputs(CASE, torch.float32)
+    biases = [torch.ones(7, dtype=torch.bool)]
+    out, *statistics = torch.ops.longfold.evoformer_attention(x["q"], x["k"], x["v"], biases)
+    with pytest.raises(RuntimeError) as error:
+        torch.ops.longfold.evoformer_attention_backward(
+            out, None, x["q"], x["k"], x["v"], biases, out, *statistics, bias_needs_grad=[True]
+        )
+    message = "expected biases[0] of a floating dtype where it needs a gradient, got Bool"
+    assert str(error.value) == f"[evoformer_attention] {message}"
 
 
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG.keys())

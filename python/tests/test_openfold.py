@@ -8,6 +8,7 @@ import pytest
 import torch
 from attention import seeded
 from test_memory import run_python
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longfold import evoformer_attention, openfold
 
@@ -191,20 +192,23 @@ def test_one_call_for_the_rows_that_share_a_bias(monkeypatch):
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_one_call_for_a_bias_of_every_row_also_with_its_gradient(monkeypatch, requires_grad):
+def test_one_call_for_a_bias_of_every_row_also_with_its_gradient(requires_grad):
     """A bias that varies over N, Q and K has a gradient as any other: nothing to avoid by a loop or by N = 1."""
     shapes = []
 
-    def spy(q, k, v, biases, **options):
-        shapes.append((tuple(q.shape), [tuple(b.shape) for b in biases]))
-        return evoformer_attention(q, k, v, biases, **options)
+    class Spy(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            if op is torch.ops.longfold.evoformer_attention.default:
+                shapes.append((tuple(args[0].shape), [tuple(b.shape) for b in args[3]]))
+            return op(*args, **(kwargs or {}))
 
-    monkeypatch.setattr(openfold, "evoformer_attention", spy)
-    q, k, v = (randn(2, 3, H, n, D) for n in (Q, K, K))
-    bias = randn(2, 3, H, Q, K).requires_grad_(requires_grad)
-    out = openfold.attention(q, k, v, [bias, randn(2, 1, H, Q, K)])
-    assert shapes == [((2, 3, Q, H, D), [(2, 3, H, Q, K), (2, 1, H, Q, K)])]
-    assert out.requires_grad == requires_grad
+    for lead, folded in (((2, 3), (2, 3, H, Q, D)), ((2, 4, 3), (8, 3, Q, H, D))):
+        q, k, v = (randn(*lead, H, n, D) for n in (Q, K, K))
+        bias = randn(*lead, H, Q, K).requires_grad_(requires_grad)
+        with Spy():
+            out = openfold.attention(q, k, v, [bias, randn(*lead[:-1], 1, H, Q, K)])
+        assert shapes.pop() == (folded, [(*folded[:2], H, Q, K), (folded[0], 1, H, Q, K)]) and not shapes
+        assert out.requires_grad == requires_grad
 
 
 def test_replaces_the_functions_of_openfold(monkeypatch):

@@ -80,5 +80,32 @@ TEST(Files, FullDiskIsARunError) {
       RunError);
 }
 
+TEST(NamelessFile, GivesBackWhatWasWrittenAndLeavesNothing) {
+  const ScratchFolder folder;
+  NamelessFile file(folder.path());
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  for (const std::string text : {"first and long", "second"}) {
+    file.write(text.data(), text.size());
+    file.rewind();
+    std::string found(100, '\0');
+    found.resize(file.read(found.data(), found.size()));
+    EXPECT_EQ(found, text);
+    file.clear();
+  }
+  file.rewind();
+  char byte = 0;
+  EXPECT_EQ(file.read(&byte, 1), 0u);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+TEST(NamelessFile, AFolderThatCannotBeWrittenIsNamed) {
+  try {
+    NamelessFile file("/nowhere");
+    FAIL();
+  } catch (const RunError& error) {
+    EXPECT_STREQ(error.what(), "cannot write a temporary file in folder '/nowhere': No such file or directory");
+  }
+}
+
 }  // namespace
 }  // namespace longfold::base

@@ -1,14 +1,18 @@
 """The `longfold` fixture runs the program as a user would."""
 
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 from dataclasses import dataclass
 
 import pytest
+from runs import SMALL
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+TAKES_LONG = re.compile(r"(checking|reading|saving|step) .*, \d+:\d\d")  # said after a second, on a busy machine
 
 
 @dataclass
@@ -18,9 +22,9 @@ class Result:
     stderr: str
 
     def one_line_error(self, code: int) -> str:
-        """The message, after checking that it is all that was printed to standard error."""
+        """The message, after checking that it is all that was printed to standard error, but for what takes long."""
         assert self.code == code, (self.code, self.stdout, self.stderr)
-        lines = self.stderr.splitlines()
+        lines = [line for line in self.stderr.splitlines() if not TAKES_LONG.fullmatch(line)]
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith("longfold: ")
         return lines[0].removeprefix("longfold: ")
@@ -64,3 +68,29 @@ def longfold(program):
 @pytest.fixture
 def phage_lambda() -> pathlib.Path:
     return ROOT / "data" / "phage-lambda.fa.gz"
+
+
+@pytest.fixture(scope="session")
+def data(program, tmp_path_factory):
+    """Phage lambda as codons."""
+    prefix = tmp_path_factory.mktemp("data") / "lambda"
+    genome = ROOT / "data" / "phage-lambda.fa.gz"
+    subprocess.run([program, "prepare", genome, "--output", prefix], check=True, capture_output=True)
+    return prefix
+
+
+@pytest.fixture
+def recipe(data, tmp_path):
+    """recipe({"train.steps": 3}) writes a recipe that differs from SMALL in that."""
+
+    def write(changes=None):
+        sections = {}
+        values = {**SMALL, "data.path": str(data), "train.output": str(tmp_path / "run"), **(changes or {})}
+        for name, value in values.items():
+            section, key = name.split(".")
+            sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
+        path = tmp_path / "recipe.toml"
+        path.write_text("\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items()) + "\n")
+        return path
+
+    return write

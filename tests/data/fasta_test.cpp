@@ -1,8 +1,9 @@
-#include "longfold/data/fasta.h"
+#include "longfold/data/readers/fasta.h"
 
 #include <gtest/gtest.h>
-#include <htslib/bgzf.h>
 
+#include "longfold/base/text.h"
+#include "tests/data/gzip_bytes.h"
 #include "tests/data/scratch.h"
 
 namespace longfold::data {
@@ -35,14 +36,6 @@ std::vector<Record> read_text(std::string_view text) {
   return read(path);
 }
 
-// mode "wg" writes gzip, "w" BGZF, "wu" plain.
-void compress(const fs::path& path, std::string_view text, const char* mode) {
-  BGZF* file = bgzf_open(path.c_str(), mode);
-  ASSERT_NE(file, nullptr);
-  ASSERT_EQ(bgzf_write(file, text.data(), text.size()), static_cast<ssize_t>(text.size()));
-  ASSERT_EQ(bgzf_close(file), 0);
-}
-
 std::string random_bases(size_t count) {
   std::string bases;
   uint32_t state = 1;
@@ -61,6 +54,32 @@ TEST(Fasta, ReadsManyLines) {
 
 TEST(Fasta, ReadsCrlfBlankLinesAndTrailingBlanks) {
   EXPECT_EQ(read_text("\r\n\n>one some words \r\nACGT\t\r\n\r\nacgt  \r\n>two\r\n\r\nGG\r\n\r\n"), kTwo);
+}
+
+// Old Macs and what was written on them.
+TEST(Fasta, ACarriageReturnAloneEndsALine) {
+  EXPECT_EQ(read_text(">one some words\rACGT\racgt\r\r>two\rGG\r"), kTwo);
+  EXPECT_EQ(read_text(">one some words\rACGT\nacgt\r\n>two \r\n\rGG"), kTwo);
+  EXPECT_EQ(read_text(">a desc\rACGACG\nACG\n"), (std::vector<Record>{{"a desc", "ACGACGACG"}}));
+  EXPECT_EQ(read_text(">a\nACGACG\n>b desc\rTTTTTT\r\n>c\nGGGGGG\n"),
+            (std::vector<Record>{{"a", "ACGACG"}, {"b desc", "TTTTTT"}, {"c", "GGGGGG"}}));
+  EXPECT_EQ(read_text(">a\r"), (std::vector<Record>{{"a", ""}}));
+}
+
+TEST(Fasta, EveryLineEndCountsOnce) {
+  const fs::path path = fresh_folder() / "x.fa";
+  put(path, ">a\rAC\r\nAC\nAC\n\rAC\r\rAC");
+  FastaReader reader(path.string());
+  FastaEvent event;
+  std::vector<int64_t> lines;
+  while (reader.next(event)) lines.push_back(event.line);
+  EXPECT_EQ(lines, (std::vector<int64_t>{1, 2, 3, 4, 6, 8}));
+}
+
+TEST(Fasta, AByteOrderMarkIsSkipped) {
+  EXPECT_EQ(read_text("\xef\xbb\xbf>one some words\nACGTacgt\n>two\nGG\n"), kTwo);
+  // of files that were joined
+  EXPECT_EQ(read_text("\xef\xbb\xbf>one some words\nACGTacgt\n\xef\xbb\xbf>two\r\nGG\n"), kTwo);
 }
 
 TEST(Fasta, LastLineNeedsNoEnd) {
@@ -116,6 +135,9 @@ TEST(Fasta, ReadsLongLinesInPieces) {
     EXPECT_TRUE(records[0] == first + bases) << shift;
     EXPECT_TRUE(records[1] == first) << shift;
 
+    put(path, ">a\n" + first + " \r" + bases + "\r>b\n" + first);
+    EXPECT_TRUE(read(path) == (std::vector<Record>{{"a", first + bases}, {"b", first}})) << shift;
+
     put(path, ">a\n" + first + "  GT\n");  // blanks inside a line are not for the reader to drop
     EXPECT_TRUE(read(path)[0].bases == first + "  GT") << shift;
   }
@@ -137,70 +159,100 @@ TEST(Fasta, ReadsHeadersAcrossBuffers) {
 }
 
 TEST(Fasta, ReadsGzipOfSeveralMembersAndBgzf) {
-  const fs::path folder = fresh_folder();
   const std::string bases = random_bases(200'000);
   const std::string text = ">a\n" + bases + "\n>b\nGG\n";
-  compress(folder / "plain", text, "wu");
-  compress(folder / "bgzf", text, "w");
-  compress(folder / "gzip", text, "wg");
-  const std::string gzip = base::read_file(folder / "gzip");
-  EXPECT_LT(gzip.size(), text.size());
-  put(folder / "members", gzip + gzip);
   const std::vector<Record> once = {{"a", bases}, {"b", "GG"}};
-  EXPECT_TRUE(read(folder / "plain") == once);
-  EXPECT_TRUE(read(folder / "bgzf") == once);
-  EXPECT_TRUE(read(folder / "gzip") == once);
-  const std::vector<Record> twice = read(folder / "members");
+  EXPECT_TRUE(read_text(gzip_member(text)) == once);
+  EXPECT_TRUE(read_text(bgzf_blocks(text) + bgzf_end()) == once);
+  const std::vector<Record> twice = read_text(gzip_member(text) + gzip_member(text));
   ASSERT_EQ(twice.size(), 4u);
   EXPECT_TRUE(twice[2] == once[0] && twice[3] == once[1]);
 }
 
-TEST(Fasta, NoCutOfAGzipFilePasses) {
-  const fs::path folder = fresh_folder();
-  compress(folder / "gzip", ">a\n" + random_bases(2000) + "\n", "wg");
-  const std::string whole = base::read_file(folder / "gzip");
-  const std::string truncated = "cannot read '" + (folder / "cut").string() + "': the compressed file is truncated";
-  for (size_t size = 2; size < whole.size(); ++size) {
-    put(folder / "cut", whole.substr(0, size));
-    EXPECT_EQ(message_of([&] { read(folder / "cut"); }), truncated) << size << " of " << whole.size();
-  }
-  put(folder / "cut", whole.substr(0, 1));
-  EXPECT_NE(message_of([&] { read(folder / "cut"); }), "");
-}
-
 TEST(Fasta, NoCutOfABgzfFilePasses) {
-  const fs::path folder = fresh_folder();
-  compress(folder / "bgzf", ">a\n" + random_bases(100'000) + "\n", "w");
-  const std::string whole = base::read_file(folder / "bgzf");
+  const std::string whole = bgzf_blocks(">a\n" + random_bases(100'000) + "\n") + bgzf_end();
   for (size_t size = 1; size < whole.size(); size += size + 200 < whole.size() ? 97 : 1) {
-    put(folder / "cut", whole.substr(0, size));
-    EXPECT_NE(message_of([&] { read(folder / "cut"); }), "") << size << " of " << whole.size();
+    EXPECT_NE(message_of([&] { read_text(whole.substr(0, size)); }), "") << size << " of " << whole.size();
   }
 }
 
-TEST(Fasta, DamagedGzipIsAnError) {
-  const fs::path folder = fresh_folder();
-  compress(folder / "gzip", ">a\n" + random_bases(5000) + "\n", "wg");
-  std::string bytes = base::read_file(folder / "gzip");
-  bytes[bytes.size() - 6] ^= 1;  // the checksum
-  put(folder / "gzip", bytes);
-  EXPECT_EQ(message_of([&] { read(folder / "gzip"); }),
-            "cannot read '" + (folder / "gzip").string() + "': the compressed data are damaged");
+TEST(Fasta, OddEndsOfCompressedFilesAreAWarning) {
+  const fs::path path = fresh_folder() / "x.fa.gz";
+  put(path, gzip_member(">a\nACGT\n") + "garbage");
+  FastaReader reader(path.string());
+  FastaEvent event;
+  while (reader.next(event)) EXPECT_EQ(reader.warning(), "");
+  EXPECT_EQ(reader.warning(), "'" + path.string() + "': ignored 7 bytes after the end of its gzip data, as gzip does");
+}
+
+// The message without the folder.
+std::string refusal(std::string_view bytes) {
+  const fs::path path = fresh_folder() / "x";
+  put(path, bytes);
+  std::string message = message_of([&] { read(path); });
+  const std::string folder = path.parent_path().string() + "/";
+  for (size_t at = message.find(folder); at != std::string::npos; at = message.find(folder)) {
+    message.erase(at, folder.size());
+  }
+  return message;
 }
 
 TEST(Fasta, WhatIsNoFastaIsNamed) {
-  const auto message = [](std::string_view text) {
-    const std::string found = message_of([&] { read_text(text); });
-    return found.substr(std::min(found.find("' "), found.size()));
-  };
-  EXPECT_EQ(message("LOCUS NC_1\n"), "' is not FASTA: expected '>' at line 1, got 'L'");
-  EXPECT_EQ(message("\n\n  ACGT\n"), "' is not FASTA: expected '>' at line 3, got byte 0x20");
-  EXPECT_EQ(message(std::string_view("\x7f"
-                                     "ELF",
-                                     4)),
-            "' is not FASTA: expected '>' at line 1, got byte 0x7f");
-  EXPECT_EQ(message(""), "' is empty: expected FASTA records");
-  EXPECT_EQ(message("\n \r\n\n"), "' is empty: expected FASTA records");
+  EXPECT_EQ(refusal("hello\n"), "'x' is not FASTA: expected '>' at line 1, got 'h'");
+  EXPECT_EQ(refusal("\n\r\n  hello\n"), "'x' is not FASTA: expected '>' at line 3, got byte 0x20");
+  EXPECT_EQ(refusal("\x7f"
+                    "ELF"),
+            "'x' is not FASTA: expected '>' at line 1, got byte 0x7f");
+  EXPECT_EQ(refusal(""), "'x' is empty: expected FASTA records");
+  EXPECT_EQ(refusal("\n \r\n\n"), "'x' is empty: expected FASTA records");
+  EXPECT_EQ(refusal(gzip_member("")), "'x' is empty: expected FASTA records");
+}
+
+TEST(Fasta, WhatWasGivenInsteadIsNamedWithTheWayOut) {
+  const std::string to_prepare = " | longfold prepare - -o PREFIX";
+  const std::string xz("\xfd\x37zXZ\0\0\4", 8);
+  EXPECT_EQ(refusal(xz), "'x' is xz data, not FASTA: type xz -dc 'x'" + to_prepare);
+  EXPECT_EQ(refusal(gzip_member(xz)),
+            "'x' holds xz data inside gzip, not FASTA: type gzip -dc 'x' | xz -dc -" + to_prepare);
+  EXPECT_EQ(refusal(gzip_member(gzip_member(">a\nACGT\n"))),
+            "'x' holds gzip data inside gzip, not FASTA: type gzip -dc 'x' | gzip -dc -" + to_prepare);
+  const std::string tar = std::string("genome.fa").append(248, '\0') + "ustar";  // in pieces as from a slow pipe
+  EXPECT_EQ(refusal(gzip_member(tar.substr(0, 6)) + gzip_member(tar.substr(6))),
+            "'x' holds a tar archive inside gzip, not FASTA: type gzip -dc 'x' | tar -xOf -" + to_prepare +
+                " (where it holds more than FASTA, add the names of the files)");
+  EXPECT_EQ(refusal("ACGT\nAC\n"),
+            "'x' is a sequence without a header, not FASTA: type sed '1i >NAME' 'x'" + to_prepare);
+  EXPECT_EQ(refusal(std::string_view(">\0a\0\n\0A\0\n\0", 10)),
+            "'x' is text in UTF-16, not FASTA: type iconv -f UTF-16LE -t UTF-8 'x'" + to_prepare);
+  EXPECT_EQ(refusal("\n\n   <!doctype html><html>"),
+            "'x' is a web page (HTML), not FASTA: the download has probably failed: look into it, then fetch it again");
+  EXPECT_EQ(refusal("PK\3\4zip"), "'x' is a zip archive, not FASTA: type unzip -p 'x'" + to_prepare +
+                                      " (where it holds more than FASTA, add a name or pattern such as '*.fna')");
+  EXPECT_EQ(refusal(gzip_member("PK\3\4zip")),
+            "'x' holds a zip archive inside gzip, not FASTA: save it, decompressed, as "
+            "FILE, then type unzip -p FILE" +
+                to_prepare);
+}
+
+TEST(Fasta, OtherLineEndsInAHeaderAreNamedWithTheWayOut) {
+  for (const std::string end : {"\v", "\f", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9"}) {
+    const std::string message = refusal(">a\nACG\n>b desc" + end + "ACGT\nACG\n");
+    EXPECT_EQ(message, "'x': expected lines that end in LF, CRLF or CR, got another line end, " + base::printable(end) +
+                           ", in the header at line 3: type LC_ALL=C sed -E "
+                           "'s/\\v|\\f|\\xc2\\x85|\\xe2\\x80[\\xa8\\xa9]/\\n/g' 'x' | longfold prepare - -o PREFIX");
+  }
+  EXPECT_EQ(read_text(">a\x01gi|1 b\xc3\xa9\nAC\n")[0].header, "a\x01gi|1 b\xc3\xa9") << "NCBI joins headers so";
+}
+
+TEST(Fasta, CommentLinesAreNamedWithTheWayOut) {
+  const std::string expected = "'x': expected FASTA without comments, got a line that begins with ";
+  EXPECT_EQ(refusal("; made by hand\n>a\nACGT\n"),
+            expected + "';', line 1: type grep -v '^;' 'x' | longfold prepare - -o PREFIX");
+  EXPECT_EQ(refusal("# made by hand\n>a\nACGT\n"),
+            expected + "'#', line 1: type grep -v '^#' 'x' | longfold prepare - -o PREFIX");
+  EXPECT_EQ(refusal(">a\nACGT\n#more\nACGT\n"),
+            expected + "'#', line 3: type grep -v '^#' 'x' | longfold prepare - -o PREFIX");
+  EXPECT_EQ(read_text(">a\nAC;#\n")[0].bases, "AC;#") << "within a line they are for the consumer";
 }
 
 TEST(Fasta, UnreadableFilesAreNamed) {

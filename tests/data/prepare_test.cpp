@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/data/gzip_bytes.h"
 #include "tests/data/scratch.h"
 
 namespace longfold::data {
@@ -86,6 +87,90 @@ TEST(Prepare, WrongLettersAreNamedWithTheirPlace) {
   EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"}) << "nothing is left behind";
 }
 
+TEST(Prepare, AHeaderWithinALineIsExplained) {
+  const fs::path folder = fresh_folder();
+  const std::string path = write_text(folder / "a.fa", ">one\nACG>two\nACG\n");
+  EXPECT_EQ(message_of([&] { (void)prepare({{path}, folder / "x"}); }),
+            path +
+                ":2:4: record 'one': expected a nucleotide (A C G T U or an IUPAC ambiguity code), got '>' (the text "
+                "before a header is cut, or lacks its line end)");
+}
+
+TEST(Prepare, NamesAreTheFirstWord) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa", ">one\tfirst\nACG\n> two x\nACG\n>  \tthree\nACG\n> \nACG\n");
+  const PrepareReport report = prepare({{input}, folder / "x"});
+  const TokenFile file((folder / "x").string());
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < file.num_sequences(); ++i) names.push_back(file.sequence(i).name);
+  EXPECT_EQ(names, (std::vector<std::string>{"one", "two", "three", ""}));
+  EXPECT_EQ(report.warnings, std::vector<std::string>{"1 record has no name: " + input + ":7"});
+}
+
+TEST(Prepare, LongAndControllingNamesAreCutInMessages) {
+  const fs::path folder = fresh_folder();
+  const auto record_in = [&](const std::string& name) {
+    const std::string path = write_text(folder / "a.fa", ">" + name + "\nACG!\n");
+    const std::string message = message_of([&] { (void)prepare({{path}, folder / "x"}); });
+    const size_t begin = message.find("record '") + 8;
+    return message.substr(begin, message.find("': expected") - begin);
+  };
+  EXPECT_EQ(record_in("\x1b[31mred\x07"), "\\x1b[31mred\\x07");
+  EXPECT_EQ(record_in(std::string(900'000, 'n')), std::string(60, 'n') + "... (900,000 bytes)");
+}
+
+TEST(Prepare, WhatIsRepeatedIsCountedAndSaid) {
+  const fs::path folder = fresh_folder();
+  const std::string a = write_text(folder / "a.fa", ">one\nACG\n>two\nACG\n>one\nACG\n");
+  const std::string b = write_text(folder / "b.fa", ">two\nACG\n>three\nACG\n");
+  fs::create_symlink(b, folder / "link.fa");
+  EXPECT_EQ(prepare({{b}, folder / "x"}).warnings, std::vector<std::string>{});
+  EXPECT_EQ(prepare({{a, b}, folder / "x"}).warnings,
+            std::vector<std::string>{"2 records have names that came before, the first: 'one', " + a + ":5"});
+  const PrepareReport again = prepare({{b, (folder / "link.fa").string(), b}, folder / "x"});
+  EXPECT_EQ(again.info.counts.records, 6);
+  EXPECT_EQ(again.warnings,
+            (std::vector<std::string>{
+                "2 inputs are files that came before, the first: '" + (folder / "link.fa").string() +
+                    "' (its records are in the data set again)",
+                "4 records have names that came before, the first: 'two', " + (folder / "link.fa").string() + ":1"}));
+  EXPECT_EQ(message_of([&] { (void)prepare({{"-", a, "-"}, folder / "x"}); }),
+            "expected standard input (-) once, got it several times");
+}
+
+TEST(Prepare, WhatWasPassedOverIsSaid) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa.gz", gzip_member(">one\nACG\n") + "garbage");
+  EXPECT_EQ(prepare({{input}, folder / "x"}).warnings,
+            std::vector<std::string>{"'" + input + "': ignored 7 bytes after the end of its gzip data, as gzip does"});
+}
+
+// More than is kept in memory, of two records, so that the temporary files are used again.
+TEST(Prepare, AllFramesOfLongRecordsAreWhatEachFrameGives) {
+  const fs::path folder = fresh_folder();
+  std::string bases;
+  uint32_t state = 1;
+  for (size_t i = 0; i < 4'000'000; ++i) {
+    state = state * 1664525 + 1013904223;
+    bases += "ACGT"[state >> 30];
+  }
+  const std::string input =
+      write_text(folder / "a.fa", ">one\n" + bases + "\n>two\n" + bases.substr(1'000'000) + "\n>three\nACGTA\n");
+  (void)prepare({{input}, folder / "all", "genslm69", "all"});
+  const TokenFile all((folder / "all").string());
+  ASSERT_EQ(all.num_sequences(), 9);
+  for (const int64_t frame : {0, 1, 2}) {
+    (void)prepare({{input}, folder / "one", "genslm69", std::to_string(frame)});
+    const TokenFile one((folder / "one").string());
+    for (int64_t record = 0; record < 3; ++record) {
+      EXPECT_EQ(all.sequence(3 * record + frame).frame, frame);
+      EXPECT_TRUE(all.tokens(3 * record + frame).equal(one.tokens(record))) << record << " " << frame;
+    }
+  }
+  EXPECT_EQ(names_in(folder),
+            (std::vector<std::string>{"a.fa", "all.bin", "all.idx", "all.json", "one.bin", "one.idx", "one.json"}));
+}
+
 TEST(Prepare, FailureLeavesWhatStoodThere) {
   const fs::path folder = fresh_folder();
   const std::string good = write_text(folder / "a.fa", ">one\nACGACG\n");
@@ -124,6 +209,18 @@ TEST(Prepare, AnOutputWithoutANameIsRefused) {
   for (const std::string& output : {std::string(), folder.string() + "/", folder.string() + "/.."}) {
     EXPECT_EQ(message_of([&] { (void)prepare({{input}, output}); }),
               "expected the output to be a prefix such as folder/name, got '" + output + "'");
+  }
+  EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
+}
+
+TEST(Prepare, AnOutputThatIsNoPrefixIsRefused) {
+  const fs::path folder = fresh_folder();
+  const std::string input = write_text(folder / "a.fa", ">one\nACGACG\n");
+  for (const std::string ending : {".bin", ".idx", ".json"}) {
+    const std::string prefix = folder / "x";
+    EXPECT_EQ(message_of([&] { (void)prepare({{input}, prefix + ending}); }),
+              "expected the output to be a prefix, to which .bin, .idx and .json are added, got '" + prefix + ending +
+                  "': type -o '" + prefix + "'");
   }
   EXPECT_EQ(names_in(folder), std::vector<std::string>{"a.fa"});
 }

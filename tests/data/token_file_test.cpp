@@ -131,8 +131,7 @@ TEST(TokenFile, DamagedIndexIsNamed) {
   };
   const std::string_view huge("\xff\xff\xff\xff\xff\xff\xff\x7f", 8);
   const std::string_view minus("\xff\xff\xff\xff\xff\xff\xff\xff", 8);
-  EXPECT_EQ(with(0, "X"),
-            " is no token index: expected it to begin with MMIDIDX and a header of 34 bytes, got 82 bytes");
+  EXPECT_EQ(with(0, "X"), " is no token index: expected it to begin with MMIDIDX, got 'XMIDIDX\\x00\\x00'");
   EXPECT_EQ(with(9, "\x02"), ": expected version 1, got 2");
   EXPECT_EQ(with(17, "\x07"), ": expected a whole-number dtype code (1-5 or 8), got 7");
   EXPECT_EQ(with(17, "\x63"), ": expected a whole-number dtype code (1-5 or 8), got 99");
@@ -196,7 +195,91 @@ TEST(TokenFile, SidecarMustFit) {
   put(prefix + ".json", good.substr(0, good.size() / 2));
   EXPECT_EQ(open_error(prefix).find(name + " is damaged: "), 0u);
   std::filesystem::remove(prefix + ".json");
-  EXPECT_EQ(open_error(prefix), "cannot read " + name + ": No such file or directory");
+  const std::string missing = "cannot read " + name + ": No such file or directory: the .bin and .idx beside it do not";
+  EXPECT_EQ(open_error(prefix).substr(0, missing.size()), missing);
+}
+
+TEST(TokenFile, AnIndexOfAnotherKindIsNamed) {
+  const std::string prefix = write_tokens({{5, 6, 7}});
+  const auto with = [&](std::string_view bytes) {
+    put(prefix + ".idx", bytes);
+    const std::string message = open_error(prefix);
+    const std::string begin = "'" + prefix + ".idx' is no token index: expected ";
+    EXPECT_EQ(message.substr(0, begin.size()), begin);
+    return message.substr(std::min(message.size(), begin.size()));
+  };
+  EXPECT_EQ(with(std::string("TNTIDX\0\0", 8) + std::string(60, '\0')),
+            "it to begin with MMIDIDX, got TNTIDX, the older format of fairseq and Megatron: preprocess the text again "
+            "with --dataset-impl mmap");
+  EXPECT_EQ(with("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+            "it to begin with MMIDIDX, got a Git LFS pointer instead of the file");
+  EXPECT_EQ(with("\x1b[31m and more"), "it to begin with MMIDIDX, got '\\x1b[31m and'");
+  EXPECT_EQ(with(""), "a header of 34 bytes, got 0 bytes");
+  EXPECT_EQ(with("MMID"), "a header of 34 bytes, got 4 bytes");
+}
+
+TEST(TokenFile, APrefixThatIsNoneIsExplained) {
+  const auto folder = fresh_folder();
+  const auto message = [&](const std::string& prefix) {
+    std::string text = open_error(folder / prefix);
+    const std::string begin = folder.string() + "/";
+    for (size_t at = text.find(begin); at != std::string::npos; at = text.find(begin)) text.erase(at, begin.size());
+    return text;
+  };
+  EXPECT_EQ(message("genome"), "cannot read 'genome.idx': No such file or directory");
+  EXPECT_EQ(message("genome.bin"), "cannot read 'genome.bin.idx': No such file or directory");
+  base::make_folder(folder / "empty");
+  EXPECT_EQ(message("empty"),
+            "cannot read 'empty.idx': No such file or directory (a folder, in which there is no data set)");
+  for (const std::string name : {"phage", "genome_text_document"}) {
+    TokenFileWriter writer(folder / name, make_tokenizer("nucleotide"));
+    writer.append(std::vector<int32_t>{5});
+    writer.end_sequence({"a", 0});
+    TokenFileInfo info;
+    info.counts.tokens = 1;
+    writer.commit(info);
+  }
+  EXPECT_EQ(message("phage"), "");
+  for (const std::string ending : {".bin", ".idx", ".json", "."}) {
+    EXPECT_EQ(message("phage" + ending), "expected the prefix of a data set, got 'phage" + ending + "': type 'phage'");
+  }
+  EXPECT_EQ(message("genome"),
+            "cannot read 'genome.idx': No such file or directory, did you mean 'genome_text_document'?");
+  EXPECT_EQ(message("phgae"), "cannot read 'phgae.idx': No such file or directory, did you mean 'phage'?");
+  EXPECT_EQ(message("elephant"),
+            "cannot read 'elephant.idx': No such file or directory (data sets there: genome_text_document, phage)");
+  EXPECT_EQ(open_error(folder).substr(folder.string().size() + 14),
+            "idx': No such file or directory (a folder, data sets there: " +
+                (folder / "genome_text_document").string() + ", " + (folder / "phage").string() + ")");
+}
+
+// What the message about a missing .json tells to write.
+TEST(TokenFile, ThreeKeysAreEnoughBesideAPairOfMegatrons) {
+  const std::string prefix = write_tokens({{5, 6, 7}, {8}});
+  const std::string hash = TokenFile(prefix).content_hash();
+  const auto with = [&](const std::string& tokenizer, const std::string& more = "") {
+    put(prefix + ".json", "{\"format\": \"longfold tokens\", \"version\": 1, \"tokenizer\": " + tokenizer + more + "}");
+    return open_error(prefix);
+  };
+  EXPECT_EQ(with("{\"name\": \"nucleotide\"}"), "");
+  const TokenFile file(prefix);
+  EXPECT_EQ(file.tokenizer(), make_tokenizer("nucleotide"));
+  EXPECT_EQ(file.content_hash(), hash);
+  EXPECT_EQ(file.num_sequences(), 2);
+  EXPECT_EQ(file.info().counts.tokens, 4);
+  EXPECT_EQ(file.sequence(1).name, "");
+  EXPECT_EQ(to_vector(file.tokens(0)), (std::vector<int64_t>{5, 6, 7}));
+
+  EXPECT_EQ(with("{\"name\": \"mine\", \"vocabulary\": [\"[PAD]\", \"[UNK]\", \"?\", \"?\", \"?\", \"A\", \"C\", "
+                 "\"G\", \"T\"]}"),
+            "");
+  EXPECT_EQ(TokenFile(prefix).tokenizer().decode(std::vector<int64_t>{5, 8}), "AT");
+  EXPECT_EQ(with("{\"name\": \"mine\"}"), "unknown tokenizer 'mine' (one of: genslm69, nucleotide)");
+  EXPECT_EQ(with("{\"name\": \"nucleotide\", \"hash\": \"fnv1a64:0\"}")
+                .find("'" + prefix + ".json': expected tokenizer hash"),
+            0u);
+  EXPECT_EQ(with("{\"name\": \"nucleotide\"}", ", \"frame\": \"0\"").find("'" + prefix + ".json' is damaged: "), 0u)
+      << "more keys than three must be all of them";
 }
 
 TEST(TokenFile, MissingFilesAreNamed) {
@@ -230,7 +313,8 @@ TEST(TokenFile, AHalfWrittenSetCannotBeOpened) {
   std::filesystem::remove(prefix + ".idx");
   put(prefix + ".idx", index);  // new tokens beside the old index
   EXPECT_EQ(base::read_file(prefix + ".bin"), bytes_of({8, 0, 8, 0, 8, 0}));
-  EXPECT_EQ(open_error(prefix), "cannot read '" + prefix + ".json': No such file or directory");
+  const std::string missing = "cannot read '" + prefix + ".json': No such file or directory";
+  EXPECT_EQ(open_error(prefix).substr(0, missing.size()), missing);
 }
 
 // Headers come in any encoding; the sidecar must stay JSON.

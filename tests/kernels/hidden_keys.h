@@ -33,14 +33,14 @@ inline std::vector<cases::EvoformerCase> hiding_shapes() {
   };
 }
 
-// Random keys, key 2 always shown; none in the last row n.
-inline Problem hide(Problem p, uint64_t seed) {
+// Random keys, key 2 always shown; none in one of the rows n.
+inline Problem hide(Problem p, int64_t row_without_keys) {
   const auto& s = p.shape;
-  Numbers shown = random_numbers(DType::kFloat32, s.B * s.N * s.Lk, 1, seed);
+  Numbers shown = random_numbers(DType::kFloat32, s.B * s.N * s.Lk, 1, 3);
   for (int64_t row = 0; row < s.B * s.N; ++row) {
     for (int64_t key = 0; key < s.Lk; ++key) {
       double& value = shown[static_cast<size_t>(row * s.Lk + key)];
-      value = row % s.N + 1 != s.N && (key == 2 || value > 0) ? 1 : 0;
+      value = row % s.N != row_without_keys && (key == 2 || value > 0) ? 1 : 0;
     }
   }
   p.biases.push_back({cases::BiasKind::kMask, DType::kBool, shown});
@@ -68,7 +68,7 @@ inline Problem spoil(Problem p, double garbage) {
           }
         }
       }
-      for (int64_t i = 0; i < s.Lq * s.H * s.D && n + 1 == s.N; ++i) {
+      for (int64_t i = 0; i < s.Lq * s.H * s.D && !is_shown(p, b, n, 2); ++i) {
         p.q[at((b * s.N + n) * s.Lq * s.H * s.D + i)] = garbage;
       }
     }

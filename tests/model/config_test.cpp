@@ -29,7 +29,8 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.hidden_size = 80, c.rotary_pct = 0.5; }),
             "model.rotary_pct 0.5 of a head of 10 turns 5 dimensions, expected an even number");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_layers = 0; }), "model.num_layers is 0, expected at least 1");
-  EXPECT_EQ(refusal([](ModelConfig& c) { c.vocab_size = -3; }), "model.vocab_size is -3, expected at least 1");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.vocab_size = -3; }),
+            "model.vocab_size is -3, expected at least 1, or 0 for as many as the tokenizer has");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_heads = 0; }), "model.num_heads is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.ffn_size = 0; }), "model.ffn_size is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = 1.5; }), "model.rotary_pct is 1.5, expected 0 to 1");
@@ -41,8 +42,8 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
 }
 
 TEST(ModelConfig, CountsParameters) {
-  EXPECT_EQ(ModelConfig().num_parameters(), 25'290'752);  // GenSLM's own counts: 25M, then 2.5B
-  const ModelConfig larger{.num_layers = 28, .hidden_size = 3840, .num_heads = 32, .ffn_size = 4096};
+  EXPECT_EQ(ModelConfig{.vocab_size = 69}.num_parameters(), 25'290'752);  // GenSLM's own counts: 25M, then 2.5B
+  const ModelConfig larger{.vocab_size = 69, .num_layers = 28, .hidden_size = 3840, .num_heads = 32, .ffn_size = 4096};
   EXPECT_EQ(larger.num_parameters(), 2'533'931'008);
 }
 

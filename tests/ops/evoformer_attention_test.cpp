@@ -69,6 +69,39 @@ TEST(EvoformerAttention, DefaultScaleIsOneOverRootD) {
   EXPECT_TRUE(at::allclose(ours(in).out, formula(in, 0.5).out, 1e-12, 1e-12));
 }
 
+TEST(EvoformerAttention, BoolsHideKeysWhateverTheyHold) {
+  auto in = inputs();
+  const at::Tensor shown = at::ones({B, N, 1, 1, Lk}, at::kBool);
+  shown.select(4, 3).fill_(false);
+  {
+    const at::NoGradGuard guard;
+    in[1].select(2, 3).fill_(NAN);
+    in[3].select(4, 3).fill_(NAN);
+    in[4].select(4, 3).fill_(NAN);
+  }
+  const auto out = evoformer_attention(in[0], in[1], in[2], {in[3], shown, in[4]});
+  const auto grads = torch::autograd::grad({out.square().sum()}, in);
+  in[3] = at::where(shown, in[3], -INFINITY).detach();
+  in[4] = in[4].nan_to_num(0).detach();
+  in[1] = in[1].nan_to_num(0).detach();
+  EXPECT_TRUE(at::allclose(out, ours(in).out, 1e-12, 1e-12));
+  for (const at::Tensor& grad : grads) EXPECT_TRUE(at::isfinite(grad).all().item<bool>());
+  EXPECT_EQ(grads[1].select(2, 3).count_nonzero().item<int64_t>(), 0);
+}
+
+TEST(EvoformerAttention, EmptyBatches) {
+  auto in = inputs();
+  for (at::Tensor& tensor : in) {
+    if (tensor.size(1) == N) tensor = tensor.narrow(1, 0, 0).detach().requires_grad_();
+  }
+  const auto result = ours(in);
+  EXPECT_EQ(result.out.sizes(), (std::vector<int64_t>{B, 0, Lq, H, D}));
+  EXPECT_EQ(result.log_sum_exp.sizes(), (std::vector<int64_t>{B, 0, H, Lq}));
+  const auto grads = torch::autograd::grad({result.out.sum()}, in);
+  EXPECT_EQ(grads[4].sizes(), in[4].sizes());
+  EXPECT_EQ(grads[4].count_nonzero().item<int64_t>(), 0);
+}
+
 TEST(EvoformerAttention, NoGradSavesNothing) {
   const auto in = inputs();
   EXPECT_NE(ours(in).out.grad_fn(), nullptr);
@@ -107,7 +140,7 @@ TEST(EvoformerAttention, CudaIsRefusedByNameWhereItIsNotBuilt) {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("longfold::evoformer_attention", "");
   const auto call = [&] {
     (void)op.typed<ForwardSignature>().redispatch(c10::DispatchKeySet(c10::DispatchKey::CUDA), in[0], in[1], in[2],
-                                                  {in[3], in[4]}, std::nullopt, "zero");
+                                                  {in[3], in[4]}, std::nullopt, "zero", false);
   };
   const std::string expected =
       "[evoformer_attention] expected tensors on the CPU, got CUDA tensors: the CUDA kernels of this build are "

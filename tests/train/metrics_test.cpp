@@ -30,6 +30,12 @@ TEST(Metrics, OneJsonLineForEachStepAtOnce) {
   EXPECT_TRUE(json["held_out_loss"].is_null());
 }
 
+TEST(Metrics, NoLabelIsNullAndNotAPerfectLoss) {
+  StepReport no_label = report(1);
+  no_label.loss = std::nullopt;
+  EXPECT_TRUE(nlohmann::json::parse(to_json_line(no_label))["loss"].is_null());
+}
+
 TEST(Metrics, ResumingDropsWhatIsDoneAgain) {
   const ScratchFolder folder;
   const std::string kept = to_json_line(report(1)) + to_json_line(report(2));

@@ -67,10 +67,34 @@ TEST(Recipe, IsValidatedBeforeAnyWork) {
             "compute.device is \"cuda\", but this build has no CUDA engine");
   EXPECT_EQ(refusal(kGood, {{"compute.device", "tpu"}}), "expected compute.device to be \"cpu\", got \"tpu\"");
   EXPECT_EQ(refusal(kGood, {{"optimizer.warmup_steps", "21"}}),
-            "expected optimizer.warmup_steps to be at most train.steps, got 21");
+            "expected optimizer.warmup_steps to be at most train.steps, which is 20, got 21");
+  EXPECT_EQ(refusal(kGood, {{"optimizer.final_learning_rate", "0.5"}}),
+            "expected optimizer.final_learning_rate to be between 0 and learning_rate, which is 0.001, got 0.5");
+  EXPECT_EQ(refusal(kGood, {{"optimizer.warmup_steps", "-1"}}),
+            "expected optimizer.warmup_steps to be 0 or more, got -1");
   EXPECT_NE(refusal(kGood, {{"model.hidden_size", "100"}, {"model.num_heads", "3"}}).find("hidden_size"),
             std::string::npos);
   EXPECT_NE(refusal(kGood, {{"model.rotary_pct", "0.27"}}).find("rotary_pct"), std::string::npos);
+}
+
+TEST(Recipe, SaysWhatAResumedRunChanges) {
+  const std::string warm = std::string(kGood) + "[optimizer]\nwarmup_steps = 2\nfinal_learning_rate = 0.0\n";
+  const auto json = base::to_json(read(warm, {{"train.steps", "6"}, {"optimizer.learning_rate", "3e-3"}}));
+  const auto changes = [&](Options options, int64_t done) {
+    options.insert(options.begin(), {{"train.steps", "6"}, {"optimizer.learning_rate", "3e-3"}});
+    return describe_changes(read(warm, options), json, done);
+  };
+  EXPECT_EQ(changes({}, 3), "");
+  EXPECT_EQ(changes({{"data.path", "z"}, {"train.output", "z"}, {"train.checkpoint_every", "1"}}, 3), "");
+  EXPECT_EQ(changes({{"train.steps", "8"}}, 6),
+            "train.steps was 6, now 8; the learning rate goes from 0 in step 6 to 0.000201 in step 7");
+  EXPECT_EQ(
+      changes({{"optimizer.learning_rate", "0.006"}}, 2),
+      "optimizer.learning_rate was 0.003, now 0.006; the learning rate goes from 0.003 in step 2 to 0.005121 in step "
+      "3");
+  EXPECT_EQ(changes({{"optimizer.weight_decay", "0.5"}, {"compute.threads", "1"}}, 2),
+            "optimizer.weight_decay was 0.1, now 0.5; compute.threads was 0, now 1");
+  EXPECT_EQ(changes({{"train.steps", "5"}}, 5), "train.steps was 6, now 5") << "no step is left";
 }
 
 TEST(Recipe, ResumedRunsMayChangeSomeKeysOnly) {

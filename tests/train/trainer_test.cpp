@@ -78,7 +78,7 @@ Outcome run(const Recipe& recipe, bool resume = false, int64_t stop_after = 0) {
   std::atomic<bool> stop = false;
   Events events;
   events.step = [&](const StepReport& report) {
-    result.losses.push_back(report.loss);
+    result.losses.push_back(report.loss.value_or(-1));
     result.held_out_losses.push_back(report.held_out_loss.value_or(-1));
     result.grad_norms.push_back(report.grad_norm);
     if (report.step == stop_after) stop = true;
@@ -224,6 +224,7 @@ TEST_F(TrainerTest, HeldOutTokensNeverTouchTheParameters) {
 TEST_F(TrainerTest, OneStepIsTheFormula) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
+  recipe.model.vocab_size = 69;
   recipe.train.steps = 2;
   recipe.optimizer = {.learning_rate = 0.1, .warmup_steps = 2, .epsilon = 1e-2, .weight_decay = 0.5, .clip_norm = 0.1};
   const Outcome got = run(recipe, /*resume=*/false, /*stop_after=*/1);
@@ -270,9 +271,9 @@ TEST_F(TrainerTest, EvaluatesBothStretches) {
   };
   trainer.run(events, kNeverStop);
   ASSERT_TRUE(before.loss && before.held_out_loss && first.held_out_loss);
-  EXPECT_NEAR(*before.loss, first.loss, 1e-9);
+  EXPECT_NEAR(*before.loss, *first.loss, 1e-9);
   EXPECT_NEAR(*before.held_out_loss, *first.held_out_loss, 1e-9);
-  EXPECT_LT(*trainer.evaluate().loss, first.loss - 1);
+  EXPECT_LT(*trainer.evaluate().loss, *first.loss - 1);
 }
 
 TEST_F(TrainerTest, CheckpointsComeOnTimeAndOnce) {
@@ -303,12 +304,145 @@ TEST_F(TrainerTest, DivergenceEndsTheRunAndKeepsTheCheckpoint) {
   EXPECT_TRUE(latest_checkpoint(recipe.train.output).has_value());
 }
 
+TEST_F(TrainerTest, DivergenceNamesTheLastGoodCheckpoint) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  run(recipe, /*resume=*/false, /*stop_after=*/12);
+  recipe.optimizer.learning_rate = 1e30;
+  const auto message = [&]() -> std::string {
+    try {
+      run(recipe, /*resume=*/true);
+    } catch (const Diverged& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string good = "the last good checkpoint is '" + (folder / "a/step-00000012").string() + "'";
+  EXPECT_NE(message().find(good + "; "), std::string::npos) << message();
+  recipe.train.checkpoint_every = 1;  // now step 13 is saved, whose parameters give no number
+  EXPECT_NE(message().find(good + " ('" + (folder / "a/step-00000013").string() + "' fails the same way"),
+            std::string::npos);
+}
+
+TEST_F(TrainerTest, DivergenceInTheEvaluationIsAnErrorToo) {
+  const ScratchFolder folder;
+  const Recipe recipe = small_recipe(folder, "a");
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  const at::NoGradGuard no_grad;
+  trainer.parameters()[0].tensor.fill_(std::nan(""));
+  EXPECT_THROW(static_cast<void>(trainer.evaluate()), Diverged);
+}
+
+TEST_F(TrainerTest, TakesTheVocabularyOfTheTokenizer) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  ASSERT_EQ(recipe.model.vocab_size, 0) << "left out";
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  EXPECT_EQ(trainer.recipe().model.vocab_size, 69);
+  recipe.train.output = folder / "b";
+  write_data(recipe.data.path, std::vector<int32_t>(200, 6), "nucleotide");
+  EXPECT_EQ(Trainer(recipe, memory::MemoryMeter::install()).recipe().model.vocab_size, 9);
+  EXPECT_THROW(model::Transformer(model::ModelConfig()), base::UserError) << "nobody said how many";
+}
+
+TEST_F(TrainerTest, HasItsFolderToItself) {
+  const ScratchFolder folder;
+  const Recipe recipe = small_recipe(folder, "a");
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  EXPECT_NE(refusal(recipe).find("is in use by process "), std::string::npos) << refusal(recipe);
+  std::string within;
+  Events events;
+  events.step = [&](const StepReport&) { within = refusal(recipe, /*resume=*/true); };
+  trainer.run(events, kNeverStop);
+  EXPECT_NE(within.find("is in use by process "), std::string::npos) << within;
+  EXPECT_EQ(refusal(recipe, /*resume=*/true), "") << "free as soon as all is saved";
+  const Trainer other(recipe, memory::MemoryMeter::install());
+  EXPECT_THROW(trainer.run(events, kNeverStop), base::RunError) << "before it touches the metrics";
+}
+
+TEST_F(TrainerTest, RefusedDataLeavesNoFolder) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a/b");
+  recipe.data.path = folder / "none";
+  EXPECT_NE(refusal(recipe), "");
+  EXPECT_FALSE(std::filesystem::exists(folder / "a"));
+}
+
+// [UNK] counts in no loss. A step without a label has no loss and a gradient of 0, and is a step of AdamW all the same:
+// decay pulls, and what the moments hold goes on to move the parameters.
+TEST_F(TrainerTest, WithoutLabelsThereIsNoLossAndDecayActs) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  write_data(recipe.data.path, std::vector<int32_t>(200, 0));
+  recipe.optimizer = {.learning_rate = 0.1, .warmup_steps = 1, .weight_decay = 0.5};
+  recipe.train.steps = 2;
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  std::vector<at::Tensor> before;
+  for (const NamedTensor& parameter : trainer.parameters()) before.push_back(parameter.tensor.detach().clone());
+  std::atomic<bool> stop = false;
+  StepReport first;
+  Events events;
+  events.step = [&](const StepReport& report) { first = report, stop = true; };
+  trainer.run(events, stop);
+  EXPECT_FALSE(first.loss || first.held_out_loss);
+  EXPECT_EQ(first.grad_norm, 0);
+  const NamedTensors after = trainer.parameters();
+  for (size_t i = 0; i < after.size(); ++i) {
+    const double kept = before[i].dim() >= 2 ? 1 - 0.1 * 0.5 : 1;
+    EXPECT_TRUE(at::allclose(after[i].tensor, before[i] * kept)) << after[i].name;
+  }
+  const Evaluation evaluation = trainer.evaluate();
+  EXPECT_FALSE(evaluation.loss || evaluation.held_out_loss);
+}
+
+TEST_F(TrainerTest, WithoutLabelsMomentumActs) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  std::vector<int32_t> tokens = learnable_tokens(65);
+  tokens.resize(129, 0);  // a window of 64 labels, and one without any
+  write_data(recipe.data.path, tokens);
+  recipe.data.sequence_length = 64;
+  recipe.data.held_out = 0;
+  recipe.optimizer = {.learning_rate = 0.1, .warmup_steps = 1, .weight_decay = 0};
+  const auto outcome = [&](const char* output, int64_t stop_after) {
+    recipe.train.output = folder / output;
+    return run(recipe, /*resume=*/false, stop_after);
+  };
+  while (outcome("order", 1).losses[0] < 0) {  // until the one with labels comes first
+    std::filesystem::remove_all(folder / "order");
+    ++recipe.data.seed;
+  }
+  const Outcome one = outcome("one", 1), two = outcome("two", 2);
+  EXPECT_GT(two.losses[0], 0);
+  EXPECT_EQ(two.losses[1], -1);
+  EXPECT_EQ(two.grad_norms[1], 0);
+  EXPECT_FALSE(at::equal(one.parameters[0].tensor, two.parameters[0].tensor));
+}
+
+TEST_F(TrainerTest, TheTimeLeftHasTheEvaluationInIt) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.data.sequence_length = 16;
+  recipe.train.steps = 3;
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  EXPECT_EQ(trainer.evaluation_seconds(), 0) << "nothing is known yet";
+  std::vector<double> left;
+  Events events;
+  events.step = [&](const StepReport& report) { left.push_back(report.seconds_left); };
+  trainer.run(events, kNeverStop);
+  EXPECT_GT(left.back(), 0);
+  EXPECT_EQ(left.back(), trainer.evaluation_seconds());
+  std::vector<std::pair<int64_t, int64_t>> windows;
+  static_cast<void>(trainer.evaluate([&](int64_t done, int64_t of) { windows.emplace_back(done, of); }));
+  EXPECT_EQ(windows, (std::vector<std::pair<int64_t, int64_t>>{{1, 2}, {2, 2}}));
+}
+
 TEST_F(TrainerTest, RefusesDataThatDoesNotFit) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
   recipe.model.vocab_size = 70;
-  EXPECT_EQ(refusal(recipe),
-            "expected model.vocab_size to be 69, that of the tokenizer 'genslm69' of " + recipe.data.path + ", got 70");
+  EXPECT_EQ(refusal(recipe), "expected model.vocab_size to be 69, that of the tokenizer 'genslm69' of " +
+                                 recipe.data.path + ", got 70 (left out, it is that of the tokenizer)");
   recipe = small_recipe(folder, "a");
   EXPECT_EQ(refusal(recipe, /*resume=*/true),
             "cannot resume: no checkpoint in '" + recipe.train.output + "' (leave out --resume to begin)");
@@ -331,6 +465,12 @@ TEST_F(TrainerTest, RefusesToResumeWithAnotherTokenizerDataOrModel) {
   Recipe other = recipe;
   other.model.num_layers = 1;
   EXPECT_NE(refusal(other, true).find("model.num_layers was 2"), std::string::npos) << refusal(other, true);
+  other = recipe;
+  other.train.steps = 30;
+  EXPECT_EQ(Trainer(other, memory::MemoryMeter::install())
+                .resume()
+                .find("train.steps was 20, now 30; the learning rate goes from "),
+            0);
   other = recipe;
   other.train.steps = 1;
   other.optimizer.warmup_steps = 0;

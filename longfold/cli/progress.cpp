@@ -1,0 +1,113 @@
+#include "longfold/cli/progress.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+#include "longfold/base/text.h"
+
+namespace longfold::cli {
+namespace {
+
+using std::chrono::seconds;
+constexpr seconds kPatience{1};
+constexpr seconds kLogPause{60};
+
+std::string loss_text(double loss) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.4f", loss);
+  return text.data();
+}
+
+std::string since(std::chrono::steady_clock::time_point begin) {
+  return base::format_duration(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+}
+
+std::string describe(const train::StepReport& report) {
+  std::string line = "step " + std::to_string(report.step) + "/" + std::to_string(report.num_steps) + "  loss " +
+                     (report.loss ? loss_text(*report.loss) : "-");
+  if (report.held_out_loss) line += ", held out " + loss_text(*report.held_out_loss);
+  return line + "  " + base::format_count(static_cast<int64_t>(report.tokens_per_second)) + " tokens/s  " +
+         base::format_bytes(report.memory_peak) + "  " + base::format_duration(report.seconds_left) + " left";
+}
+
+}  // namespace
+
+Progress::Progress()
+    : terminal_(::isatty(STDERR_FILENO) == 1), watcher_([this](const std::stop_token& stop) { watch(stop); }) {}
+
+void Progress::begin(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  start(what, "", kPatience);
+}
+
+void Progress::show(const train::StepReport& report) {
+  const std::lock_guard lock(mutex_);
+  ++steps_;
+  seconds_per_token_ += 1 / report.tokens_per_second;
+  const std::string line = describe(report);
+  print(line);
+  const bool last = report.step >= report.num_steps;
+  start(last ? "" : "step " + std::to_string(report.step + 1) + " under way", line, terminal_ ? kPatience : kLogPause);
+}
+
+void Progress::begin_held_out(int64_t num_windows, double expected_seconds) {
+  const std::lock_guard lock(mutex_);
+  std::string line = "held-out loss: " + base::format_count(num_windows) + (num_windows == 1 ? " window" : " windows");
+  if (expected_seconds > 0) line += ", about " + base::format_duration(expected_seconds);
+  print(line);
+  held_out_began_ = held_out_shown_ = Clock::now();
+  start("window 1 under way", line, terminal_ ? kPatience : kLogPause);
+}
+
+void Progress::show_held_out(int64_t windows, int64_t num_windows) {
+  const std::lock_guard lock(mutex_);
+  const auto now = Clock::now();
+  const double each = std::chrono::duration<double>(now - held_out_began_).count() / static_cast<double>(windows);
+  const std::string line = "held-out loss: window " + std::to_string(windows) + "/" + std::to_string(num_windows) +
+                           "  " + base::format_duration(each * static_cast<double>(num_windows - windows)) + " left";
+  if (terminal_ || now - held_out_shown_ >= seconds(10)) {
+    print(line);
+    held_out_shown_ = now;
+  }
+  start("window " + std::to_string(windows + 1) + " under way", line, terminal_ ? kPatience : kLogPause);
+}
+
+void Progress::finish() {
+  const std::lock_guard lock(mutex_);
+  if (open_) std::fputs("\n", stderr);
+  open_ = false;
+  start("", "", kPatience);
+}
+
+double Progress::tokens_per_second() const {
+  const std::lock_guard lock(mutex_);
+  return steps_ > 0 ? static_cast<double>(steps_) / seconds_per_token_ : 0;
+}
+
+void Progress::start(std::string what, std::string line, seconds silence) {
+  what_ = std::move(what);
+  line_ = std::move(line);
+  began_ = Clock::now();
+  next_ = began_ + silence;
+}
+
+void Progress::print(const std::string& line) {
+  std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\x1b[K" : "", line.c_str(), terminal_ ? "" : "\n");
+  open_ = terminal_;
+}
+
+void Progress::watch(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    if (!what_.empty() && Clock::now() >= next_) {
+      const std::string now = what_ + ", " + since(began_);
+      print(line_.empty() ? now : line_ + "  (" + now + ")");
+      next_ += terminal_ ? kPatience : kLogPause;
+    }
+    stopped_.wait_for(lock, stop, std::chrono::milliseconds(100), [] { return false; });
+  }
+}
+
+}  // namespace longfold::cli

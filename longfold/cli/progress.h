@@ -1,0 +1,50 @@
+// What is under way, on standard error: one line, redrawn in place, on a terminal; lines of their own in a log. A
+// thread repeats what takes long with the time it has taken, so that nothing is silent for longer than a second.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "longfold/train/metrics.h"
+
+namespace longfold::cli {
+
+class Progress {
+ public:
+  Progress();
+  ~Progress() { finish(); }  // an error message then has a line of its own
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  // Says nothing if it is over within a second. In a log it is said then, and once a minute from there on.
+  void begin(const std::string& what);
+  void show(const train::StepReport& report);                         // in a log each step is said; the next one begins
+  void begin_held_out(int64_t num_windows, double expected_seconds);  // always said
+  void show_held_out(int64_t windows, int64_t num_windows);           // in a log at most every ten seconds
+  void finish();
+
+  [[nodiscard]] double tokens_per_second() const;  // over all steps shown
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void watch(const std::stop_token& stop);
+  void start(std::string what, std::string line, std::chrono::seconds silence);
+  void print(const std::string& line);
+
+  bool terminal_;
+  mutable std::mutex mutex_;  // of all below
+  std::condition_variable_any stopped_;
+  std::string what_;                // under way; "" for nothing
+  std::string line_;                // what is on the terminal, without the time taken
+  bool open_ = false;               // a line without its end is on the terminal
+  Clock::time_point began_, next_;  // when it is said again
+  Clock::time_point held_out_began_, held_out_shown_;
+  int64_t steps_ = 0;
+  double seconds_per_token_ = 0;  // summed over steps
+  std::jthread watcher_;          // last: it reads the others
+};
+
+}  // namespace longfold::cli
