@@ -4,7 +4,8 @@
 #
 #   tools/gpu_test.sh [build] [cpp] [sanitize] [python]   all of them if none is named
 #
-# Needs nvcc, a compiler, CMake, Ninja and GoogleTest, and PYTHON (python3) with torch, pytest and numpy.
+# Needs nvcc, a compiler, CMake, Ninja and GoogleTest, and PYTHON (python3) with torch, numpy, pytest, expecttest and
+# hypothesis.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-build/gpu}
@@ -22,7 +23,7 @@ note() { summary+=("$1"); printf '%s\n' "$1"; }
 run() {
   local name=$1 limit=$2 begin=$SECONDS code
   shift 2
-  timeout "$limit" "$@" >"$OUT/$name.log" 2>&1
+  timeout -s INT -k 15 "$limit" "$@" >"$OUT/$name.log" 2>&1 # at INT pytest still tells its failures
   code=$?
   if [ $code = 0 ]; then
     note "ok      $name ($((SECONDS - begin)) s): $(tail -n 1 "$OUT/$name.log")"
@@ -75,13 +76,13 @@ if wants sanitize; then
 fi
 
 if wants python; then
-  if "$PYTHON" -c 'import pytest, numpy' 2>"$OUT/python.log"; then
+  if "$PYTHON" -c 'import pytest, numpy, expecttest, hypothesis' 2>"$OUT/python.log"; then
     workers=()
     "$PYTHON" -c 'import xdist' 2>/dev/null && workers=(-n 4)
     PYTHONPATH=$PWD/python run python 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${workers[@]}" --durations=8 -rfE -k cuda python/tests || show_pytest python 80
   else
     failed=1
-    note "FAILED  python: $(tail -n 1 "$OUT/python.log"); it needs pytest and numpy for $PYTHON"
+    note "FAILED  python: $(tail -n 1 "$OUT/python.log"); install the packages of requirements.txt for $PYTHON"
   fi
 fi
 
