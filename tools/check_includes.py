@@ -28,6 +28,9 @@ LIBRARIES = {
     "toml++": re.compile(r"^toml\+\+/"),
     "CLI": re.compile(r"^CLI/"),
 }
+# Torch's CUDA headers ask for the toolkit's, which a build without CUDA lacks.
+CUDA_OF_TORCH = re.compile(r"^(torch/csrc/cuda|ATen/cuda|c10/cuda)/")
+MAY_USE_IT = "longfold/ops/cuda.cpp"
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 
@@ -51,6 +54,8 @@ def problems(root: pathlib.Path) -> list[str]:
                 continue
             if name.startswith("longfold/") and name.split("/")[1] not in folders:
                 found.append(f"{where}: '{folder}' may not include '{name}'")
+            if CUDA_OF_TORCH.match(name) and path.relative_to(root).as_posix() != MAY_USE_IT:
+                found.append(f"{where}: only {MAY_USE_IT} may include '{name}'")
             for library, pattern in LIBRARIES.items():
                 if pattern.match(name) and library not in libraries:
                     found.append(f"{where}: '{folder}' may not include {library} ('{name}')")

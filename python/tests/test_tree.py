@@ -24,7 +24,13 @@ def test_every_folder_includes_only_what_it_may():
 
 @pytest.mark.parametrize(
     ("folder", "include"),
-    [("base", "longfold/kernels/isa.h"), ("kernels", "torch/library.h"), ("model", "longfold/parallel/engine.h")],
+    [
+        ("base", "longfold/kernels/isa.h"),
+        ("kernels", "torch/library.h"),
+        ("model", "longfold/parallel/engine.h"),
+        ("ops", "c10/cuda/CUDAStream.h"),
+        ("ops", "cuda_runtime.h"),
+    ],
 )
 def test_a_wrong_include_is_found(tmp_path, folder, include):
     (tmp_path / "longfold" / folder).mkdir(parents=True)
