@@ -79,7 +79,7 @@ if wants python; then
   if "$PYTHON" -c 'import pytest, numpy, expecttest, hypothesis' 2>"$OUT/python.log"; then
     workers=()
     "$PYTHON" -c 'import xdist' 2>/dev/null && workers=(-n 4)
-    PYTHONPATH=$PWD/python run python 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${workers[@]}" --durations=8 -rfE -k cuda python/tests || show_pytest python 80
+    PYTHONPATH=$PWD/python:${PYTHONPATH:-} run python 300 "$PYTHON" -m pytest -q -p no:cacheprovider "${workers[@]}" --durations=8 -rfE -k cuda python/tests || show_pytest python 80
   else
     failed=1
     note "FAILED  python: $(tail -n 1 "$OUT/python.log"); install the packages of requirements.txt for $PYTHON"

@@ -85,6 +85,8 @@ class DeviceCopy {
       const bool to_device = kind == cudaMemcpyHostToDevice;
       require(cudaMemcpy(to_device ? device : host, to_device ? host : device, pieces_[i].size(), kind));
     }
+    // From ordinary memory the last bytes may still be under way, and the stream of a test does not wait for them.
+    require(cudaDeviceSynchronize());
   }
 
   std::vector<std::span<std::byte>> pieces_;

@@ -1,5 +1,6 @@
-// Sums of many terms that keep their digits, as on the CPU (cpu/long_sum.h): beside each sum stands its rest, what the
-// roundings of the sum left out.
+// Sums of many terms that keep their digits, however many and however alike they are: beside each sum stands its rest,
+// what the roundings of the sum left out. The sum takes up what its rest has of whole digits each time (on the CPU,
+// where a rest gathers no more than some thousand terms, it need not: cpu/long_sum.h).
 #pragma once
 
 namespace longfold::kernels::cuda::plain {
@@ -11,10 +12,12 @@ struct LongSum {
 
   // Two-sum (Knuth, The Art of Computer Programming 2, 4.2.2). These files are compiled without contraction.
   __device__ void add(Acc term) {
-    const Acc before = sum;
-    sum = before + term;
-    const Acc term_there = sum - before;
-    rest += (before - (sum - term_there)) + (term - term_there);
+    const Acc rounded = sum + term, term_there = rounded - sum;
+    const Acc lost = rest + ((sum - (rounded - term_there)) + (term - term_there));
+    const bool finite = lost == lost;
+    const Acc all = finite ? rounded + lost : rounded;
+    rest = finite ? lost - (all - rounded) : lost;
+    sum = all;
   }
   __device__ void scale(Acc factor) {
     sum *= factor;
