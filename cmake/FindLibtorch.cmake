@@ -54,8 +54,9 @@ if(Libtorch_FOUND AND NOT TARGET libtorch::cpu)
   target_compile_features(libtorch::cpu INTERFACE cxx_std_20)
   target_compile_definitions(libtorch::cpu INTERFACE _GLIBCXX_USE_CXX11_ABI=1)
   # The wheel's libraries export a std::filesystem of an older compiler, whose remove_all jumps to address 0. The first
-  # library that has a symbol wins, so the compiler's own comes first.
-  target_link_options(libtorch::cpu INTERFACE "LINKER:--no-as-needed,-lstdc++,--as-needed")
+  # library that has a symbol wins, so the compiler's own comes first. By its file's name: a compiler that has but the
+  # static one would put a second copy into ours, and their streams do not mix.
+  target_link_options(libtorch::cpu INTERFACE "LINKER:--no-as-needed,-l:libstdc++.so.6,--as-needed")
   target_link_options(libtorch::cpu INTERFACE "LINKER:--no-as-needed,${Libtorch_torch_LIBRARY}" "LINKER:--as-needed")
   target_link_libraries(libtorch::cpu INTERFACE "${Libtorch_torch_cpu_LIBRARY}" "${Libtorch_c10_LIBRARY}")
 

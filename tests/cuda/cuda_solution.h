@@ -57,6 +57,7 @@ Solution solve_on_cuda(const Problem& p) {
   const BackwardArgs<T> backward = problem.backward_args();
   const DeviceBytes workspace(backward_workspace_bytes(backward));
   require(cudaMemset(workspace.span().data(), 0xff, workspace.span().size()));  // NaN
+  require(cudaDeviceSynchronize());                                             // the stream waits for no other
   run_backward(backward, workspace.span(), stream.get());
   stream.wait();
   return problem.solution();

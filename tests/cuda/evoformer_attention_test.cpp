@@ -124,6 +124,7 @@ TEST(EvoformerAttention, SharedPairGradient) {
     const int64_t plane = shape.Lq * shape.Lk, count = batches * heads * plane;
     const DeviceBytes sum(count * 4), rest(count * 4), workspace(backward_workspace_bytes(args));
     require(cudaMemset(rest.span().data(), 0, rest.span().size()));
+    require(cudaDeviceSynchronize());  // the stream waits for no other
     const std::array<int64_t, 4> sizes{batches, heads, shape.Lq, shape.Lk}, strides{heads * plane, plane, shape.Lk, 1};
     args.grad_pair = {reinterpret_cast<float*>(sum.span().data()), sizes, strides};
     run_backward(args, workspace.span(), stream.get());
