@@ -30,11 +30,6 @@ void make_alike(Numbers& numbers, int64_t count, double noise) {
   for (size_t i = one; i < numbers.size(); ++i) numbers[i] = numbers[i % one] + noise * numbers[i];
 }
 
-// [queries, H, D]: entry `at` times count.
-double times(int64_t count, double value) {
-  return static_cast<double>(count) * value;
-}
-
 void expect_sums(const Numbers& got, const Numbers& expected, double largest_sum, const char* name,
                  double allowed = kRounding) {
   ASSERT_EQ(got.size(), expected.size());
@@ -97,35 +92,39 @@ TEST(LongSums, PairGradientOfLongRows) {
   }
 }
 
-// The same query again and again: each sum over queries is that many times the one query's.
+// A problem of one query with that query Lq times.
 template <class T>
-void expect_sums_over_queries(int64_t Lq, int64_t Lk, int64_t D) {
-  Problem one = make_problem<T>(shape_of(2, 1, Lk, D)), many = make_problem<T>(shape_of(2, Lq, Lk, D));
+Problem repeated(const Problem& one, int64_t Lq) {
+  Problem many = make_problem<T>(shape_of(one.shape.N, Lq, one.shape.Lk, one.shape.D));
   const auto copy = [&](const Numbers& from, Numbers& to, int64_t outer) {
     const size_t inner = from.size() / static_cast<size_t>(outer);
-    for (size_t i = 0; i < to.size(); ++i) {
-      const size_t row = i / (inner * static_cast<size_t>(Lq));
-      to[i] = from[row * inner + i % inner];
-    }
+    for (size_t i = 0; i < to.size(); ++i) to[i] = from[i / (inner * static_cast<size_t>(Lq)) * inner + i % inner];
   };
   many.k = one.k;
   many.v = one.v;
-  many.scale = one.scale;
   many.bias(BiasKind::kMask) = one.bias(BiasKind::kMask);
-  copy(one.q, many.q, 2);
-  copy(one.grad_out, many.grad_out, 2);
-  copy(one.grad_lse, many.grad_lse, 2);
+  copy(one.q, many.q, one.shape.N);
+  copy(one.grad_out, many.grad_out, one.shape.N);
+  copy(one.grad_lse, many.grad_lse, one.shape.N);
   copy(one.bias(BiasKind::kPair), many.bias(BiasKind::kPair), 1);
-  const Solution single = solve_with_kernels<T>(one), whole = solve_with_kernels<T>(many);
-  const auto expect = [&](const Numbers& got, const Numbers& term, const char* name, double allowed) {
+  return many;
+}
+
+// Sums over like queries are so many times those over two: with one query alone a pair bias counts as a mask, and the
+// two are added up in another order.
+template <class T>
+void expect_sums_over_queries(int64_t Lq, int64_t Lk, int64_t D) {
+  const Problem one = make_problem<T>(shape_of(2, 1, Lk, D));
+  const Solution two = solve_with_kernels<T>(repeated<T>(one, 2)), whole = solve_with_kernels<T>(repeated<T>(one, Lq));
+  const auto expect = [&](const Numbers& got, const Numbers& of_two, const char* name, double allowed) {
     Numbers expected;
-    for (const double value : term) expected.push_back(times(Lq, value));
+    for (const double value : of_two) expected.push_back(static_cast<double>(Lq) / 2 * value);
     expect_sums(got, expected, largest(expected), name, allowed);
   };
-  expect(whole.grad_mask, single.grad_mask, "grad_mask", kRounding);
+  expect(whole.grad_mask, two.grad_mask, "grad_mask", kRounding);
   if constexpr (std::is_same_v<T, float>) {
-    expect(whole.grad_k, single.grad_k, "grad_k", kChain);
-    expect(whole.grad_v, single.grad_v, "grad_v", kChain);
+    expect(whole.grad_k, two.grad_k, "grad_k", kChain);
+    expect(whole.grad_v, two.grad_v, "grad_v", kChain);
   }
 }
 
