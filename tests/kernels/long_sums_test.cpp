@@ -94,7 +94,7 @@ TEST(LongSums, PairGradientOfLongRows) {
 
 // A problem of one query with that query Lq times.
 template <class T>
-Problem repeated(const Problem& one, int64_t Lq) {
+Problem repeated(Problem one, int64_t Lq) {
   Problem many = make_problem<T>(shape_of(one.shape.N, Lq, one.shape.Lk, one.shape.D));
   const auto copy = [&](const Numbers& from, Numbers& to, int64_t outer) {
     const size_t inner = from.size() / static_cast<size_t>(outer);
