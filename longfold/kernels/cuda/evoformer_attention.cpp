@@ -1,23 +1,24 @@
-// Chooses among the CUDA kernels: so far the plain ones run everything.
+// Chooses among the CUDA kernels: those on tensor cores where they can, else the plain ones.
 #include "longfold/kernels/cuda/evoformer_attention.h"
 
+#include "longfold/kernels/cuda/mma/evoformer_attention.h"
 #include "longfold/kernels/cuda/plain/evoformer_attention.h"
 
 namespace longfold::kernels::cuda {
 
 template <class T>
 void run_forward(const ForwardArgs<T>& args, Stream stream) {
-  plain::run_forward(args, stream);
+  mma::takes(args) ? mma::run_forward(args, stream) : plain::run_forward(args, stream);
 }
 
 template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
-  return plain::backward_workspace_bytes(args);
+  return mma::takes(args) ? mma::backward_workspace_bytes(args) : plain::backward_workspace_bytes(args);
 }
 
 template <class T>
 void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
-  plain::run_backward(args, workspace, stream);
+  mma::takes(args) ? mma::run_backward(args, workspace, stream) : plain::run_backward(args, workspace, stream);
 }
 
 #define LONGFOLD_INSTANTIATE(T)                                         \

@@ -1,8 +1,9 @@
-// One PTX instruction, one function: all that the kernels on tensor cores use beyond plain C++. tests/simt/ has a file of
-// this name for the host, so that the kernels' own source runs without a GPU.
+// One PTX instruction, one function: all that the kernels on tensor cores use beyond plain C++. tests/simt/ has a file
+// of this name for the host, so that the kernels' own source runs without a GPU.
 //
-// Fragments are those of mma.m16n8k16 and mma.m16n8k8 (PTX ISA, "Matrix fragments"): with g = lane / 4 and t = lane % 4 an
-// accumulator holds rows g (elements 0, 1) and g + 8 (2, 3), columns 2t and 2t + 1. Addresses are bytes in shared memory.
+// Fragments are those of mma.m16n8k16 and mma.m16n8k8 (PTX ISA, "Matrix fragments"): with g = lane / 4 and t = lane % 4
+// an accumulator holds rows g (elements 0, 1) and g + 8 (2, 3), columns 2t and 2t + 1. Addresses are bytes in shared
+// memory.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -1,0 +1,198 @@
+// Which calls run on tensor cores, and as which kernels.
+#include "longfold/kernels/cuda/mma/evoformer_attention.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "longfold/kernels/cuda/mma/built.h"
+#include "longfold/kernels/cuda/mma/finish.h"
+#include "longfold/kernels/cuda/mma/instances.h"
+#include "longfold/kernels/cuda/mma/pair_groups.h"
+#include "longfold/kernels/cuda/mma/problem.h"
+#include "longfold/kernels/cuda/mma/tile_size.h"
+#include "longfold/kernels/cuda/runtime.h"
+#include "longfold/kernels/tile_size.h"
+
+namespace longfold::kernels::cuda::mma {
+namespace {
+
+template <class T>
+constexpr bool kIs16Bit = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
+// Calls function with the kernels of this type and head dim. Returns whether they were built.
+template <class T, class Function>
+bool with_kernels(int64_t head_dim, const Function& function) {
+#define LONGFOLD_INSTANCE(Type, HeadDim)                                     \
+  if constexpr (std::is_same_v<T, Type>) {                                   \
+    if (head_dim == (HeadDim)) return function(Kernels<T, HeadDim>()), true; \
+  }
+  LONGFOLD_MMA_INSTANCES(LONGFOLD_INSTANCE)
+#undef LONGFOLD_INSTANCE
+  return false;
+}
+
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "evoformer_attention");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "evoformer_attention");
+  return value;
+}
+
+bool device_takes(int shared_bytes) {
+  return device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8 &&
+         shared_bytes <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+
+// The call, in blocks of one row where the others take more shared memory than there is.
+template <class T, class Args, class SharedBytes>
+std::optional<Call> call_on_device(const Args& args, const SharedBytes& shared_bytes) {
+  std::optional<Call> call = call_of<T>(args);
+  bool fits = false;
+  if (call) {
+    with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
+      fits = device_takes(shared_bytes(Kernels(), call->form, call->one_row));
+      if (fits || call->one_row) return;
+      call->one_row = true;
+      fits = device_takes(shared_bytes(Kernels(), call->form, true));
+    });
+  }
+  return fits ? call : std::nullopt;
+}
+
+template <class T>
+std::optional<Call> call_on_device(const ForwardArgs<T>& args) {
+  return call_on_device<T>(args, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+    return Kernels::forward_shared_bytes(form, one_row);
+  });
+}
+template <class T>
+std::optional<Call> call_on_device(const BackwardArgs<T>& args) {
+  return call_on_device<T>(args, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+    return Kernels::backward_shared_bytes(form, one_row);
+  });
+}
+
+template <class T>
+bool have_equal_strides(const TensorView<T, 4>& a, const TensorView<T, 4>& b) {
+  for (size_t dim = 0; dim < 4; ++dim) {
+    if (a.sizes[dim] != 1 && a.strides[dim] != b.strides[dim]) return false;
+  }
+  return true;
+}
+
+template <class T>
+int64_t statistics_bytes(const BackwardArgs<T>& args) {
+  const auto& [B, N, Lq, H, D] = args.q.sizes;
+  const int64_t bytes = B * N * H * divide_up(Lq, kStatisticsBlock) * kStatisticsBytes;
+  return divide_up(bytes, 256) * 256;
+}
+
+template <class T>
+int groups_of(const BackwardArgs<T>& args) {
+  const auto& [B, N, Lq, H, D] = args.q.sizes;
+  return args.grad_pair.data == nullptr ? 0 : pair_groups(B * H, N, Lq, args.k.sizes[2]);
+}
+
+template <class T>
+BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& problem, std::span<std::byte> workspace) {
+  BackwardParams params{};
+  params.problem = problem;
+  params.out = rows_of_view(args.out);
+  params.grad_out = rows_of_view(args.grad_out);
+  params.grad_q = rows_of_view(args.grad_q);
+  params.grad_k = rows_of_view(args.grad_k);
+  params.grad_v = rows_of_view(args.grad_v);
+  params.log_sum_exp = args.log_sum_exp.data;
+  params.lse_correction = args.lse_correction.data;
+  params.grad_log_sum_exp = args.grad_log_sum_exp.data;
+  params.grad_mask = args.grad_mask.data;
+  for (size_t dim = 0; dim < 4; ++dim) {
+    params.lse_strides[dim] = args.log_sum_exp.strides[dim];
+    params.correction_strides[dim] = args.lse_correction.strides[dim];
+    params.grad_lse_strides[dim] = args.grad_log_sum_exp.strides[dim];
+    params.grad_mask_strides[dim] = args.grad_mask.strides[dim];
+  }
+  params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
+  params.pair_groups = groups_of(args);
+  if (params.pair_groups > 0) {
+    params.pair_partials = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
+  }
+  return params;
+}
+
+}  // namespace
+
+template <class T>
+bool takes(const ForwardArgs<T>& args) {
+  if constexpr (kIs16Bit<T>)
+    return have_equal_strides(args.log_sum_exp, args.lse_correction) && call_on_device(args).has_value();
+  else
+    return false;
+}
+
+template <class T>
+void run_forward(const ForwardArgs<T>& args, Stream stream) {
+  if constexpr (kIs16Bit<T>) {
+    const Call call = call_on_device(args).value();
+    ForwardParams params{};
+    params.problem = call.problem;
+    params.out = rows_of_view(args.out);
+    params.log_sum_exp = args.log_sum_exp.data;
+    params.lse_correction = args.lse_correction.data;
+    std::copy(args.log_sum_exp.strides.begin(), args.log_sum_exp.strides.end(), params.lse_strides);
+    with_kernels<T>(args.q.sizes[4],
+                    [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
+  }
+}
+
+template <class T>
+bool takes(const BackwardArgs<T>& args) {
+  if constexpr (kIs16Bit<T>) {
+    const bool is_plain_sum = !args.add_to_grad_pair && args.grad_pair_rest.data == nullptr;
+    return args.grad_logits.data == nullptr && is_plain_sum && call_on_device(args).has_value();
+  } else {
+    return false;
+  }
+}
+
+template <class T>
+int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
+  const auto& [B, N, Lq, H, D] = args.q.sizes;
+  return statistics_bytes(args) + groups_of(args) * B * H * Lq * args.k.sizes[2] * int64_t{sizeof(float)};
+}
+
+template <class T>
+void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
+  if (static_cast<int64_t>(workspace.size()) < backward_workspace_bytes(args)) {
+    throw std::invalid_argument("[evoformer_attention_backward] expected a workspace of " +
+                                std::to_string(backward_workspace_bytes(args)) + " bytes, got " +
+                                std::to_string(workspace.size()));
+  }
+  if constexpr (kIs16Bit<T>) {
+    const Call call = call_on_device(args).value();
+    const BackwardParams params = backward_params(args, call.problem, workspace);
+    run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
+    with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
+      Kernels::grad_q(params, call.form, call.one_row, stream);
+      Kernels::grad_kv(params, call.form, call.one_row, stream);
+      if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);
+    });
+    if (params.pair_groups > 0) run_sum_of_groups(params, args.grad_pair, stream);
+  }
+}
+
+#define LONGFOLD_INSTANTIATE(T)                                         \
+  template bool takes<T>(const ForwardArgs<T>&);                        \
+  template bool takes<T>(const BackwardArgs<T>&);                       \
+  template void run_forward<T>(const ForwardArgs<T>&, Stream);          \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&); \
+  template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
+LONGFOLD_INSTANTIATE(float)
+LONGFOLD_INSTANTIATE(double)
+LONGFOLD_INSTANTIATE(bfloat16)
+LONGFOLD_INSTANTIATE(float16)
+#undef LONGFOLD_INSTANTIATE
+
+}  // namespace longfold::kernels::cuda::mma

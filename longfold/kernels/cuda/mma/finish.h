@@ -1,0 +1,17 @@
+// What comes before and after the kernels of the backward pass.
+#pragma once
+
+#include "longfold/kernels/cuda/evoformer_attention.h"
+#include "longfold/kernels/cuda/mma/params.h"
+
+namespace longfold::kernels::cuda::mma {
+
+// Fills params.statistics.
+template <class T>
+void run_statistics(const BackwardParams& params, int head_dim, Stream stream);
+
+// grad_pair = the groups' planes [group, B, H, Lq, Lk] added up in their order, and over B and H where grad_pair is of
+// size 1 there.
+void run_sum_of_groups(const BackwardParams& params, const TensorView<float, 4>& grad_pair, Stream stream);
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,144 @@
+// Products of tiles. Positions are queries or keys; rows of HeadDim 16-bit elements lie in shared memory, row_pitch
+// apart.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/ring.cuh"
+#include "longfold/kernels/cuda/mma/tile_size.h"
+
+namespace longfold::kernels::cuda::mma {
+
+template <int HeadDim>
+struct Head {
+  static constexpr int kUnits = HeadDim / 8, kPitch = row_pitch(HeadDim);
+  static constexpr int kDeep = (kUnits + 1) / 2;  // fragments of 16 along the head dim; the last one half if kOdd
+  static constexpr bool kOdd = kUnits % 2 == 1;
+  // Tiles of 8 positions whose matrices fill whole loads of four.
+  static constexpr int kTogether = kUnits % 4 == 0 ? 1 : kUnits % 2 == 0 ? 2 : 4;
+};
+
+// Fragments of a first factor.
+template <int HeadDim>
+using RowFragments = uint32_t[Head<HeadDim>::kDeep][4];
+
+// 16 rows.
+template <int HeadDim>
+__device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32_t rows) {
+  using H = Head<HeadDim>;
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int d = 0; d < H::kDeep; ++d) {
+    const bool half = H::kOdd && d + 1 == H::kDeep;
+    ptx::load_matrices(to[d], rows + lane % 16 * H::kPitch + (2 * d + (half ? 0 : lane / 16)) * 16);
+  }
+}
+
+// s[m][j] = start(m, j) + a[m] rows(j)^T: products over the head dim, with 8 * Tiles rows that start at `rows`.
+template <class T, int HeadDim, int M, int Tiles, class Start>
+__device__ __forceinline__ void multiply_rows(float (&s)[M][Tiles][4], const RowFragments<HeadDim> (&a)[M],
+                                              uint32_t rows, Start start) {
+  using H = Head<HeadDim>;
+  static_assert(Tiles % H::kTogether == 0);
+  constexpr int kLoads = H::kTogether * H::kUnits / 4;
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int first = 0; first < Tiles; first += H::kTogether) {
+    uint32_t b[kLoads][4];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int matrix = 4 * i + lane / 8;
+      const int tile = H::kTogether == 1 ? 0 : matrix / H::kUnits,
+                unit = H::kTogether == 1 ? matrix : matrix % H::kUnits;
+      ptx::load_matrices(b[i], rows + ((first + tile) * 8 + lane % 8) * H::kPitch + unit * 16);
+    }
+#pragma unroll
+    for (int t = 0; t < H::kTogether; ++t) {
+      const int j = first + t;
+#pragma unroll
+      for (int m = 0; m < M; ++m) start(m, j, s[m][j]);
+#pragma unroll
+      for (int d = 0; d < H::kDeep; ++d) {
+        const int matrix = t * H::kUnits + 2 * d;
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          if (H::kOdd && d + 1 == H::kDeep)
+            ptx::multiply_half<T>(s[m][j], a[m][d][0], a[m][d][1], b[matrix / 4][matrix % 4], s[m][j]);
+          else
+            ptx::multiply<T>(s[m][j], a[m][d], b[matrix / 4][matrix % 4], b[(matrix + 1) / 4][(matrix + 1) % 4],
+                             s[m][j]);
+        }
+      }
+    }
+  }
+}
+
+// The weights of 16 by 8 * Tiles positions as a first factor.
+template <class T, int M, int Tiles>
+__device__ __forceinline__ void pack_weights(uint32_t (&a)[M][Tiles / 2][4], const float (&s)[M][Tiles][4]) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int k = 0; k < Tiles / 2; ++k) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* pair = &s[m][2 * k + i / 2][i % 2 * 2];
+        a[m][k][i] = ptx::pack<T>(pair[0], pair[1]);
+      }
+    }
+  }
+}
+
+// out[m] += weights[m] rows: sums over 8 * Tiles positions.
+template <class T, int HeadDim, int M, int Tiles>
+__device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4],
+                                                  const uint32_t (&weights)[M][Tiles / 2][4], uint32_t rows) {
+  using H = Head<HeadDim>;
+  constexpr int kPairs = Tiles / 2 * H::kUnits;  // of matrices: 16 positions by 8 elements
+  static_assert(kPairs % 2 == 0);
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int first = 0; first < kPairs; first += 2) {
+    const int pair = first + lane / 16;
+    const int at = H::kOdd ? pair / H::kUnits : first / H::kUnits;
+    const int unit = H::kOdd ? pair % H::kUnits : first % H::kUnits + lane / 16;
+    uint32_t b[4];
+    ptx::load_matrices_transposed(b, rows + (at * 16 + lane % 16) * H::kPitch + unit * 16);
+#pragma unroll
+    for (int p = 0; p < 2; ++p) {
+      const int k = (first + p) / H::kUnits, u = (first + p) % H::kUnits;
+#pragma unroll
+      for (int m = 0; m < M; ++m) ptx::multiply<T>(out[m][u], weights[m][k], b[2 * p], b[2 * p + 1], out[m][u]);
+    }
+  }
+}
+
+// Two neighbours of a row of results, elements column and column + 1.
+template <class T>
+__device__ __forceinline__ void store_two(const Rows& rows, char* row, int column, float first, float second) {
+  const uint32_t word = ptx::pack<T>(first, second);
+  if (rows.in_units) {
+    *reinterpret_cast<uint32_t*>(row + 2 * column) = word;
+  } else {
+    *reinterpret_cast<uint16_t*>(row + 2 * column * rows.strides[4]) = static_cast<uint16_t>(word);
+    *reinterpret_cast<uint16_t*>(row + 2 * (column + 1) * rows.strides[4]) = static_cast<uint16_t>(word >> 16);
+  }
+}
+
+// 16 rows of results times their factors, those of them from first on that are before `end`.
+template <class T, int HeadDim>
+__device__ __forceinline__ void store_rows(const Rows& rows, const char* of_head, int first, int end,
+                                           const float (&sums)[HeadDim / 8][4], const float (&factor)[2]) {
+  const int lane = lane_of_warp();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int position = first + half * 8 + lane / 4;
+    if (position >= end) continue;
+    char* row = const_cast<char*>(of_head) + 2 * position * rows.strides[2];
+#pragma unroll
+    for (int u = 0; u < HeadDim / 8; ++u) {
+      store_two<T>(rows, row, 8 * u + 2 * (lane % 4), sums[u][2 * half] * factor[half],
+                   sums[u][2 * half + 1] * factor[half]);
+    }
+  }
+}
+
+}  // namespace longfold::kernels::cuda::mma

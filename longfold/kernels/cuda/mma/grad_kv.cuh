@@ -1,0 +1,238 @@
+// grad_k, grad_v and the mask's gradient on tensor cores. A consumer warp has kM * 16 keys of one row n, which lie
+// along the rows of its fragments: products and weights are transposed. Tiles of queries come by.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/logits.cuh"
+#include "longfold/kernels/cuda/mma/query_tiles.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+// 16 keys by 16 queries of a pair bias that lies in rows of queries: two tiles of 8 queries, as accumulators hold them.
+template <class T, BiasForm Form>
+__device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], uint32_t tile, int pitch) {
+  const int lane = lane_of_warp();
+  if constexpr (Form == BiasForm::k16) {
+    uint32_t words[4];
+    ptx::load_matrices_transposed(words, tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 16);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = ptx::unpack<T>(words[i]);
+      two[i / 2][i % 2 * 2] = pair.x;
+      two[i / 2][i % 2 * 2 + 1] = pair.y;
+    }
+  } else if constexpr (Form == BiasForm::k32) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int query = i / 4 * 8 + lane % 4 * 2 + i % 2, key = i % 4 / 2 * 8 + lane / 4;
+      two[i / 4][i % 4] = ptx::load_shared<float>(tile + query * pitch + key * 4);
+    }
+  }
+}
+
+template <class T, int HeadDim, BiasForm Form, bool OneRow>
+struct GradKV {
+  static constexpr TileSize kSize = grad_kv_tile_size(HeadDim, OneRow);
+  static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
+  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kKeys = 16 * kM * kWarps;
+  using Tiles = QueryTiles<HeadDim, Form, kRows, kKeys>;
+  static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
+  static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 queries at a time
+  static_assert(kStages >= 2);
+
+  using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
+  using ThisItem = typename Tiles::ThisItem;
+  static constexpr int kSharedBytes = Stages::kBytes;
+
+  struct Keys {
+    RowFragments<HeadDim> k[kM], v[kM];
+    float mask[kM][2];  // what products start from or what is added, by kind
+    MaskTile kind;
+  };
+
+  static __device__ void produce(const BackwardParams& params, Stages ring) {
+    const Problem& p = params.problem;
+    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
+      Tiles::load_item(params, ThisItem(p, p.Lk, i), ring);
+    }
+  }
+
+  // The masks of this lane's keys.
+  static __device__ void look_at_keys(Keys& keys, const Problem& p, int64_t offset, float shift, int first_key) {
+    bool values = shift != 0;
+#pragma unroll
+    for (int i = 0; i < 2 * kM; ++i) {
+      const int key = first_key + 8 * i + lane_of_warp() / 4;
+      float value = 0;
+      if (p.mask.data != nullptr && key < p.Lk) value = read_bias(p.mask, offset + key * p.mask.strides[4]);
+      if (key >= p.Lk) value = -INFINITY;
+      values |= !(value == 0 || value <= kHidesAt);
+      keys.mask[i / 2][i % 2] = value;
+    }
+    keys.kind = ptx::any(values) ? MaskTile::kValues : MaskTile::kSomeHidden;
+#pragma unroll
+    for (int i = 0; i < 2 * kM; ++i) {
+      float& mask = keys.mask[i / 2][i % 2];
+      if (keys.kind == MaskTile::kValues)
+        mask -= shift;
+      else
+        mask = mask <= kHidesAt ? kHiddenLogit / p.scale : 0;
+    }
+  }
+
+  struct Sums {
+    float grad_k[kM][HeadDim / 8][4], grad_v[kM][HeadDim / 8][4], mask[kM][2];
+  };
+
+  // 8 * kTiles queries, which start at these addresses.
+  template <MaskTile Mask>
+  static __device__ __forceinline__ void step(Sums& sums, const Keys& keys, uint32_t queries, uint32_t bias,
+                                              uint32_t statistics, const Problem& p, bool some_uniform) {
+    constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
+    const uint32_t grad_out = queries + Tiles::kQueryBytes;
+    float s[kM][kTiles][4], grad[kM][kTiles][4];
+    float4 two[kTiles];  // minus_lse, minus_delta, of two queries
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) two[j] = ptx::load_shared<float4>(statistics + 64 * j + 16 * (lane_of_warp() % 4));
+    multiply_rows<T, HeadDim>(s, keys.k, queries, [&](int m, int, float (&start)[4]) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) start[i] = Mask == MaskTile::kValues ? 0 : keys.mask[m][i / 2];
+    });
+    multiply_rows<T, HeadDim>(grad, keys.v, grad_out, [&](int, int j, float (&start)[4]) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) start[i] = i % 2 == 0 ? two[j].y : two[j].w;
+    });
+    if constexpr (!kIsProduct) {
+#pragma unroll
+      for (int j = 0; j < kTiles; j += 2) {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+          float pair[2][4] = {};
+          read_pair_bias_transposed<T, Form>(pair, bias + 8 * j * Tiles::kBiasPitch + 16 * m * bias_size(Form),
+                                             Tiles::kBiasPitch);
+#pragma unroll
+          for (int i = 0; i < 8; ++i) {
+            float& logit = s[m][j + i / 4][i % 4];
+            logit = fmaf(logit, p.scale, pair[i / 4][i % 4]);
+            if (Mask == MaskTile::kValues) logit += keys.mask[m][i % 4 / 2];
+          }
+        }
+      }
+    }
+    const float to_log2 = kIsProduct ? p.scale * kLog2E : kLog2E;
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) s[m][j][i] = ptx::exp2(fmaf(s[m][j][i], to_log2, i % 2 == 0 ? two[j].x : two[j].z));
+      }
+    }
+    if (some_uniform) {
+      const float uniform = 1 / static_cast<float>(p.Lk);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            if ((i % 2 == 0 ? two[j].x : two[j].z) == kUniform) s[m][j][i] = uniform;
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          grad[m][j][i] *= s[m][j][i];
+          sums.mask[m][i / 2] += grad[m][j][i];
+        }
+      }
+    }
+    uint32_t packed[kM][kTiles / 2][4];
+    pack_weights<T>(packed, s);
+    add_weighted_rows<T, HeadDim, kM, kTiles>(sums.grad_v, packed, grad_out);
+    pack_weights<T>(packed, grad);
+    add_weighted_rows<T, HeadDim, kM, kTiles>(sums.grad_k, packed, queries);
+  }
+
+  static __device__ void consume(const BackwardParams& params, Stages ring) {
+    const Problem& p = params.problem;
+    const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
+    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
+      const ThisItem item(p, p.Lk, i);
+      const int n = min(item.n + row, p.N - 1);
+      Keys keys;
+      Sums sums{};
+      ring.wait_until_full();
+#pragma unroll
+      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m));
+      const float shift = Tiles::mask_shift(ring.stage(), row);
+      ring.leave();
+      ring.wait_until_full();
+#pragma unroll
+      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m));
+      ring.leave();
+      look_at_keys(keys, p, bias_offset(p.mask, item.b, n, item.h), shift, item.first + first);
+      for (int query = 0; query < p.Lq; query += kTileKeys) {
+        ring.wait_until_full();
+        const uint32_t queries = Tiles::queries(ring.stage(), row), bias = Tiles::bias(ring.stage(), first);
+        const uint32_t statistics = Tiles::statistics(ring.stage(), row);
+        const bool some_uniform = ptx::load_shared<uint32_t>(statistics + 8 * kStatisticsBlock) != 0;
+        const auto steps = [&]<MaskTile Mask>() {
+#pragma unroll
+          for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
+            step<Mask>(sums, keys, queries + at * Tiles::kPitch, bias + at * Tiles::kBiasPitch, statistics + 8 * at, p,
+                       some_uniform);
+          }
+        };
+        if (keys.kind == MaskTile::kValues)
+          steps.template operator()<MaskTile::kValues>();
+        else
+          steps.template operator()<MaskTile::kSomeHidden>();
+        ring.leave();
+      }
+      if (item.n + row < p.N) finish(params, sums, item, n, item.first + first);
+    }
+  }
+
+  static __device__ void finish(const BackwardParams& params, const Sums& sums, const ThisItem& item, int n,
+                                int first_key) {
+    const Problem& p = params.problem;
+    const float factor[2] = {p.scale, p.scale}, one[2] = {1, 1};
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      const int first = first_key + 16 * m;
+      store_rows<T, HeadDim>(params.grad_k, rows_of(params.grad_k, item.b, n, item.h), first, p.Lk, sums.grad_k[m],
+                             factor);
+      store_rows<T, HeadDim>(params.grad_v, rows_of(params.grad_v, item.b, n, item.h), first, p.Lk, sums.grad_v[m],
+                             one);
+      if (params.grad_mask == nullptr) continue;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float sum = sums.mask[m][half];
+        sum += ptx::shuffle_xor(sum, 1);
+        sum += ptx::shuffle_xor(sum, 2);
+        const int key = first + 8 * half + lane_of_warp() / 4;
+        const int64_t* strides = params.grad_mask_strides;
+        if (lane_of_warp() % 4 == 0 && key < p.Lk) {
+          params.grad_mask[item.b * strides[0] + n * strides[1] + item.h * strides[2] + key * strides[3]] = sum;
+        }
+      }
+    }
+  }
+
+  static __device__ void run(const BackwardParams& params, uint32_t shared) {
+    if (threadIdx.x == 0) Stages::init(shared);
+    ptx::sync_block();
+    if (threadIdx.x / kLanes == kConsumers)
+      produce(params, Stages(shared));
+    else
+      consume(params, Stages(shared));
+  }
+};
+
+}  // namespace longfold::kernels::cuda::mma

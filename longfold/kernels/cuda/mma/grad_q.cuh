@@ -1,0 +1,90 @@
+// grad_q on tensor cores. Items, tiles and warps are those of the forward pass; a consumer warp keeps its queries and
+// their output gradients in registers, and adds up logit gradients times keys.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/key_tiles.cuh"
+#include "longfold/kernels/cuda/mma/logit_gradients.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+template <class T, int HeadDim, BiasForm Form, bool OneRow>
+struct GradQ {
+  static constexpr TileSize kSize = grad_q_tile_size(HeadDim, OneRow);
+  static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
+  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kQueries = 16 * kM * kWarps;
+  using Tiles = KeyTiles<HeadDim, Form, kRows, kQueries>;
+  static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
+  static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
+  static_assert(kStages >= 2);
+
+  using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
+  using ThisItem = typename Tiles::ThisItem;
+  static constexpr int kSharedBytes = Stages::kBytes;
+
+  static __device__ void produce(const BackwardParams& params, Stages ring) {
+    const Problem& p = params.problem;
+    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+      Tiles::load_item(p, &params.grad_out, ThisItem(p, p.Lq, i), ring);
+    }
+  }
+
+  static __device__ void consume(const BackwardParams& params, Stages ring) {
+    const Problem& p = params.problem;
+    const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
+    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+      const ThisItem item(p, p.Lq, i);
+      const int n = min(item.n + row, p.N - 1);
+      RowFragments<HeadDim> q[kM], grad_out[kM];
+      float sums[kM][HeadDim / 8][4] = {};
+      ring.wait_until_full();
+#pragma unroll
+      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
+      ring.leave();
+      ring.wait_until_full();
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        load_fragments<HeadDim>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m));
+      }
+      ring.leave();
+      const QueryRows<kM> rows(params, item.b, n, item.h, item.first + first);
+      for (int key = 0; key < p.Lk; key += kTileKeys) {
+        ring.wait_until_full();
+        const uint32_t keys = Tiles::keys(ring.stage(), row), bias = Tiles::bias(ring.stage(), first);
+        const uint32_t mask = Tiles::mask(ring.stage(), row);
+        with_mask_kind(mask, [&]<MaskTile Mask>() {
+#pragma unroll
+          for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
+            const uint32_t here = keys + at * Tiles::kPitch;
+            float grad[kM][kTiles][4];
+            logit_gradients<T, HeadDim, Form, Mask>(grad, q, grad_out, rows, here, here + Tiles::kKeyBytes,
+                                                    bias + at * bias_size(Form), Tiles::kBiasPitch,
+                                                    mask + 8 * at + 16 * (lane_of_warp() % 4), p);
+            uint32_t packed[kM][kTiles / 2][4];
+            pack_weights<T>(packed, grad);
+            add_weighted_rows<T, HeadDim, kM, kTiles>(sums, packed, here);
+          }
+        });
+        ring.leave();
+      }
+      if (item.n + row >= p.N) continue;
+      const float factor[2] = {p.scale, p.scale};
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        store_rows<T, HeadDim>(params.grad_q, rows_of(params.grad_q, item.b, n, item.h), item.first + first + 16 * m,
+                               p.Lq, sums[m], factor);
+      }
+    }
+  }
+
+  static __device__ void run(const BackwardParams& params, uint32_t shared) {
+    if (threadIdx.x == 0) Stages::init(shared);
+    ptx::sync_block();
+    if (threadIdx.x / kLanes == kConsumers)
+      produce(params, Stages(shared));
+    else
+      consume(params, Stages(shared));
+  }
+};
+
+}  // namespace longfold::kernels::cuda::mma

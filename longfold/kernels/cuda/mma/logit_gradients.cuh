@@ -1,0 +1,95 @@
+// Gradients of logits, with queries along the rows of a fragment: weights times (grad_out . v - delta).
+#pragma once
+
+#include "longfold/kernels/cuda/mma/logits.cuh"
+#include "longfold/kernels/cuda/mma/statistics.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+// What a lane knows of the queries of its rows: two for each m.
+template <int M>
+struct QueryRows {
+  float minus_lse[M][2], minus_delta[M][2];
+  bool any_uniform;  // in the warp
+
+  __device__ QueryRows(const BackwardParams& params, int b, int n, int h, int first) {
+    bool uniform = false;
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int query = first + 16 * m + 8 * half + lane_of_warp() / 4;
+        QueryStatistics found{-INFINITY, 0};
+        if (query < params.problem.Lq) {
+          const char* block =
+              reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
+          found = reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
+        }
+        minus_lse[m][half] = found.minus_lse;
+        minus_delta[m][half] = found.minus_delta;
+        uniform |= found.minus_lse == kUniform;
+      }
+    }
+    any_uniform = ptx::any(uniform);
+  }
+};
+
+// Of 8 * Tiles keys. `keys`, `values`, `bias` and `mask` are addresses of the first of them.
+template <class T, int HeadDim, BiasForm Form, MaskTile Mask, int M, int Tiles>
+__device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], const RowFragments<HeadDim> (&q)[M],
+                                                const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
+                                                uint32_t keys, uint32_t values, uint32_t bias, int bias_pitch_bytes,
+                                                uint32_t mask, const Problem& p) {
+  constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
+  float s[M][Tiles][4];
+  multiply_rows<T, HeadDim>(s, q, keys, MaskStart<Mask>{mask});
+  multiply_rows<T, HeadDim>(grad, grad_out, values, [&](int m, int, float (&start)[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) start[i] = rows.minus_delta[m][i / 2];
+  });
+  if constexpr (!kIsProduct) {
+#pragma unroll
+    for (int j = 0; j < Tiles; j += 2) {
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        float two[2][4] = {};
+        read_pair_bias<T, Form>(two, bias + 16 * m * bias_pitch_bytes + 8 * j * bias_size(Form), bias_pitch_bytes);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], p.scale, two[i / 4][i % 4]);
+      }
+    }
+  }
+  if constexpr (Mask == MaskTile::kValues) add_mask(s, mask);
+  const float to_log2 = kIsProduct ? p.scale * kLog2E : kLog2E;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[m][j][i] = ptx::exp2(fmaf(s[m][j][i], to_log2, rows.minus_lse[m][i / 2]));
+    }
+  }
+  if (rows.any_uniform) {
+    const float uniform = 1 / static_cast<float>(p.Lk);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (rows.minus_lse[m][i / 2] == kUniform) s[m][j][i] = uniform;
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) grad[m][j][i] *= s[m][j][i];
+    }
+  }
+}
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,67 @@
+// What the kernels on tensor cores are given, by value.
+#pragma once
+
+#include <cstdint>
+
+#include "longfold/kernels/dtype.h"
+
+namespace longfold::kernels::cuda::mma {
+
+// How a pair bias lies in shared memory.
+enum class BiasForm : uint8_t {
+  kNone,
+  k16,  // as it is: it has the type of the queries
+  k32,  // in fp32, whatever its type
+};
+
+// q, k, v, out and their gradients, 16-bit elements.
+struct Rows {
+  void* data;
+  int64_t strides[5];  // of [B, N, L, H, D], in elements
+  bool in_units;       // each row of D lies in whole units of 16 bytes; else it is read element by element
+};
+
+// A bias; data null: there is none.
+struct Bias {
+  const void* data;
+  DType dtype;
+  int64_t strides[5];  // of [B, N, H, Lq, Lk], in elements
+  bool in_units;       // each row of Lk lies in whole units of 16 bytes, and is of the type that shared memory holds
+};
+
+// What is common to all passes.
+struct Problem {
+  int B, N, Lq, Lk, H;
+  Rows q, k, v;
+  Bias pair;  // the same for all rows n, unless blocks have one row
+  Bias mask;  // the same for all queries
+  float scale;
+  bool mean_if_masked;
+};
+
+struct ForwardParams {
+  Problem problem;
+  Rows out;
+  float *log_sum_exp, *lse_correction;
+  int64_t lse_strides[4];  // of [B, N, H, Lq], both
+};
+
+// Of a query in the backward pass: a weight is 2^(logit log2 e + minus_lse), and its gradient grad_out . v +
+// minus_delta. A query that is fully masked has minus_lse -inf, or inf where its weights are 1 / Lk.
+struct QueryStatistics {
+  float minus_lse, minus_delta;
+};
+
+struct BackwardParams {
+  Problem problem;
+  Rows out, grad_out, grad_q, grad_k, grad_v;
+  const float *log_sum_exp, *lse_correction, *grad_log_sum_exp;  // the last may be null
+  int64_t lse_strides[4], correction_strides[4], grad_lse_strides[4];
+  QueryStatistics* statistics;   // [B, N, H, Lq up to a multiple of kStatisticsBlock]
+  float* pair_partials;          // null: not wanted; see tile_size.h
+  int pair_groups;               // of rows n, each with a partial sum of its own
+  float* grad_mask;              // null: not wanted
+  int64_t grad_mask_strides[4];  // of [B, N, H, Lk]
+};
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,84 @@
+#include "longfold/kernels/cuda/mma/problem.h"
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+namespace longfold::kernels::cuda::mma {
+namespace {
+
+constexpr int64_t kUnit = 16;  // bytes that are copied at a time
+constexpr int64_t kLongest = std::numeric_limits<int32_t>::max() / 2;
+constexpr double kSmallestScale = 0x1p-20, kLargestScale = 0x1p20;
+
+bool is_aligned(const void* data) {
+  return reinterpret_cast<uintptr_t>(data) % kUnit == 0;
+}
+
+int64_t size_of(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+}
+
+template <class T>
+constexpr DType kDType = std::is_same_v<T, bfloat16> ? DType::kBFloat16 : DType::kFloat16;
+
+BiasForm form_of(const Bias& pair, DType of_queries) {
+  if (pair.data == nullptr) return BiasForm::kNone;
+  return pair.dtype == of_queries ? BiasForm::k16 : BiasForm::k32;
+}
+
+bool lies_in_units(const Bias& pair, BiasForm form, const Shape& shape) {
+  const int64_t size = size_of(pair.dtype);
+  bool in_units = is_aligned(pair.data) && pair.strides[4] == 1 && shape.Lk * size % kUnit == 0;
+  for (const size_t dim : {0, 1, 2, 3}) in_units &= pair.strides[dim] * size % kUnit == 0;
+  return in_units && (form == BiasForm::k16 || pair.dtype == DType::kFloat32);
+}
+
+}  // namespace
+
+template <class T>
+Rows rows_of_view(const TensorView<T, 5>& view) {
+  Rows rows{.data = const_cast<std::remove_const_t<T>*>(view.data), .strides = {}, .in_units = is_aligned(view.data)};
+  for (size_t dim = 0; dim < 5; ++dim) rows.strides[dim] = view.sizes[dim] == 1 ? 0 : view.strides[dim];
+  for (const size_t dim : {0, 1, 2, 3}) rows.in_units &= rows.strides[dim] * int64_t{sizeof(T)} % kUnit == 0;
+  rows.in_units &= rows.strides[4] == 1;
+  return rows;
+}
+
+template <class T, class Args>
+std::optional<Call> call_of(const Args& args) {
+  const auto& q = args.q.sizes;
+  const Shape shape{.B = q[0], .N = q[1], .Lq = q[2], .Lk = args.k.sizes[2], .H = q[3], .D = q[4]};
+  if (std::max({shape.B, shape.N, shape.Lq, shape.Lk, shape.H}) > kLongest) return {};
+  if (!(args.scale >= kSmallestScale && args.scale <= kLargestScale)) return {};
+  Call call{};
+  Problem& p = call.problem;
+  for (const BiasView& bias : args.biases) {
+    const BiasKind kind = kind_of(bias, shape);
+    if (kind == BiasKind::kHidden) return {};
+    Bias& place = kind == BiasKind::kMask ? p.mask : p.pair;
+    if (place.data != nullptr) return {};
+    place = {.data = bias.data, .dtype = bias.dtype, .strides = {}, .in_units = false};
+    std::copy(bias.strides.begin(), bias.strides.end(), place.strides);
+  }
+  call.form = form_of(p.pair, kDType<T>);
+  p.pair.in_units = p.pair.data != nullptr && lies_in_units(p.pair, call.form, shape);
+  call.one_row = shape.N == 1 || (p.pair.data != nullptr && p.pair.strides[1] != 0);
+  p.q = rows_of_view(args.q), p.k = rows_of_view(args.k), p.v = rows_of_view(args.v);
+  p.B = static_cast<int>(shape.B), p.N = static_cast<int>(shape.N), p.H = static_cast<int>(shape.H);
+  p.Lq = static_cast<int>(shape.Lq), p.Lk = static_cast<int>(shape.Lk);
+  p.scale = static_cast<float>(args.scale);
+  p.mean_if_masked = args.fully_masked == FullyMasked::kMean;
+  return call;
+}
+
+#define LONGFOLD_INSTANTIATE(T)                                   \
+  template Rows rows_of_view(const TensorView<T, 5>&);            \
+  template Rows rows_of_view(const TensorView<const T, 5>&);      \
+  template std::optional<Call> call_of<T>(const ForwardArgs<T>&); \
+  template std::optional<Call> call_of<T>(const BackwardArgs<T>&);
+LONGFOLD_INSTANTIATE(bfloat16)
+LONGFOLD_INSTANTIATE(float16)
+#undef LONGFOLD_INSTANTIATE
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,26 @@
+// Arguments as the kernels on tensor cores take them.
+#pragma once
+
+#include <optional>
+
+#include "longfold/kernels/bias.h"
+#include "longfold/kernels/cuda/mma/params.h"
+#include "longfold/kernels/evoformer_attention.h"
+
+namespace longfold::kernels::cuda::mma {
+
+struct Call {
+  Problem problem;
+  BiasForm form;
+  bool one_row;  // blocks of one row n: N is 1, or the pair bias differs from row to row
+};
+
+template <class T>
+[[nodiscard]] Rows rows_of_view(const TensorView<T, 5>& view);
+
+// Nothing if there is no such kernel: biases of kBool, two that are the same for all queries, two others, a scale that
+// is not positive. Strides and N make no difference to that, so that they make none to the bits.
+template <class T, class Args>
+[[nodiscard]] std::optional<Call> call_of(const Args& args);
+
+}  // namespace longfold::kernels::cuda::mma

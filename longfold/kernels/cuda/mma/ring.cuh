@@ -1,0 +1,67 @@
+// Tiles on their way from global to shared memory: a ring of stages, filled by one warp, the producer, and used by all
+// others, the consumers. A stage is full when all that the producer's lanes copied and stored is there, and empty when
+// every consumer warp has left it.
+#pragma once
+
+#include "longfold/kernels/cuda/ptx.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+constexpr int kLanes = 32;
+
+__device__ __forceinline__ int lane_of_warp() {
+  return static_cast<int>(threadIdx.x) % kLanes;
+}
+
+template <int Stages, int StageBytes, int ConsumerWarps>
+class Ring {
+ public:
+  static constexpr int kBarrierBytes = (16 * Stages + 127) / 128 * 128;
+  static constexpr int kBytes = kBarrierBytes + Stages * StageBytes;
+
+  // By one thread, before all of the block meet.
+  static __device__ void init(uint32_t shared) {
+    for (int stage = 0; stage < Stages; ++stage) {
+      ptx::barrier_init(shared + 16 * stage, 2 * kLanes);
+      ptx::barrier_init(shared + 16 * stage + 8, ConsumerWarps);
+    }
+  }
+
+  explicit __device__ Ring(uint32_t shared) : shared_(shared) {}
+
+  // The address of the current stage.
+  [[nodiscard]] __device__ __forceinline__ uint32_t stage() const {
+    return shared_ + kBarrierBytes + index_ * StageBytes;
+  }
+
+  // The producer: waits until the stage may be written ... and hands it over, once its copies are there.
+  __device__ __forceinline__ void wait_until_empty() const { ptx::barrier_wait(barrier() + 8, parity_ ^ 1); }
+  __device__ __forceinline__ void hand_over() {
+    ptx::copies_arrive(barrier());
+    ptx::barrier_arrive(barrier());
+    advance();
+  }
+
+  // Consumers: wait until the stage can be read ... and leave it.
+  __device__ __forceinline__ void wait_until_full() const { ptx::barrier_wait(barrier(), parity_); }
+  __device__ __forceinline__ void leave() {
+    ptx::sync_warp();
+    if (lane_of_warp() == 0) ptx::barrier_arrive(barrier() + 8);
+    advance();
+  }
+
+ private:
+  [[nodiscard]] __device__ __forceinline__ uint32_t barrier() const { return shared_ + 16 * index_; }
+  __device__ __forceinline__ void advance() {
+    if (++index_ == Stages) {
+      index_ = 0;
+      parity_ ^= 1;
+    }
+  }
+
+  uint32_t shared_;
+  int index_ = 0;
+  uint32_t parity_ = 0;
+};
+
+}  // namespace longfold::kernels::cuda::mma

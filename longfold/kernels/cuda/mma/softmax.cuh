@@ -1,0 +1,88 @@
+// Weights of a step of keys, without a search for the largest logit.
+//
+// A row's reference, what its logits are taken relative to, is its largest logit among the first keys. It moves, for
+// that row alone, only if a thread's sum of weights in a step grows past kLargestSum: a common factor of a row's
+// weights costs no digits. Kept as -reference * log2 e, so that a weight is one multiply-add and one exp2.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/logits.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+constexpr float kLargestSum = 4096;         // fp16 holds weights up to 65504
+constexpr float kLowestReference = -1e38f;  // where all logits are -inf
+
+template <int M, int HeadDim>
+struct RunningRows {
+  float out[M][HeadDim / 8][4];
+  float sum[M][2];
+  float minus_reference[M][2];
+};
+
+// The rows of the warp, two for each m, of which a thread's sum has grown too large: bits 2 m + half, the same in the
+// four lanes that share a row.
+template <int M>
+__device__ __forceinline__ uint32_t rows_to_move(const float (&sums)[M][2]) {
+  uint32_t rows = 0;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t lanes = ptx::ballot(!(sums[m][half] <= kLargestSum));
+      if ((lanes >> (lane_of_warp() & ~3) & 0xfu) != 0) rows |= 1u << (2 * m + half);
+    }
+  }
+  return rows;
+}
+
+// Moves the references of these rows to the largest of their logits; what they have summed so far shrinks with them.
+template <int M, int Tiles, int HeadDim>
+__device__ __forceinline__ void move_references(RunningRows<M, HeadDim>& rows, uint32_t which, bool are_first,
+                                                const float (&logits)[M][Tiles][4], float to_logit) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float largest = kLowestReference;
+#pragma unroll
+      for (int j = 0; j < Tiles; ++j) {
+        largest = fmaxf(largest, fmaxf(logits[m][j][2 * half], logits[m][j][2 * half + 1]) * to_logit);
+      }
+      largest = fmaxf(largest, ptx::shuffle_xor(largest, 1));
+      largest = fmaxf(largest, ptx::shuffle_xor(largest, 2));
+      const float minus = -largest * kLog2E, old = rows.minus_reference[m][half];
+      if ((which >> (2 * m + half) & 1) == 0 || (!are_first && !(minus < old))) continue;
+      rows.minus_reference[m][half] = minus;
+      if (are_first) continue;
+      const float factor = ptx::exp2(minus - old);
+      rows.sum[m][half] *= factor;
+#pragma unroll
+      for (int u = 0; u < HeadDim / 8; ++u) {
+        rows.out[m][u][2 * half] *= factor;
+        rows.out[m][u][2 * half + 1] *= factor;
+      }
+    }
+  }
+}
+
+// Logits become weights; returns each row's sum of this thread.
+template <int M, int Tiles>
+__device__ __forceinline__ void weigh(float (&logits)[M][Tiles][4], float to_log2, const float (&minus_reference)[M][2],
+                                      float (&sums)[M][2]) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = 0;
+#pragma unroll
+  for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float weight = ptx::exp2(fmaf(logits[m][j][i], to_log2, minus_reference[m][i / 2]));
+        logits[m][j][i] = weight;
+        sums[m][i / 2] += weight;
+      }
+    }
+  }
+}
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,90 @@
+// What the backward pass wants to know of each query: QueryStatistics, in blocks of kStatisticsBlock queries, each with
+// a word behind it: whether a query of the block has weights of 1 / Lk. A warp for a block.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/mask.cuh"
+
+namespace longfold::kernels::cuda::mma {
+
+constexpr float kUniform = INFINITY;  // minus_lse of a query whose weights are 1 / Lk
+
+// Bytes from the first to the block of this b, n, h and query.
+__host__ __device__ inline int64_t statistics_offset(const Problem& p, int64_t b, int64_t n, int64_t h, int64_t query) {
+  const int64_t blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock;
+  return (((b * p.N + n) * p.H + h) * blocks + query / kStatisticsBlock) * kStatisticsBytes;
+}
+
+// The sum of products of two rows of HeadDim elements.
+template <class T>
+__device__ float dot_of_rows(const Rows& a, const char* row_a, const Rows& b, const char* row_b, int head_dim) {
+  float sum = 0;
+  if (a.in_units && b.in_units) {
+#pragma unroll 4
+    for (int word = 0; word < head_dim / 2; ++word) {
+      const float2 x = ptx::unpack<T>(reinterpret_cast<const uint32_t*>(row_a)[word]);
+      const float2 y = ptx::unpack<T>(reinterpret_cast<const uint32_t*>(row_b)[word]);
+      sum = fmaf(x.x, y.x, sum);
+      sum = fmaf(x.y, y.y, sum);
+    }
+  } else {
+    for (int d = 0; d < head_dim; ++d) {
+      const float x = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_a + 2 * d * a.strides[4])).x;
+      const float y = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_b + 2 * d * b.strides[4])).x;
+      sum = fmaf(x, y, sum);
+    }
+  }
+  return sum;
+}
+
+template <class T>
+__device__ QueryStatistics statistics_of(const BackwardParams& params, int head_dim, float shift, int b, int n, int h,
+                                         int query) {
+  const Problem& p = params.problem;
+  const auto at = [&](const int64_t (&strides)[4]) {
+    return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
+  };
+  const float lse = params.log_sum_exp[at(params.lse_strides)];
+  const bool masked = lse <= kHidesAt;
+  if (masked && !p.mean_if_masked) return {-INFINITY, 0};
+  const char* out = rows_of(params.out, b, n, h) + 2 * query * params.out.strides[2];
+  const char* grad_out = rows_of(params.grad_out, b, n, h) + 2 * query * params.grad_out.strides[2];
+  float minus_delta = -dot_of_rows<T>(params.out, out, params.grad_out, grad_out, head_dim);
+  if (params.grad_log_sum_exp != nullptr) minus_delta += params.grad_log_sum_exp[at(params.grad_lse_strides)];
+  if (masked) return {kUniform, minus_delta};
+  return {-((lse - shift) * kLog2E - log2f(params.lse_correction[at(params.correction_strides)])), minus_delta};
+}
+
+template <class T>
+__device__ void write_statistics(const BackwardParams& params, int head_dim) {
+  const Problem& p = params.problem;
+  const int blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock, lane = lane_of_warp();
+  const int64_t warps = int64_t{gridDim.x} * blockDim.x / kLanes, all = int64_t{p.B} * p.N * p.H * blocks;
+  for (int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes; i < all; i += warps) {
+    const int first = static_cast<int>(i % blocks) * kStatisticsBlock, h = static_cast<int>(i / blocks % p.H);
+    const int n = static_cast<int>(i / blocks / p.H % p.N), b = static_cast<int>(i / blocks / p.H / p.N);
+    const float shift = look_at_mask(p.mask, bias_offset(p.mask, b, n, h), p.Lk).shift;
+    char* const to = reinterpret_cast<char*>(params.statistics) + i * kStatisticsBytes;
+    bool is_mean = false;
+    for (int q = lane; q < kStatisticsBlock; q += kLanes) {
+      QueryStatistics found{-INFINITY, 0};
+      if (first + q < p.Lq) found = statistics_of<T>(params, head_dim, shift, b, n, h, first + q);
+      reinterpret_cast<QueryStatistics*>(to)[q] = found;
+      is_mean |= found.minus_lse == kUniform;
+    }
+    is_mean = ptx::any(is_mean);
+    if (lane < 4) reinterpret_cast<uint32_t*>(to + 8 * kStatisticsBlock)[lane] = is_mean;
+  }
+}
+
+// A block of them into shared memory, by the producer.
+__device__ __forceinline__ void load_statistics(uint32_t to, const BackwardParams& params, int b, int n, int h,
+                                                int query) {
+  static_assert(kTileKeys == kStatisticsBlock);
+  const char* from =
+      reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
+  for (int byte = 16 * lane_of_warp(); byte < kStatisticsBytes; byte += 16 * kLanes) {
+    ptx::copy_async(to + byte, from + byte, true);
+  }
+}
+
+}  // namespace longfold::kernels::cuda::mma

@@ -1,0 +1,87 @@
+// Sizes of blocks and tiles of the kernels on tensor cores. Pure functions, for host and device.
+//
+// A block is some consumer warps and one producer warp. A consumer has query_tiles * 16 queries (grad_kv: keys) of one
+// row n, or of each of the block's rows in turn (grad_q). Rows n of a block share the pair bias in shared memory.
+//
+// Keys are taken kStepKeys at a time whatever the block: a row's bits depend on nothing else.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/params.h"
+
+namespace longfold::kernels::cuda::mma {
+
+constexpr int kStepKeys = 32;
+constexpr int kTileKeys = 64;  // in a stage; grad_kv: queries
+constexpr int kStatisticsBlock = 64;
+constexpr int kMostPairGroups = 8;  // of rows n, each with a sum of its own of the pair gradient
+constexpr int kMostSharedBytes = 227 * 1024;
+
+struct TileSize {
+  int query_tiles;  // of 16, in a warp: each key and value that it reads serves all of them
+  int warps;        // side by side along the queries
+  int rows;         // n
+  int blocks;       // on a multiprocessor, at least
+};
+
+consteval TileSize forward_tile_size(int head_dim, bool one_row) {
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 2};
+  if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 3, .blocks = 1};
+  if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
+  return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
+}
+
+consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 1};
+  if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
+  return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
+}
+
+// query_tiles and warps are of keys here.
+consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 1};
+  if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
+  // Keys, values and both sums are in registers: 255 of them, with no more than seven warps beside the producer.
+  return {.query_tiles = 1, .warps = 4, .rows = head_dim <= 64 ? 2 : 1, .blocks = 1};
+}
+
+// Of the pair gradient: a block has query_tiles * warps * 16 queries and twice kTileKeys keys, half of them in each
+// half of its warps.
+consteval TileSize grad_pair_tile_size(int head_dim) {
+  return {.query_tiles = head_dim <= 64 ? 2 : 1, .warps = 4, .rows = 1, .blocks = 1};
+}
+
+consteval int bias_size(BiasForm form) {
+  return form == BiasForm::kNone ? 0 : form == BiasForm::k16 ? 2 : 4;
+}
+
+// Bytes from row to row: an odd number of 16, so that eight rows lie in all banks; in fp32, where lanes read 8 bytes,
+// an odd number of 32.
+consteval int row_pitch(int head_dim) {
+  return (head_dim / 8 | 1) * 16;
+}
+consteval int bias_pitch(BiasForm form, int keys) {
+  return form == BiasForm::kNone ? 0 : form == BiasForm::k16 ? 2 * keys + 16 : 4 * keys + 32;
+}
+
+// Of a tile of keys of one row n: 16 bytes for two keys; and one word for what they are.
+constexpr int kMaskBytes = 8 * kTileKeys + 16;
+// Of a block of queries: 8 bytes each; and one word for what they are.
+constexpr int kStatisticsBytes = 8 * kStatisticsBlock + 16;
+
+consteval int larger_of(int a, int b) {
+  return a > b ? a : b;
+}
+
+// What a block may take: of a multiprocessor, blocks of one row n fit on those with 100 KiB too (compute
+// capability 8.6).
+consteval int shared_bytes_of(TileSize size) {
+  const int bytes = kMostSharedBytes / size.blocks - 1024;
+  return size.rows == 1 && bytes > 98 * 1024 ? 98 * 1024 : bytes;
+}
+
+consteval int stages_in(int shared_bytes, int stage) {
+  const int stages = (shared_bytes - 128) / stage;
+  return stages > 4 ? 4 : stages;
+}
+
+}  // namespace longfold::kernels::cuda::mma
