@@ -53,6 +53,7 @@ if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(_gpus 9.0)
   endif()
   string(REPLACE "." "" _gpus "${_gpus}")
+  string(REGEX REPLACE "(^|;)90" "\\190a" _gpus "${_gpus}") # with what only Hopper has
   list(REMOVE_DUPLICATES _gpus)
   set(CMAKE_CUDA_ARCHITECTURES "${_gpus}" CACHE STRING "compute capabilities that the CUDA kernels are built for")
 endif()

@@ -77,6 +77,12 @@ __device__ __forceinline__ void barrier_init(uint32_t barrier, uint32_t count) {
 __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
   asm volatile("{ .reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0]; }" ::"r"(barrier) : "memory");
 }
+// So that copies of tensors see barriers that were just made.
+__device__ __forceinline__ void fence_barrier_init() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
 // Arrives once all copies that this thread has started are done; one of the `count` arrivals.
 __device__ __forceinline__ void copies_arrive(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
@@ -97,6 +103,43 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
       "@!done bra wait; }" ::"r"(barrier),
       "r"(parity)
       : "memory");
+#endif
+}
+
+#if __CUDA_ARCH__ >= 900
+// Copies of boxes of tensors by a tensor map (a CUtensorMap in a kernel's parameters): what is outside of the tensor
+// becomes zero. The barrier's phase does not end before `bytes` more have come.
+__device__ __forceinline__ void expect_bytes(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (&first)[5]) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], "
+      "[%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(first[0]), "r"(first[1]), "r"(first[2]), "r"(first[3]), "r"(first[4])
+      : "memory");
+}
+#else
+__device__ __forceinline__ void expect_bytes(uint32_t, uint32_t) {
+  __trap();  // there are no tensor maps for these devices
+}
+__device__ __forceinline__ void copy_box(uint32_t, const void*, uint32_t, const int (&)[5]) {
+  __trap();
+}
+#endif
+
+// Registers of each thread of this warp from here on, by whole groups of four warps: fewer than before, more than before.
+// Where a GPU does not know this, nothing.
+template <int Count>
+__device__ __forceinline__ void give_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Count));
+#endif
+}
+template <int Count>
+__device__ __forceinline__ void take_registers() {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Count));
 #endif
 }
 

@@ -14,23 +14,26 @@ template <class T, int HeadDim, BiasForm Form, bool OneRow>
 struct Forward {
   static constexpr TileSize kSize = forward_tile_size(HeadDim, OneRow);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
-  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kQueries = 16 * kM * kWarps;
   using Tiles = KeyTiles<HeadDim, Form, kRows, kQueries>;
-  static constexpr int kPitch = Tiles::kPitch, kBiasPitch = Tiles::kBiasPitch;
+  using QueryTile = typename Tiles::QueryTile;
+  using KeyTile = typename Tiles::KeyTile;
+  using PairTile = typename Tiles::PairTile;
   static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
   static constexpr int kTiles = kStepKeys / 8;
   static_assert(kStages >= 2);
 
   using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
   using ThisItem = typename Tiles::ThisItem;
+  static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes;
   using Running = RunningRows<kM, HeadDim>;
 
-  // kStepKeys keys, which start at these addresses.
+  // kStepKeys keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
   template <MaskTile Mask>
   static __device__ __forceinline__ void step(Running& rows, const RowFragments<HeadDim> (&q)[kM], uint32_t keys,
-                                              uint32_t values, uint32_t bias, uint32_t mask, float scale,
+                                              uint32_t values, uint32_t bias, int key, uint32_t mask, float scale,
                                               bool are_first) {
     constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;  // what logits are before weigh()
     const float to_logit = kIsProduct ? scale : 1.0f;
@@ -38,14 +41,14 @@ struct Forward {
     bool look = are_first;
     uint32_t which = are_first ? ~0u : 0u;
     while (true) {  // rarely more than once
-      multiply_rows<T, HeadDim>(s, q, keys, MaskStart<Mask>{mask});
+      multiply_rows<T, KeyTile>(s, q, keys, MaskStart<Mask>{mask});
       if constexpr (Form != BiasForm::kNone) {
 #pragma unroll
         for (int j = 0; j < kTiles; j += 2) {
 #pragma unroll
           for (int m = 0; m < kM; ++m) {
             float two[2][4];
-            read_pair_bias<T, Form>(two, bias + 16 * m * kBiasPitch + 8 * j * bias_size(Form), kBiasPitch);
+            read_pair_bias<T, Form, PairTile>(two, bias + 16 * m * PairTile::kChunk, key + 8 * j);
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
               s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], scale, two[i / 4][i % 4]);
@@ -73,43 +76,46 @@ struct Forward {
     }
     uint32_t weights[kM][kTiles / 2][4];
     pack_weights<T>(weights, s);
-    add_weighted_rows<T, HeadDim, kM, kTiles>(rows.out, weights, values);
+    add_weighted_rows<T, KeyTile>(rows.out, weights, values);
   }
 
   static __device__ void produce(const Problem& p, Stages ring) {
+    const Producer producer(kConsumers);
+    const TensorMap* map = p.maps.has_q ? &p.maps.q : nullptr;
     for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
-      Tiles::load_item(p, nullptr, ThisItem(p, p.Lq, i), ring);
+      const ThisItem item(p, p.Lq, i);
+      Tiles::load_queries(producer, p, p.q, map, item, ring);
+      Tiles::load_keys(producer, p, item, ring);
     }
   }
 
   static __device__ void consume(const ForwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
-    const int64_t items = ThisItem::count(p, p.Lq);
-    for (int64_t i = blockIdx.x; i < items; i += gridDim.x) {
+    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       Running running{};
       RowFragments<HeadDim> q[kM];
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
-      const MaskRow row_mask = Tiles::mask_of(ring.stage(), row);
+      for (int m = 0; m < kM; ++m) load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
       ring.leave();
+      MaskRow mask_row{};
       for (int key = 0; key < p.Lk; key += kTileKeys) {
         ring.wait_until_full();
-        const uint32_t keys = Tiles::keys(ring.stage(), row), bias = Tiles::bias(ring.stage(), first);
-        const uint32_t mask = Tiles::mask(ring.stage(), row);
+        const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
+        const uint32_t bias = Tiles::bias(ring.stage(), first), mask = Tiles::mask(ring.stage(), row);
         with_mask_kind(mask, [&]<MaskTile Mask>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += kStepKeys) {
-            step<Mask>(running, q, keys + at * kPitch, keys + Tiles::kKeyBytes + at * kPitch,
-                       bias + at * bias_size(Form), mask + 8 * at + 16 * (lane_of_warp() % 4), p.scale,
-                       at == 0 && key == 0);
+            step<Mask>(running, q, keys + at * KeyTile::kChunk, values + at * KeyTile::kChunk, bias, at,
+                       mask + 8 * at + 16 * (lane_of_warp() % 4), p.scale, at == 0 && key == 0);
           }
         });
+        if (key + kTileKeys >= p.Lk) mask_row = read_mask_row(mask);
         ring.leave();
       }
-      if (item.n + row < p.N) finish(params, running, row_mask, item, item.n + row, item.first + first);
+      if (item.n + row < p.N) finish(params, running, mask_row, item, item.n + row, item.first + first);
     }
   }
 
@@ -152,7 +158,7 @@ struct Forward {
         const float reference = -running.minus_reference[m][half];  // in units of log2 e
         const bool all_hidden = reference <= kHiddenLogit;
         const float of_reference = fmaf(reference, kLn2, mask.shift);
-        masked[half] = all_hidden || of_reference <= kHidesAt;
+        masked[half] = (all_hidden || of_reference <= kHidesAt) && sum == sum;
         factor[half] = masked[half] ? 0 : 1 / sum;
         const int query = first_query + 16 * m + 8 * half + lane / 4;
         if (query < p.Lq && lane % 4 == 0) {
@@ -196,9 +202,14 @@ struct Forward {
   }
 
   static __device__ void run(const ForwardParams& params, uint32_t shared) {
-    if (threadIdx.x == 0) Stages::init(shared);
+    if (threadIdx.x == 0) {
+      Stages::init(shared);
+      ptx::fence_barrier_init();
+    }
     ptx::sync_block();
-    if (threadIdx.x / kLanes == kConsumers)
+    const bool produces = threadIdx.x / kLanes >= kConsumers;
+    share_registers<kConsumers, kSize.blocks>(produces);
+    if (produces)
       produce(params.problem, Stages(shared));
     else
       consume(params, Stages(shared));

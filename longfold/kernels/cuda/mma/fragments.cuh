@@ -2,14 +2,15 @@
 // apart.
 #pragma once
 
+#include "longfold/kernels/cuda/mma/params.h"
 #include "longfold/kernels/cuda/mma/ring.cuh"
-#include "longfold/kernels/cuda/mma/tile_size.h"
+#include "longfold/kernels/cuda/mma/tile.cuh"
 
 namespace longfold::kernels::cuda::mma {
 
 template <int HeadDim>
 struct Head {
-  static constexpr int kUnits = HeadDim / 8, kPitch = row_pitch(HeadDim);
+  static constexpr int kUnits = HeadDim / 8;      // of 16 bytes, in a row
   static constexpr int kDeep = (kUnits + 1) / 2;  // fragments of 16 along the head dim; the last one half if kOdd
   static constexpr bool kOdd = kUnits % 2 == 1;
   // Tiles of 8 positions whose matrices fill whole loads of four.
@@ -20,20 +21,21 @@ struct Head {
 template <int HeadDim>
 using RowFragments = uint32_t[Head<HeadDim>::kDeep][4];
 
-// 16 rows.
-template <int HeadDim>
+// 16 rows of a tile, from the one at `rows` on.
+template <class Tile, int HeadDim = Tile::kRowBytes / 2>
 __device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32_t rows) {
   using H = Head<HeadDim>;
   const int lane = lane_of_warp();
 #pragma unroll
   for (int d = 0; d < H::kDeep; ++d) {
     const bool half = H::kOdd && d + 1 == H::kDeep;
-    ptx::load_matrices(to[d], rows + lane % 16 * H::kPitch + (2 * d + (half ? 0 : lane / 16)) * 16);
+    ptx::load_matrices(to[d], Tile::unit(rows, lane % 16, 2 * d + (half ? 0 : lane / 16)));
   }
 }
 
-// s[m][j] = start(m, j) + a[m] rows(j)^T: products over the head dim, with 8 * Tiles rows that start at `rows`.
-template <class T, int HeadDim, int M, int Tiles, class Start>
+// s[m][j] = start(m, j) + a[m] rows(j)^T: products over the head dim, with 8 * Tiles rows of a tile, from the one at
+// `rows` on.
+template <class T, class Tile, int M, int Tiles, class Start, int HeadDim = Tile::kRowBytes / 2>
 __device__ __forceinline__ void multiply_rows(float (&s)[M][Tiles][4], const RowFragments<HeadDim> (&a)[M],
                                               uint32_t rows, Start start) {
   using H = Head<HeadDim>;
@@ -48,7 +50,7 @@ __device__ __forceinline__ void multiply_rows(float (&s)[M][Tiles][4], const Row
       const int matrix = 4 * i + lane / 8;
       const int tile = H::kTogether == 1 ? 0 : matrix / H::kUnits,
                 unit = H::kTogether == 1 ? matrix : matrix % H::kUnits;
-      ptx::load_matrices(b[i], rows + ((first + tile) * 8 + lane % 8) * H::kPitch + unit * 16);
+      ptx::load_matrices(b[i], Tile::unit(rows + (first + tile) * 8 * Tile::kChunk, lane % 8, unit));
     }
 #pragma unroll
     for (int t = 0; t < H::kTogether; ++t) {
@@ -87,12 +89,12 @@ __device__ __forceinline__ void pack_weights(uint32_t (&a)[M][Tiles / 2][4], con
   }
 }
 
-// out[m] += weights[m] rows: sums over 8 * Tiles positions.
-template <class T, int HeadDim, int M, int Tiles>
+// out[m] += weights[m] rows: sums over 16 * Sixteens positions.
+template <class T, class Tile, int M, int Sixteens, int HeadDim = Tile::kRowBytes / 2>
 __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4],
-                                                  const uint32_t (&weights)[M][Tiles / 2][4], uint32_t rows) {
+                                                  const uint32_t (&weights)[M][Sixteens][4], uint32_t rows) {
   using H = Head<HeadDim>;
-  constexpr int kPairs = Tiles / 2 * H::kUnits;  // of matrices: 16 positions by 8 elements
+  constexpr int kPairs = Sixteens * H::kUnits;  // of matrices: 16 positions by 8 elements
   static_assert(kPairs % 2 == 0);
   const int lane = lane_of_warp();
 #pragma unroll
@@ -101,7 +103,7 @@ __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4
     const int at = H::kOdd ? pair / H::kUnits : first / H::kUnits;
     const int unit = H::kOdd ? pair % H::kUnits : first % H::kUnits + lane / 16;
     uint32_t b[4];
-    ptx::load_matrices_transposed(b, rows + (at * 16 + lane % 16) * H::kPitch + unit * 16);
+    ptx::load_matrices_transposed(b, Tile::unit(rows + at * 16 * Tile::kChunk, lane % 16, unit));
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
       const int k = (first + p) / H::kUnits, u = (first + p) % H::kUnits;

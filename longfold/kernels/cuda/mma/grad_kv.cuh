@@ -7,13 +7,14 @@
 
 namespace longfold::kernels::cuda::mma {
 
-// 16 keys by 16 queries of a pair bias that lies in rows of queries: two tiles of 8 queries, as accumulators hold them.
-template <class T, BiasForm Form>
-__device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], uint32_t tile, int pitch) {
+// 16 keys, from `key` on, by 16 queries, from the one at `rows` on, of a pair bias whose tile has rows of queries: two
+// tiles of 8 queries, as accumulators hold them.
+template <class T, BiasForm Form, class Tile>
+__device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], uint32_t rows, int key) {
   const int lane = lane_of_warp();
   if constexpr (Form == BiasForm::k16) {
     uint32_t words[4];
-    ptx::load_matrices_transposed(words, tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 16);
+    ptx::load_matrices_transposed(words, Tile::unit(rows, lane / 16 * 8 + lane % 8, key / 8 + lane / 8 % 2));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float2 pair = ptx::unpack<T>(words[i]);
@@ -23,8 +24,8 @@ __device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], ui
   } else if constexpr (Form == BiasForm::k32) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const int query = i / 4 * 8 + lane % 4 * 2 + i % 2, key = i % 4 / 2 * 8 + lane / 4;
-      two[i / 4][i % 4] = ptx::load_shared<float>(tile + query * pitch + key * 4);
+      const int query = i / 4 * 8 + lane % 4 * 2 + i % 2, column = key + i % 4 / 2 * 8 + lane / 4;
+      two[i / 4][i % 4] = ptx::load_shared<float>(Tile::unit(rows, query, column / 4) + column % 4 * 4);
     }
   }
 }
@@ -33,15 +34,19 @@ template <class T, int HeadDim, BiasForm Form, bool OneRow>
 struct GradKV {
   static constexpr TileSize kSize = grad_kv_tile_size(HeadDim, OneRow);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
-  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kKeys = 16 * kM * kWarps;
   using Tiles = QueryTiles<HeadDim, Form, kRows, kKeys>;
+  using QueryTile = typename Tiles::QueryTile;
+  using KeyTile = typename Tiles::KeyTile;
+  using PairTile = typename Tiles::PairTile;
   static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 queries at a time
   static_assert(kStages >= 2);
 
   using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
   using ThisItem = typename Tiles::ThisItem;
+  static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes;
 
   struct Keys {
@@ -52,8 +57,9 @@ struct GradKV {
 
   static __device__ void produce(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
+    const Producer producer(kConsumers);
     for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
-      Tiles::load_item(params, ThisItem(p, p.Lk, i), ring);
+      Tiles::load_item(producer, params, ThisItem(p, p.Lk, i), ring);
     }
   }
 
@@ -84,21 +90,21 @@ struct GradKV {
     float grad_k[kM][HeadDim / 8][4], grad_v[kM][HeadDim / 8][4], mask[kM][2];
   };
 
-  // 8 * kTiles queries, which start at these addresses.
+  // 8 * kTiles queries: those at `queries`, `grad_out`, `bias` and `statistics`. `first` is the warp's first key.
   template <MaskTile Mask>
-  static __device__ __forceinline__ void step(Sums& sums, const Keys& keys, uint32_t queries, uint32_t bias,
-                                              uint32_t statistics, const Problem& p, bool some_uniform) {
+  static __device__ __forceinline__ void step(Sums& sums, const Keys& keys, uint32_t queries, uint32_t grad_out,
+                                              uint32_t bias, int first, uint32_t statistics, const Problem& p,
+                                              bool some_uniform) {
     constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
-    const uint32_t grad_out = queries + Tiles::kQueryBytes;
     float s[kM][kTiles][4], grad[kM][kTiles][4];
     float4 two[kTiles];  // minus_lse, minus_delta, of two queries
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) two[j] = ptx::load_shared<float4>(statistics + 64 * j + 16 * (lane_of_warp() % 4));
-    multiply_rows<T, HeadDim>(s, keys.k, queries, [&](int m, int, float (&start)[4]) {
+    multiply_rows<T, QueryTile>(s, keys.k, queries, [&](int m, int, float (&start)[4]) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) start[i] = Mask == MaskTile::kValues ? 0 : keys.mask[m][i / 2];
     });
-    multiply_rows<T, HeadDim>(grad, keys.v, grad_out, [&](int, int j, float (&start)[4]) {
+    multiply_rows<T, QueryTile>(grad, keys.v, grad_out, [&](int, int j, float (&start)[4]) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) start[i] = i % 2 == 0 ? two[j].y : two[j].w;
     });
@@ -108,8 +114,7 @@ struct GradKV {
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           float pair[2][4] = {};
-          read_pair_bias_transposed<T, Form>(pair, bias + 8 * j * Tiles::kBiasPitch + 16 * m * bias_size(Form),
-                                             Tiles::kBiasPitch);
+          read_pair_bias_transposed<T, Form, PairTile>(pair, bias + 8 * j * PairTile::kChunk, first + 16 * m);
 #pragma unroll
           for (int i = 0; i < 8; ++i) {
             float& logit = s[m][j + i / 4][i % 4];
@@ -154,9 +159,9 @@ struct GradKV {
     }
     uint32_t packed[kM][kTiles / 2][4];
     pack_weights<T>(packed, s);
-    add_weighted_rows<T, HeadDim, kM, kTiles>(sums.grad_v, packed, grad_out);
+    add_weighted_rows<T, QueryTile>(sums.grad_v, packed, grad_out);
     pack_weights<T>(packed, grad);
-    add_weighted_rows<T, HeadDim, kM, kTiles>(sums.grad_k, packed, queries);
+    add_weighted_rows<T, QueryTile>(sums.grad_k, packed, queries);
   }
 
   static __device__ void consume(const BackwardParams& params, Stages ring) {
@@ -169,24 +174,24 @@ struct GradKV {
       Sums sums{};
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m));
-      const float shift = Tiles::mask_shift(ring.stage(), row);
+      for (int m = 0; m < kM; ++m) load_fragments<KeyTile>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m));
       ring.leave();
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m));
+      for (int m = 0; m < kM; ++m) load_fragments<KeyTile>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m));
       ring.leave();
-      look_at_keys(keys, p, bias_offset(p.mask, item.b, n, item.h), shift, item.first + first);
+      const int64_t mask = bias_offset(p.mask, item.b, n, item.h);
+      look_at_keys(keys, p, mask, shift_of_row(p.mask, mask, p.Lk), item.first + first);
       for (int query = 0; query < p.Lq; query += kTileKeys) {
         ring.wait_until_full();
-        const uint32_t queries = Tiles::queries(ring.stage(), row), bias = Tiles::bias(ring.stage(), first);
-        const uint32_t statistics = Tiles::statistics(ring.stage(), row);
+        const uint32_t queries = Tiles::queries(ring.stage(), row), grad_out = Tiles::grad_out(ring.stage(), row);
+        const uint32_t bias = Tiles::bias(ring.stage()), statistics = Tiles::statistics(ring.stage(), row);
         const bool some_uniform = ptx::load_shared<uint32_t>(statistics + 8 * kStatisticsBlock) != 0;
         const auto steps = [&]<MaskTile Mask>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
-            step<Mask>(sums, keys, queries + at * Tiles::kPitch, bias + at * Tiles::kBiasPitch, statistics + 8 * at, p,
-                       some_uniform);
+            step<Mask>(sums, keys, queries + at * QueryTile::kChunk, grad_out + at * QueryTile::kChunk,
+                       bias + at * PairTile::kChunk, first, statistics + 8 * at, p, some_uniform);
           }
         };
         if (keys.kind == MaskTile::kValues)
@@ -226,9 +231,14 @@ struct GradKV {
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    if (threadIdx.x == 0) Stages::init(shared);
+    if (threadIdx.x == 0) {
+      Stages::init(shared);
+      ptx::fence_barrier_init();
+    }
     ptx::sync_block();
-    if (threadIdx.x / kLanes == kConsumers)
+    const bool produces = threadIdx.x / kLanes >= kConsumers;
+    share_registers<kConsumers, kSize.blocks>(produces);
+    if (produces)
       produce(params, Stages(shared));
     else
       consume(params, Stages(shared));

@@ -12,19 +12,25 @@ template <class T, int HeadDim, BiasForm Form>
 struct GradPair {
   static constexpr TileSize kSize = grad_pair_tile_size(HeadDim);
   static constexpr int kM = kSize.query_tiles, kWarps = kSize.warps;
-  static constexpr int kConsumers = 2 * kWarps, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kConsumers = 2 * kWarps, kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kQueries = 16 * kM * kWarps, kKeys = 2 * kTileKeys;
-  static constexpr int kPitch = row_pitch(HeadDim), kBiasPitch = bias_pitch(Form, kKeys);
-  // A stage: queries, gradients of outputs, keys, values, two tiles of the mask.
-  static constexpr int kKeysAt = 2 * kQueries * kPitch, kMaskAt = kKeysAt + 2 * kKeys * kPitch;
-  static constexpr int kStageBytes = larger_of(kMaskAt + 2 * kMaskBytes, kQueries* kBiasPitch);
-  static constexpr int kBiasBytes = kQueries * kBiasPitch;  // stays while the rows go by
-  static constexpr int kStages = stages_in(kMostSharedBytes - 1024 - 128 - kBiasBytes, kStageBytes);
+  using QueryTile = Tile<kQueries, 2 * HeadDim>;
+  using KeyTile = Tile<kKeys, 2 * HeadDim>;
+  using PairTile = BiasTile<Form, kQueries, kKeys>;
+  // A stage: queries, gradients of outputs, keys, values, two tiles of the mask, statistics. The bias stays by itself
+  // while the rows go by.
+  static constexpr int kGradOutAt = QueryTile::kBytes, kKeysAt = 2 * kGradOutAt, kValuesAt = kKeysAt + KeyTile::kBytes;
+  static constexpr int kMaskAt = kValuesAt + KeyTile::kBytes, kStatisticsAt = kMaskAt + 2 * kMaskBytes;
+  static constexpr int kBlocks = kQueries / kStatisticsBlock;
+  static constexpr int kStageBytes = round_up(kStatisticsAt + kBlocks * kStatisticsBytes, 1024);
+  static constexpr int kBiasBytes = round_up(PairTile::kBytes, 1024);
+  static constexpr int kStages = stages_in(kMostSharedBytes - 2 * 1024 - kBiasBytes, kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
-  static_assert(kStages >= 1);
+  static_assert(kStages >= 2);
 
   using Stages = Ring<kStages, kStageBytes, kConsumers>;
   using Bias = Ring<1, kBiasBytes, kConsumers>;
+  static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes + Bias::kBytes;
 
   struct TileItem {
@@ -54,28 +60,40 @@ struct GradPair {
 
   static __device__ void produce(const BackwardParams& params, Stages ring, Bias bias) {
     const Problem& p = params.problem;
+    const Producer producer(kConsumers);
+    const TensorMaps& maps = p.maps;
     for (int64_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
       const TileItem item(params, i);
       bias.wait_until_empty();
-      load_pair_bias<Form, kQueries, kKeys>(bias.stage(), p.pair, bias_offset(p.pair, item.b, item.begin, item.h),
-                                            item.query, p.Lq, item.key, p.Lk);
+      load_pair_bias<Form, kQueries, kKeys>(producer, bias.stage(), bias.barrier(), p, item.b, item.begin, item.h,
+                                            item.query, item.key);
       bias.hand_over();
+      const auto load = [&](auto tile, uint32_t to, const Rows& rows, const TensorMap* map, int n, int first, int end) {
+        load_rows<decltype(tile)>(producer, ring.stage() + to, ring.barrier(), rows, map, p, item.b, n, item.h, first,
+                                  end);
+      };
+      const int my_key = item.key + producer.warp * kTileKeys;
+      const auto first_values = [&](int n) {
+        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), 0, p.Lk);
+      };
+      const auto my_values = [&](int n) {
+        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), my_key, p.Lk);
+      };
+      float2 next_first = first_values(item.begin), next_values = my_values(item.begin);
       for (int n = item.begin; n < item.end; ++n) {
-        const int64_t mask_offset = bias_offset(p.mask, item.b, n, item.h);
-        const float shift = look_at_mask(p.mask, mask_offset, p.Lk).shift;
-        float2 values[2];
-#pragma unroll
-        for (int t = 0; t < 2; ++t) values[t] = read_mask(p.mask, mask_offset, item.key + t * kTileKeys, p.Lk);
+        const float2 first = next_first, values = next_values;
+        if (n + 1 < item.end) next_first = first_values(n + 1), next_values = my_values(n + 1);
         ring.wait_until_empty();
-        const uint32_t stage = ring.stage(), keys = stage + kKeysAt;
-        load_rows<HeadDim, kQueries>(stage, p.q, rows_of(p.q, item.b, n, item.h), item.query, p.Lq);
-        load_rows<HeadDim, kQueries>(stage + kQueries * kPitch, params.grad_out,
-                                     rows_of(params.grad_out, item.b, n, item.h), item.query, p.Lq);
-        load_rows<HeadDim, kKeys>(keys, p.k, rows_of(p.k, item.b, n, item.h), item.key, p.Lk);
-        load_rows<HeadDim, kKeys>(keys + kKeys * kPitch, p.v, rows_of(p.v, item.b, n, item.h), item.key, p.Lk);
-#pragma unroll
-        for (int t = 0; t < 2; ++t) {
-          store_mask(stage + kMaskAt + t * kMaskBytes, values[t], shift, p.scale, item.key + t * kTileKeys, p.Lk);
+        load(QueryTile(), 0, p.q, maps.has_q ? &maps.q : nullptr, n, item.query, p.Lq);
+        load(QueryTile(), kGradOutAt, params.grad_out, maps.has_grad_out ? &maps.grad_out : nullptr, n, item.query,
+             p.Lq);
+        load(KeyTile(), kKeysAt, p.k, maps.has_k ? &maps.k : nullptr, n, item.key, p.Lk);
+        load(KeyTile(), kValuesAt, p.v, maps.has_v ? &maps.v : nullptr, n, item.key, p.Lk);
+        if (producer.warp < 2) {
+          const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
+          store_mask(ring.stage() + kMaskAt + producer.warp * kMaskBytes, values, shift, 0, p.scale);
+        } else if (producer.warp == 2) {
+          load_statistics(ring.stage() + kStatisticsAt, params, item.b, n, item.h, item.query, kBlocks);
         }
         ring.hand_over();
       }
@@ -90,26 +108,31 @@ struct GradPair {
       const TileItem item(params, i);
       float sums[kM][kTileKeys / 8][4] = {};
       bias.wait_until_full();
-      const uint32_t bias_tile = bias.stage() + first * kBiasPitch + first_key * bias_size(Form);
+      const uint32_t bias_rows = bias.stage() + first * PairTile::kChunk;
       for (int n = item.begin; n < item.end; ++n) {
-        const QueryRows<kM> rows(params, item.b, n, item.h, item.query + first);
         ring.wait_until_full();
-        const uint32_t stage = ring.stage(), keys = stage + kKeysAt + first_key * kPitch;
-        const uint32_t mask = stage + kMaskAt + half * kMaskBytes;
+        const uint32_t stage = ring.stage(), keys = stage + kKeysAt + first_key * KeyTile::kChunk;
+        const uint32_t queries = stage + first * QueryTile::kChunk, mask = stage + kMaskAt + half * kMaskBytes;
         RowFragments<HeadDim> q[kM], grad_out[kM];
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
-          load_fragments<HeadDim>(q[m], stage + (first + 16 * m) * kPitch);
-          load_fragments<HeadDim>(grad_out[m], stage + (kQueries + first + 16 * m) * kPitch);
+          load_fragments<QueryTile>(q[m], queries + 16 * m * QueryTile::kChunk);
+          load_fragments<QueryTile>(grad_out[m], queries + kGradOutAt + 16 * m * QueryTile::kChunk);
         }
+        const QueryRows<kM> rows([&](int query) {
+          const int of_block = first + query;
+          const float2 found = ptx::load_shared<float2>(
+              stage + kStatisticsAt + of_block / kStatisticsBlock * kStatisticsBytes + of_block % kStatisticsBlock * 8);
+          return QueryStatistics{found.x, found.y};
+        });
         with_mask_kind(mask, [&]<MaskTile Mask>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
-            const uint32_t here = keys + at * kPitch;
+            const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4];
-            logit_gradients<T, HeadDim, Form, Mask>(grad, q, grad_out, rows, here, here + kKeys * kPitch,
-                                                    bias_tile + at * bias_size(Form), kBiasPitch,
-                                                    mask + 8 * at + 16 * (lane_of_warp() % 4), p);
+            logit_gradients<T, KeyTile, PairTile, Form, Mask>(grad, q, grad_out, rows, here, here + KeyTile::kBytes,
+                                                              bias_rows, first_key + at,
+                                                              mask + 8 * at + 16 * (lane_of_warp() % 4), p);
 #pragma unroll
             for (int i = 0; i < kM * kTiles * 4; ++i) {
               sums[i / (4 * kTiles)][at / 8 + i / 4 % kTiles][i % 4] += grad[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
@@ -156,9 +179,12 @@ struct GradPair {
     if (threadIdx.x == 0) {
       Stages::init(shared);
       Bias::init(bias);
+      ptx::fence_barrier_init();
     }
     ptx::sync_block();
-    if (threadIdx.x / kLanes == kConsumers)
+    const bool produces = threadIdx.x / kLanes >= kConsumers;
+    share_registers<kConsumers, kSize.blocks>(produces);
+    if (produces)
       produce(params, Stages(shared), Bias(bias));
     else
       consume(params, Stages(shared), Bias(bias));

@@ -11,21 +11,31 @@ template <class T, int HeadDim, BiasForm Form, bool OneRow>
 struct GradQ {
   static constexpr TileSize kSize = grad_q_tile_size(HeadDim, OneRow);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
-  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + 1);
+  static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kQueries = 16 * kM * kWarps;
   using Tiles = KeyTiles<HeadDim, Form, kRows, kQueries>;
+  using QueryTile = typename Tiles::QueryTile;
+  using KeyTile = typename Tiles::KeyTile;
+  using PairTile = typename Tiles::PairTile;
   static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
   static_assert(kStages >= 2);
 
   using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
   using ThisItem = typename Tiles::ThisItem;
+  static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes;
 
   static __device__ void produce(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
+    const Producer producer(kConsumers);
+    const TensorMap* q_map = p.maps.has_q ? &p.maps.q : nullptr;
+    const TensorMap* grad_map = p.maps.has_grad_out ? &p.maps.grad_out : nullptr;
     for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
-      Tiles::load_item(p, &params.grad_out, ThisItem(p, p.Lq, i), ring);
+      const ThisItem item(p, p.Lq, i);
+      Tiles::load_queries(producer, p, p.q, q_map, item, ring);
+      Tiles::load_queries(producer, p, params.grad_out, grad_map, item, ring);
+      Tiles::load_keys(producer, p, item, ring);
     }
   }
 
@@ -39,30 +49,31 @@ struct GradQ {
       float sums[kM][HeadDim / 8][4] = {};
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<HeadDim>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
+      for (int m = 0; m < kM; ++m) load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
       ring.leave();
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        load_fragments<HeadDim>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m));
+        load_fragments<QueryTile>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m));
       }
       ring.leave();
-      const QueryRows<kM> rows(params, item.b, n, item.h, item.first + first);
+      const QueryRows<kM> rows(
+          [&](int query) { return statistics_at(params, item.b, n, item.h, item.first + first + query); });
       for (int key = 0; key < p.Lk; key += kTileKeys) {
         ring.wait_until_full();
-        const uint32_t keys = Tiles::keys(ring.stage(), row), bias = Tiles::bias(ring.stage(), first);
-        const uint32_t mask = Tiles::mask(ring.stage(), row);
+        const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
+        const uint32_t bias = Tiles::bias(ring.stage(), first), mask = Tiles::mask(ring.stage(), row);
         with_mask_kind(mask, [&]<MaskTile Mask>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
-            const uint32_t here = keys + at * Tiles::kPitch;
+            const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4];
-            logit_gradients<T, HeadDim, Form, Mask>(grad, q, grad_out, rows, here, here + Tiles::kKeyBytes,
-                                                    bias + at * bias_size(Form), Tiles::kBiasPitch,
-                                                    mask + 8 * at + 16 * (lane_of_warp() % 4), p);
+            logit_gradients<T, KeyTile, PairTile, Form, Mask>(grad, q, grad_out, rows, here,
+                                                              values + at * KeyTile::kChunk, bias, at,
+                                                              mask + 8 * at + 16 * (lane_of_warp() % 4), p);
             uint32_t packed[kM][kTiles / 2][4];
             pack_weights<T>(packed, grad);
-            add_weighted_rows<T, HeadDim, kM, kTiles>(sums, packed, here);
+            add_weighted_rows<T, KeyTile>(sums, packed, here);
           }
         });
         ring.leave();
@@ -78,9 +89,14 @@ struct GradQ {
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    if (threadIdx.x == 0) Stages::init(shared);
+    if (threadIdx.x == 0) {
+      Stages::init(shared);
+      ptx::fence_barrier_init();
+    }
     ptx::sync_block();
-    if (threadIdx.x / kLanes == kConsumers)
+    const bool produces = threadIdx.x / kLanes >= kConsumers;
+    share_registers<kConsumers, kSize.blocks>(produces);
+    if (produces)
       produce(params, Stages(shared));
     else
       consume(params, Stages(shared));

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "longfold/kernels/cuda/mma/instances.h"
+#include "longfold/kernels/cuda/mma/tensor_maps.h"
 #include "longfold/kernels/cuda/mma/tile_size.h"
 #include "longfold/kernels/cuda/ptx.cuh"
 #include "longfold/kernels/cuda/runtime.h"
@@ -14,17 +15,33 @@ template <class Pass, class Params>
 __global__ void __launch_bounds__(Pass::kThreads, Pass::kSize.blocks)
     pass_kernel(const __grid_constant__ Params params) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-  extern __shared__ __align__(128) char shared[];
+  extern __shared__ __align__(1024) char shared[];
   Pass::run(params, ptx::shared_address(shared));
 #else
   __trap();  // takes() sends none of these devices here
 #endif
 }
 
+inline const Rows* grad_out_of(const ForwardParams&) {
+  return nullptr;
+}
+inline const Rows* grad_out_of(const BackwardParams& params) {
+  return &params.grad_out;
+}
+
 template <class Pass, class Params>
-void launch(const char* name, const Params& params, int64_t items, Stream stream) {
+void launch(const char* name, Params params, int64_t items, Stream stream) {
   const auto kernel = pass_kernel<Pass, Params>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Pass::kSharedBytes), name);
+  cudaFuncAttributes code{};
+  check(cudaFuncGetAttributes(&code, kernel), name);
+  if (code.ptxVersion >= 90) {  // what the code was compiled for, whatever runs it
+    using Queries = typename Pass::QueryTile;
+    using Keys = typename Pass::KeyTile;
+    using Pair = typename Pass::PairTile;
+    make_tensor_maps(params.problem, grad_out_of(params), Queries::kRowBytes / 2, {Queries::kRows, Queries::kChunk},
+                     {Keys::kRows, Keys::kChunk}, {Pair::kRows, Pair::kChunk}, Pass::kPairBytes);
+  }
   int device = 0, multiprocessors = 0;
   check(cudaGetDevice(&device), name);
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), name);

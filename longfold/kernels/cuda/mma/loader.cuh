@@ -1,47 +1,84 @@
-// What the producer warp does: tiles of rows and of the pair bias from global to shared memory, 16 bytes at a time
-// where they lie so, else element by element. What is beyond the tensors' ends becomes zero, and is not read.
+// What producers do: tiles of rows and of the pair bias from global to shared memory. One lane copies them whole by a
+// tensor map, where there is one; else all do, 16 bytes at a time where they lie so, or element by element. What is
+// beyond the tensors' ends becomes zero, and is not read.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/params.h"
 #include "longfold/kernels/cuda/mma/ring.cuh"
-#include "longfold/kernels/cuda/mma/tile_size.h"
+#include "longfold/kernels/cuda/mma/tile.cuh"
 
 namespace longfold::kernels::cuda::mma {
 
-// Where the rows of one b, n and head start. An n beyond the last stands for a row that is not there: see `end`.
+constexpr int kProducerThreads = kProducers * kLanes;
+
+// Of kProducerThreads: producers are the last warps of a block.
+struct Producer {
+  int warp, thread;
+
+  explicit __device__ Producer(int num_consumers)
+      : warp(static_cast<int>(threadIdx.x) / kLanes - num_consumers),
+        thread(static_cast<int>(threadIdx.x) - kLanes * num_consumers) {}
+};
+
+// Where the rows of one b, n and head start.
 __device__ __forceinline__ const char* rows_of(const Rows& rows, int b, int n, int h) {
   return static_cast<const char*>(rows.data) + 2 * (b * rows.strides[0] + n * rows.strides[1] + h * rows.strides[3]);
 }
 
-// Rows first ... first + Count - 1 of those that start at `from`; from `end` on there are none.
-template <int HeadDim, int Count>
-__device__ void load_rows(uint32_t to, const Rows& rows, const char* from, int first, int end) {
-  constexpr int kUnits = HeadDim / 8, kPitch = row_pitch(HeadDim);
-  const int lane = lane_of_warp();
+// Of a tensor that does not vary along a dimension, a map knows but one place there.
+__device__ __forceinline__ int coordinate(int64_t stride, int place) {
+  return stride == 0 ? 0 : place;
+}
+
+template <class Tile>
+__device__ __forceinline__ void copy_boxes(uint32_t to, const TensorMap& map, uint32_t barrier, int first_column,
+                                           int element_bytes, int c1, int c2, int c3, int c4) {
+  ptx::expect_bytes(barrier, Tile::kBytes);
+#pragma unroll
+  for (int chunk = 0; chunk < Tile::kRowBytes / Tile::kChunk; ++chunk) {
+    ptx::copy_box(to + chunk * Tile::kRows * Tile::kChunk, &map, barrier,
+                  {first_column + chunk * Tile::kChunk / element_bytes, c1, c2, c3, c4});
+  }
+}
+
+// Rows first, first + 1, ... of one b, n and head; from `end` on, and for an n that is not there, there are none.
+template <class Tile>
+__device__ __forceinline__ void load_rows(const Producer& producer, uint32_t to, uint32_t barrier, const Rows& rows,
+                                          const TensorMap* map, const Problem& p, int b, int n, int h, int first,
+                                          int end) {
+  if (map != nullptr) {
+    if (producer.thread == 0) {
+      const int64_t* s = rows.strides;
+      copy_boxes<Tile>(to, *map, barrier, 0, 2, coordinate(s[2], first), coordinate(s[3], h), coordinate(s[1], n),
+                       coordinate(s[0], b));
+    }
+    return;
+  }
+  const char* from = rows_of(rows, b, min(n, p.N - 1), h);
+  if (n >= p.N) end = 0;
+  constexpr int kUnits = Tile::kUnits, kCount = Tile::kRows;
   if (rows.in_units) {
-    constexpr int kAtOnce = kLanes / kUnits;
-    const int row = lane / kUnits, unit = lane % kUnits;
+    constexpr int kAtOnce = kProducerThreads / kUnits;
+    const int row = producer.thread / kUnits, unit = producer.thread % kUnits;
     if (row >= kAtOnce) return;
     const int64_t stride = 2 * rows.strides[2];
     from += (first + row) * stride + 16 * unit;
-    to += row * kPitch + 16 * unit;
-#pragma unroll 8
-    for (int i = 0; i < Count; i += kAtOnce) {
-      if (Count % kAtOnce == 0 || i + row < Count) {
-        ptx::copy_async(to + i * kPitch, from, first + row + i < end);
-      }
+#pragma unroll 4
+    for (int i = row; i < kCount; i += kAtOnce) {
+      ptx::copy_async(Tile::unit(to, i, unit), from, first + i < end);
       from += kAtOnce * stride;
     }
     return;
   }
+  constexpr int kElements = 8 * kUnits;
 #pragma unroll 4
-  for (int element = lane; element < Count * HeadDim; element += kLanes) {
-    const int row = element / HeadDim, d = element % HeadDim;
+  for (int element = producer.thread; element < kCount * kElements; element += kProducerThreads) {
+    const int row = element / kElements, d = element % kElements;
     uint16_t value = 0;
     if (first + row < end) {
       value = *reinterpret_cast<const uint16_t*>(from + 2 * ((first + row) * rows.strides[2] + d * rows.strides[4]));
     }
-    ptx::store_shared(to + row * kPitch + 2 * d, value);
+    ptx::store_shared(Tile::unit(to, row, d / 8) + d % 8 * 2, value);
   }
 }
 
@@ -62,40 +99,53 @@ __device__ __forceinline__ int64_t bias_offset(const Bias& bias, int b, int n, i
   return b * bias.strides[0] + n * bias.strides[1] + h * bias.strides[2];
 }
 
-// Queries first_query ... + Queries - 1 by keys first_key ... + Keys - 1.
+// The tile of a pair bias: its rows are queries.
 template <BiasForm Form, int Queries, int Keys>
-__device__ void load_pair_bias(uint32_t to, const Bias& bias, int64_t offset, int first_query, int num_queries,
-                               int first_key, int num_keys) {
+using BiasTile = Tile<Queries, Keys * bias_size(Form)>;
+
+// The queries and keys of a tile from first_query and first_key on.
+template <BiasForm Form, int Queries, int Keys>
+__device__ __forceinline__ void load_pair_bias(const Producer& producer, uint32_t to, uint32_t barrier,
+                                               const Problem& p, int b, int n, int h, int first_query, int first_key) {
   if constexpr (Form != BiasForm::kNone) {
-    constexpr int kSize = bias_size(Form), kPitch = bias_pitch(Form, Keys);
-    const int lane = lane_of_warp();
+    using Tile = BiasTile<Form, Queries, Keys>;
+    constexpr int kSize = bias_size(Form);
+    const Bias& bias = p.pair;
+    if (p.maps.has_pair) {
+      if (producer.thread == 0) {
+        const int64_t* s = bias.strides;
+        copy_boxes<Tile>(to, p.maps.pair, barrier, first_key, kSize, coordinate(s[3], first_query), coordinate(s[2], h),
+                         coordinate(s[1], n), coordinate(s[0], b));
+      }
+      return;
+    }
+    const int64_t offset = bias_offset(bias, b, n, h);
     if (bias.in_units) {
-      constexpr int kUnits = Keys * kSize / 16, kAtOnce = kLanes / kUnits, kElements = 16 / kSize;
-      static_assert(kUnits <= kLanes);
-      const int query = lane / kUnits, unit = lane % kUnits;
-      const bool valid = first_key + kElements * unit < num_keys;
+      constexpr int kUnits = Tile::kUnits, kAtOnce = kProducerThreads / kUnits;
+      const int query = producer.thread / kUnits, unit = producer.thread % kUnits;
+      const bool valid = first_key + 16 / kSize * unit < p.Lk;
       const int64_t stride = kSize * bias.strides[3];
       const char* from = static_cast<const char*>(bias.data) + kSize * (offset + first_key) +
                          (first_query + query) * stride + 16 * unit;
-      to += query * kPitch + 16 * unit;
-#pragma unroll 8
-      for (int i = 0; i < Queries; i += kAtOnce) {
-        ptx::copy_async(to + i * kPitch, from, valid && first_query + query + i < num_queries);
+#pragma unroll 4
+      for (int i = query; i < Queries; i += kAtOnce) {
+        ptx::copy_async(Tile::unit(to, i, unit), from, valid && first_query + i < p.Lq);
         from += kAtOnce * stride;
       }
       return;
     }
-#pragma unroll 8
-    for (int element = lane; element < Queries * Keys; element += kLanes) {
+#pragma unroll 4
+    for (int element = producer.thread; element < Queries * Keys; element += kProducerThreads) {
       const int query = element / Keys, key = element % Keys;
-      const bool valid = first_query + query < num_queries && first_key + key < num_keys;
+      const bool valid = first_query + query < p.Lq && first_key + key < p.Lk;
       const int64_t at = offset + (first_query + query) * bias.strides[3] + (first_key + key) * bias.strides[4];
+      const uint32_t place = Tile::unit(to, query, key * kSize / 16) + key * kSize % 16;
       if constexpr (Form == BiasForm::k16) {
         uint16_t value = 0;
         if (valid) value = static_cast<const uint16_t*>(bias.data)[at];
-        ptx::store_shared(to + query * kPitch + 2 * key, value);
+        ptx::store_shared(place, value);
       } else {
-        ptx::store_shared(to + query * kPitch + 4 * key, valid ? read_bias(bias, at) : 0.0f);
+        ptx::store_shared(place, valid ? read_bias(bias, at) : 0.0f);
       }
     }
   }

@@ -12,19 +12,15 @@ struct QueryRows {
   float minus_lse[M][2], minus_delta[M][2];
   bool any_uniform;  // in the warp
 
-  __device__ QueryRows(const BackwardParams& params, int b, int n, int h, int first) {
+  // `of_query(i)` tells of the i'th query of the warp.
+  template <class OfQuery>
+  explicit __device__ QueryRows(const OfQuery& of_query) {
     bool uniform = false;
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int query = first + 16 * m + 8 * half + lane_of_warp() / 4;
-        QueryStatistics found{-INFINITY, 0};
-        if (query < params.problem.Lq) {
-          const char* block =
-              reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
-          found = reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
-        }
+        const QueryStatistics found = of_query(16 * m + 8 * half + lane_of_warp() / 4);
         minus_lse[m][half] = found.minus_lse;
         minus_delta[m][half] = found.minus_delta;
         uniform |= found.minus_lse == kUniform;
@@ -34,16 +30,17 @@ struct QueryRows {
   }
 };
 
-// Of 8 * Tiles keys. `keys`, `values`, `bias` and `mask` are addresses of the first of them.
-template <class T, int HeadDim, BiasForm Form, MaskTile Mask, int M, int Tiles>
+// Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
+template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, int M, int Tiles,
+          int HeadDim = KeyTile::kRowBytes / 2>
 __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], const RowFragments<HeadDim> (&q)[M],
                                                 const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
-                                                uint32_t keys, uint32_t values, uint32_t bias, int bias_pitch_bytes,
-                                                uint32_t mask, const Problem& p) {
+                                                uint32_t keys, uint32_t values, uint32_t bias, int key, uint32_t mask,
+                                                const Problem& p) {
   constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
   float s[M][Tiles][4];
-  multiply_rows<T, HeadDim>(s, q, keys, MaskStart<Mask>{mask});
-  multiply_rows<T, HeadDim>(grad, grad_out, values, [&](int m, int, float (&start)[4]) {
+  multiply_rows<T, KeyTile>(s, q, keys, MaskStart<Mask>{mask});
+  multiply_rows<T, KeyTile>(grad, grad_out, values, [&](int m, int, float (&start)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) start[i] = rows.minus_delta[m][i / 2];
   });
@@ -53,7 +50,7 @@ __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], cons
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         float two[2][4] = {};
-        read_pair_bias<T, Form>(two, bias + 16 * m * bias_pitch_bytes + 8 * j * bias_size(Form), bias_pitch_bytes);
+        read_pair_bias<T, Form, PairTile>(two, bias + 16 * m * PairTile::kChunk, key + 8 * j);
 #pragma unroll
         for (int i = 0; i < 8; ++i) s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], p.scale, two[i / 4][i % 4]);
       }

@@ -7,14 +7,13 @@
 
 namespace longfold::kernels::cuda::mma {
 
-
-// 16 queries by 16 keys of the pair bias, two tiles of 8 keys, as accumulators hold them.
-template <class T, BiasForm Form>
-__device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t tile, int pitch) {
+// 16 queries, from the one at `rows` on, by 16 keys of the pair bias, two tiles of 8 keys, as accumulators hold them.
+template <class T, BiasForm Form, class Tile>
+__device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t rows, int key) {
   const int lane = lane_of_warp();
   if constexpr (Form == BiasForm::k16) {
     uint32_t words[4];
-    ptx::load_matrices(words, tile + lane % 16 * pitch + lane / 16 * 16);
+    ptx::load_matrices(words, Tile::unit(rows, lane % 16, key / 8 + lane / 16));
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float2 pair = ptx::unpack<T>(words[i]);
@@ -24,8 +23,8 @@ __device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t tile
   } else if constexpr (Form == BiasForm::k32) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float2 pair =
-          ptx::load_shared<float2>(tile + (i % 2 * 8 + lane / 4) * pitch + (i / 2 * 8 + lane % 4 * 2) * 4);
+      const uint32_t unit = Tile::unit(rows + i % 2 * 8 * Tile::kChunk, lane / 4, key / 4 + i / 2 * 2 + lane % 4 / 2);
+      const float2 pair = ptx::load_shared<float2>(unit + lane % 2 * 8);
       two[i / 2][i % 2 * 2] = pair.x;
       two[i / 2][i % 2 * 2 + 1] = pair.y;
     }
@@ -66,7 +65,7 @@ __device__ __forceinline__ void add_mask(float (&logits)[M][Tiles][4], uint32_t 
 // Calls function with the kind as a constant.
 template <class Function>
 __device__ __forceinline__ void with_mask_kind(uint32_t mask_tile, const Function& function) {
-  switch (static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + 8 * kTileKeys))) {
+  switch (static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt))) {
     case MaskTile::kAllShown:
       return function.template operator()<MaskTile::kAllShown>();
     case MaskTile::kSomeHidden:

@@ -14,6 +14,17 @@ enum class BiasForm : uint8_t {
   k32,  // in fp32, whatever its type
 };
 
+// A CUtensorMap: how boxes of a tensor are copied at once, on devices that can.
+struct alignas(64) TensorMap {
+  uint64_t words[16];
+};
+
+// Maps of one pass, whose tiles have boxes of their own. A tensor without one is copied 16 bytes at a time or less.
+struct TensorMaps {
+  TensorMap q, k, v, grad_out, pair;
+  bool has_q, has_k, has_v, has_grad_out, has_pair;
+};
+
 // q, k, v, out and their gradients, 16-bit elements.
 struct Rows {
   void* data;
@@ -37,6 +48,7 @@ struct Problem {
   Bias mask;  // the same for all queries
   float scale;
   bool mean_if_masked;
+  TensorMaps maps;
 };
 
 struct ForwardParams {

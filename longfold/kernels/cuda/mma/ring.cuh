@@ -1,8 +1,9 @@
-// Tiles on their way from global to shared memory: a ring of stages, filled by one warp, the producer, and used by all
-// others, the consumers. A stage is full when all that the producer's lanes copied and stored is there, and empty when
+// Tiles on their way from global to shared memory: a ring of stages, filled by the producer warps and used by all
+// others, the consumers. A stage is full when all that the producers' lanes copied and stored is there, and empty when
 // every consumer warp has left it.
 #pragma once
 
+#include "longfold/kernels/cuda/mma/tile_size.h"
 #include "longfold/kernels/cuda/ptx.cuh"
 
 namespace longfold::kernels::cuda::mma {
@@ -13,28 +14,41 @@ __device__ __forceinline__ int lane_of_warp() {
   return static_cast<int>(threadIdx.x) % kLanes;
 }
 
+// Producers need fewer registers than a block's threads have on average, consumers more. `Blocks` on a multiprocessor.
+template <int Consumers, int Blocks>
+__device__ __forceinline__ void share_registers(bool produces) {
+  constexpr int kOfAll = 65536 / 32 / 8 / Blocks / ((Consumers + kProducers + 3) / 4 * 4) * 8, kOfProducers = 88;
+  constexpr int kOfConsumers = (kOfAll + (kOfAll - kOfProducers) * kProducers / Consumers) / 8 * 8;
+  if (produces)
+    ptx::give_registers<kOfProducers>();
+  else
+    ptx::take_registers < kOfConsumers<240 ? kOfConsumers : 240>();
+}
+
 template <int Stages, int StageBytes, int ConsumerWarps>
 class Ring {
  public:
-  static constexpr int kBarrierBytes = (16 * Stages + 127) / 128 * 128;
+  static constexpr int kBarrierBytes = 1024;  // so that stages lie as tiles must
   static constexpr int kBytes = kBarrierBytes + Stages * StageBytes;
+  static_assert(StageBytes % 1024 == 0);
 
   // By one thread, before all of the block meet.
   static __device__ void init(uint32_t shared) {
     for (int stage = 0; stage < Stages; ++stage) {
-      ptx::barrier_init(shared + 16 * stage, 2 * kLanes);
+      ptx::barrier_init(shared + 16 * stage, 2 * kLanes * kProducers);
       ptx::barrier_init(shared + 16 * stage + 8, ConsumerWarps);
     }
   }
 
   explicit __device__ Ring(uint32_t shared) : shared_(shared) {}
 
-  // The address of the current stage.
+  // The address of the current stage, and of the barrier of those who wait until it is full.
   [[nodiscard]] __device__ __forceinline__ uint32_t stage() const {
     return shared_ + kBarrierBytes + index_ * StageBytes;
   }
+  [[nodiscard]] __device__ __forceinline__ uint32_t barrier() const { return shared_ + 16 * index_; }
 
-  // The producer: waits until the stage may be written ... and hands it over, once its copies are there.
+  // A producer: waits until the stage may be written ... and hands it over, once its copies are there.
   __device__ __forceinline__ void wait_until_empty() const { ptx::barrier_wait(barrier() + 8, parity_ ^ 1); }
   __device__ __forceinline__ void hand_over() {
     ptx::copies_arrive(barrier());
@@ -42,7 +56,7 @@ class Ring {
     advance();
   }
 
-  // Consumers: wait until the stage can be read ... and leave it.
+  // A consumer: waits until the stage can be read ... and leaves it.
   __device__ __forceinline__ void wait_until_full() const { ptx::barrier_wait(barrier(), parity_); }
   __device__ __forceinline__ void leave() {
     ptx::sync_warp();
@@ -51,7 +65,6 @@ class Ring {
   }
 
  private:
-  [[nodiscard]] __device__ __forceinline__ uint32_t barrier() const { return shared_ + 16 * index_; }
   __device__ __forceinline__ void advance() {
     if (++index_ == Stages) {
       index_ = 0;

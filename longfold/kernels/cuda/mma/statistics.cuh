@@ -14,6 +14,13 @@ __host__ __device__ inline int64_t statistics_offset(const Problem& p, int64_t b
   return (((b * p.N + n) * p.H + h) * blocks + query / kStatisticsBlock) * kStatisticsBytes;
 }
 
+__device__ __forceinline__ QueryStatistics statistics_at(const BackwardParams& params, int b, int n, int h, int query) {
+  if (query >= params.problem.Lq) return {-INFINITY, 0};
+  const char* block =
+      reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
+  return reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
+}
+
 // The sum of products of two rows of HeadDim elements.
 template <class T>
 __device__ float dot_of_rows(const Rows& a, const char* row_a, const Rows& b, const char* row_b, int head_dim) {
@@ -62,7 +69,7 @@ __device__ void write_statistics(const BackwardParams& params, int head_dim) {
   for (int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes; i < all; i += warps) {
     const int first = static_cast<int>(i % blocks) * kStatisticsBlock, h = static_cast<int>(i / blocks % p.H);
     const int n = static_cast<int>(i / blocks / p.H % p.N), b = static_cast<int>(i / blocks / p.H / p.N);
-    const float shift = look_at_mask(p.mask, bias_offset(p.mask, b, n, h), p.Lk).shift;
+    const float shift = shift_of_row(p.mask, bias_offset(p.mask, b, n, h), p.Lk);
     char* const to = reinterpret_cast<char*>(params.statistics) + i * kStatisticsBytes;
     bool is_mean = false;
     for (int q = lane; q < kStatisticsBlock; q += kLanes) {
@@ -76,14 +83,14 @@ __device__ void write_statistics(const BackwardParams& params, int head_dim) {
   }
 }
 
-// A block of them into shared memory, by the producer.
+// Blocks of them, into shared memory kStatisticsBytes apart, by one producer warp; `query` is the first one's.
 __device__ __forceinline__ void load_statistics(uint32_t to, const BackwardParams& params, int b, int n, int h,
-                                                int query) {
-  static_assert(kTileKeys == kStatisticsBlock);
-  const char* from =
-      reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
-  for (int byte = 16 * lane_of_warp(); byte < kStatisticsBytes; byte += 16 * kLanes) {
-    ptx::copy_async(to + byte, from + byte, true);
+                                                int query, int num_blocks) {
+  const Problem& p = params.problem;
+  const char* from = reinterpret_cast<const char*>(params.statistics) + statistics_offset(p, b, n, h, query);
+  const int there = ((p.Lq + kStatisticsBlock - 1) / kStatisticsBlock - query / kStatisticsBlock) * kStatisticsBytes;
+  for (int byte = 16 * lane_of_warp(); byte < num_blocks * kStatisticsBytes; byte += 16 * kLanes) {
+    ptx::copy_async(to + byte, from + byte, byte < there);
   }
 }
 

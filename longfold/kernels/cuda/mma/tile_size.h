@@ -1,6 +1,7 @@
 // Sizes of blocks and tiles of the kernels on tensor cores. Pure functions, for host and device.
 //
-// A block is some consumer warps and one producer warp. A consumer has query_tiles * 16 queries (grad_kv: keys) of one
+// A block is some consumer warps and kProducers producer warps, for which registers are left anyway: a multiprocessor's
+// four parts have as many warps each. A consumer has query_tiles * 16 queries (grad_kv: keys) of one
 // row n, or of each of the block's rows in turn (grad_q). Rows n of a block share the pair bias in shared memory.
 //
 // Keys are taken kStepKeys at a time whatever the block: a row's bits depend on nothing else.
@@ -15,6 +16,7 @@ constexpr int kTileKeys = 64;  // in a stage; grad_kv: queries
 constexpr int kStatisticsBlock = 64;
 constexpr int kMostPairGroups = 8;  // of rows n, each with a sum of its own of the pair gradient
 constexpr int kMostSharedBytes = 227 * 1024;
+constexpr int kProducers = 4;  // warps, in every block
 
 struct TileSize {
   int query_tiles;  // of 16, in a warp: each key and value that it reads serves all of them
@@ -24,21 +26,21 @@ struct TileSize {
 };
 
 consteval TileSize forward_tile_size(int head_dim, bool one_row) {
-  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 2};
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = 2};
   if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 3, .blocks = 1};
   if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
 }
 
 consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
-  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 1};
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 2 : 1};
   if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
 }
 
 // query_tiles and warps are of keys here.
 consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
-  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 3 : 1};
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 2 : 1};
   if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   // Keys, values and both sums are in registers: 255 of them, with no more than seven warps beside the producer.
   return {.query_tiles = 1, .warps = 4, .rows = head_dim <= 64 ? 2 : 1, .blocks = 1};
@@ -54,15 +56,6 @@ consteval int bias_size(BiasForm form) {
   return form == BiasForm::kNone ? 0 : form == BiasForm::k16 ? 2 : 4;
 }
 
-// Bytes from row to row: an odd number of 16, so that eight rows lie in all banks; in fp32, where lanes read 8 bytes,
-// an odd number of 32.
-consteval int row_pitch(int head_dim) {
-  return (head_dim / 8 | 1) * 16;
-}
-consteval int bias_pitch(BiasForm form, int keys) {
-  return form == BiasForm::kNone ? 0 : form == BiasForm::k16 ? 2 * keys + 16 : 4 * keys + 32;
-}
-
 // Of a tile of keys of one row n: 16 bytes for two keys; and one word for what they are.
 constexpr int kMaskBytes = 8 * kTileKeys + 16;
 // Of a block of queries: 8 bytes each; and one word for what they are.
@@ -70,6 +63,9 @@ constexpr int kStatisticsBytes = 8 * kStatisticsBlock + 16;
 
 consteval int larger_of(int a, int b) {
   return a > b ? a : b;
+}
+consteval int round_up(int value, int unit) {
+  return (value + unit - 1) / unit * unit;
 }
 
 // What a block may take: of a multiprocessor, blocks of one row n fit on those with 100 KiB too (compute
@@ -80,7 +76,7 @@ consteval int shared_bytes_of(TileSize size) {
 }
 
 consteval int stages_in(int shared_bytes, int stage) {
-  const int stages = (shared_bytes - 128) / stage;
+  const int stages = (shared_bytes - 1024) / stage;
   return stages > 4 ? 4 : stages;
 }
 
