@@ -81,10 +81,9 @@ struct Forward {
 
   static __device__ void produce(const Problem& p, Stages ring) {
     const Producer producer(kConsumers);
-    const TensorMap* map = p.maps.has_q ? &p.maps.q : nullptr;
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
-      Tiles::load_queries(producer, p, p.q, map, item, ring);
+      Tiles::load_queries(producer, p, p.q, p.maps.q, item, ring);
       Tiles::load_keys(producer, p, item, ring);
     }
   }
@@ -92,7 +91,7 @@ struct Forward {
   static __device__ void consume(const ForwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       Running running{};
       RowFragments<HeadDim> q[kM];

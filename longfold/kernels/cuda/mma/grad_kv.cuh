@@ -58,7 +58,7 @@ struct GradKV {
   static __device__ void produce(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const Producer producer(kConsumers);
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
       Tiles::load_item(producer, params, ThisItem(p, p.Lk, i), ring);
     }
   }
@@ -167,7 +167,7 @@ struct GradKV {
   static __device__ void consume(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
       const ThisItem item(p, p.Lk, i);
       const int n = min(item.n + row, p.N - 1);
       Keys keys;

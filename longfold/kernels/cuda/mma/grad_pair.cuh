@@ -36,9 +36,9 @@ struct GradPair {
   struct TileItem {
     int b, h, query, key, begin, end, group;  // rows n from begin to end
 
-    __device__ TileItem(const BackwardParams& params, int64_t index) {
+    __device__ TileItem(const BackwardParams& params, uint32_t index) {
       const Problem& p = params.problem;
-      const int queries = (p.Lq + kQueries - 1) / kQueries, keys = (p.Lk + kKeys - 1) / kKeys;
+      const uint32_t queries = (p.Lq + kQueries - 1) / kQueries, keys = (p.Lk + kKeys - 1) / kKeys;
       key = static_cast<int>(index % keys) * kKeys;
       index /= keys;
       query = static_cast<int>(index % queries) * kQueries;
@@ -61,39 +61,47 @@ struct GradPair {
   static __device__ void produce(const BackwardParams& params, Stages ring, Bias bias) {
     const Problem& p = params.problem;
     const Producer producer(kConsumers);
-    const TensorMaps& maps = p.maps;
-    for (int64_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
       const TileItem item(params, i);
       bias.wait_until_empty();
-      load_pair_bias<Form, kQueries, kKeys>(producer, bias.stage(), bias.barrier(), p, item.b, item.begin, item.h,
-                                            item.query, item.key);
+      if (!p.maps.are_used) {
+        load_pair_bias<Form, kQueries, kKeys>(producer, bias.stage(), p, item.b, item.begin, item.h, item.query,
+                                              item.key);
+      } else if (producer.thread == 0) {
+        copy_pair_bias<Form, kQueries, kKeys>(bias.stage(), bias.barrier(), p, item.b, item.begin, item.h, item.query,
+                                              item.key);
+      }
       bias.hand_over();
-      const auto load = [&](auto tile, uint32_t to, const Rows& rows, const TensorMap* map, int n, int first, int end) {
-        load_rows<decltype(tile)>(producer, ring.stage() + to, ring.barrier(), rows, map, p, item.b, n, item.h, first,
-                                  end);
+      // The masks of the first tile, which has the shift, and of a warp's own, a row ahead.
+      const int mask_tile = producer.warp - 1;
+      const auto read = [&](int n, int key) {
+        return mask_tile < 0 || mask_tile > 1 ? float2{}
+                                              : read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key, p.Lk);
       };
-      const int my_key = item.key + producer.warp * kTileKeys;
-      const auto first_values = [&](int n) {
-        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), 0, p.Lk);
-      };
-      const auto my_values = [&](int n) {
-        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), my_key, p.Lk);
-      };
-      float2 next_first = first_values(item.begin), next_values = my_values(item.begin);
+      const int my_key = item.key + mask_tile * kTileKeys;
+      float2 next_first = read(item.begin, 0), next = read(item.begin, my_key);
       for (int n = item.begin; n < item.end; ++n) {
-        const float2 first = next_first, values = next_values;
-        if (n + 1 < item.end) next_first = first_values(n + 1), next_values = my_values(n + 1);
+        const float2 first = next_first, values = next;
+        if (n + 1 < item.end) next_first = read(n + 1, 0), next = read(n + 1, my_key);
         ring.wait_until_empty();
-        load(QueryTile(), 0, p.q, maps.has_q ? &maps.q : nullptr, n, item.query, p.Lq);
-        load(QueryTile(), kGradOutAt, params.grad_out, maps.has_grad_out ? &maps.grad_out : nullptr, n, item.query,
-             p.Lq);
-        load(KeyTile(), kKeysAt, p.k, maps.has_k ? &maps.k : nullptr, n, item.key, p.Lk);
-        load(KeyTile(), kValuesAt, p.v, maps.has_v ? &maps.v : nullptr, n, item.key, p.Lk);
-        if (producer.warp < 2) {
+        const uint32_t stage = ring.stage(), barrier = ring.barrier();
+        if (!p.maps.are_used) {
+          load_rows<QueryTile>(producer, stage, p.q, p, item.b, n, item.h, item.query, p.Lq);
+          load_rows<QueryTile>(producer, stage + kGradOutAt, params.grad_out, p, item.b, n, item.h, item.query, p.Lq);
+          load_rows<KeyTile>(producer, stage + kKeysAt, p.k, p, item.b, n, item.h, item.key, p.Lk);
+          load_rows<KeyTile>(producer, stage + kValuesAt, p.v, p, item.b, n, item.h, item.key, p.Lk);
+        } else if (producer.thread == 0) {
+          copy_rows<QueryTile>(stage, barrier, p.q, p.maps.q, item.b, n, item.h, item.query);
+          copy_rows<QueryTile>(stage + kGradOutAt, barrier, params.grad_out, p.maps.grad_out, item.b, n, item.h,
+                               item.query);
+          copy_rows<KeyTile>(stage + kKeysAt, barrier, p.k, p.maps.k, item.b, n, item.h, item.key);
+          copy_rows<KeyTile>(stage + kValuesAt, barrier, p.v, p.maps.v, item.b, n, item.h, item.key);
+        }
+        if (mask_tile == 0 || mask_tile == 1) {
           const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
-          store_mask(ring.stage() + kMaskAt + producer.warp * kMaskBytes, values, shift, 0, p.scale);
-        } else if (producer.warp == 2) {
-          load_statistics(ring.stage() + kStatisticsAt, params, item.b, n, item.h, item.query, kBlocks);
+          store_mask(stage + kMaskAt + mask_tile * kMaskBytes, values, shift, p.scale);
+        } else if (mask_tile == 2) {
+          load_statistics(stage + kStatisticsAt, params, item.b, n, item.h, item.query, kBlocks);
         }
         ring.hand_over();
       }
@@ -104,7 +112,7 @@ struct GradPair {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, first = warp % kWarps * kM * 16;
     const int half = warp / kWarps, first_key = half * kTileKeys;
-    for (int64_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
       const TileItem item(params, i);
       float sums[kM][kTileKeys / 8][4] = {};
       bias.wait_until_full();

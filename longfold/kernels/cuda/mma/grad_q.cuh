@@ -29,12 +29,10 @@ struct GradQ {
   static __device__ void produce(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const Producer producer(kConsumers);
-    const TensorMap* q_map = p.maps.has_q ? &p.maps.q : nullptr;
-    const TensorMap* grad_map = p.maps.has_grad_out ? &p.maps.grad_out : nullptr;
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
-      Tiles::load_queries(producer, p, p.q, q_map, item, ring);
-      Tiles::load_queries(producer, p, params.grad_out, grad_map, item, ring);
+      Tiles::load_queries(producer, p, p.q, p.maps.q, item, ring);
+      Tiles::load_queries(producer, p, params.grad_out, p.maps.grad_out, item, ring);
       Tiles::load_keys(producer, p, item, ring);
     }
   }
@@ -42,7 +40,7 @@ struct GradQ {
   static __device__ void consume(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
-    for (int64_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       const int n = min(item.n + row, p.N - 1);
       RowFragments<HeadDim> q[kM], grad_out[kM];

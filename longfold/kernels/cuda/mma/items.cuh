@@ -11,8 +11,8 @@ template <int Rows, int Positions>
 struct Item {
   int b, h, n, first;
 
-  __device__ Item(const Problem& p, int length, int64_t index) {
-    const int tiles = (length + Positions - 1) / Positions, groups = (p.N + Rows - 1) / Rows;
+  __device__ Item(const Problem& p, int length, uint32_t index) {
+    const uint32_t tiles = (length + Positions - 1) / Positions, groups = (p.N + Rows - 1) / Rows;
     first = static_cast<int>(index % tiles) * Positions;
     index /= tiles;
     n = static_cast<int>(index % groups) * Rows;

@@ -29,12 +29,19 @@ struct KeyTiles {
 
   template <class Stages>
   static __device__ void load_queries(const Producer& producer, const Problem& p, const Rows& rows,
-                                      const TensorMap* map, const ThisItem& item, Stages& ring) {
+                                      const TensorMap& map, const ThisItem& item, Stages& ring) {
     ring.wait_until_empty();
+    if (!p.maps.are_used) {
+      for (int r = 0; r < NumRows; ++r) {
+        load_rows<QueryTile>(producer, queries(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first,
+                             p.Lq);
+      }
+    } else if (producer.thread == 0) {
 #pragma unroll
-    for (int r = 0; r < NumRows; ++r) {
-      load_rows<QueryTile>(producer, queries(ring.stage(), r, 0), ring.barrier(), rows, map, p, item.b, item.n + r,
-                           item.h, item.first, p.Lq);
+      for (int r = 0; r < NumRows; ++r) {
+        copy_rows<QueryTile>(queries(ring.stage(), r, 0), ring.barrier(), rows, map, item.b, item.n + r, item.h,
+                             item.first);
+      }
     }
     ring.hand_over();
   }
@@ -44,19 +51,22 @@ struct KeyTiles {
   static __device__ void load_keys(const Producer& producer, const Problem& p, const ThisItem& item, Stages& ring) {
     const int row = min(producer.warp, NumRows - 1);
     MaskReader mask_reader(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
-    const TensorMap* k_map = p.maps.has_k ? &p.maps.k : nullptr;
-    const TensorMap* v_map = p.maps.has_v ? &p.maps.v : nullptr;
     for (int key = 0; key < p.Lk; key += kTileKeys) {
       ring.wait_until_empty();
-      const uint32_t stage = ring.stage();
-      load_pair_bias<Form, Queries, kTileKeys>(producer, stage + kBiasAt, ring.barrier(), p, item.b, item.n, item.h,
-                                               item.first, key);
+      const uint32_t stage = ring.stage(), barrier = ring.barrier();
+      if (!p.maps.are_used) {
+        load_pair_bias<Form, Queries, kTileKeys>(producer, stage + kBiasAt, p, item.b, item.n, item.h, item.first, key);
+        for (int r = 0; r < NumRows; ++r) {
+          load_rows<KeyTile>(producer, keys(stage, r), p.k, p, item.b, item.n + r, item.h, key, p.Lk);
+          load_rows<KeyTile>(producer, values(stage, r), p.v, p, item.b, item.n + r, item.h, key, p.Lk);
+        }
+      } else if (producer.thread == 0) {
+        copy_pair_bias<Form, Queries, kTileKeys>(stage + kBiasAt, barrier, p, item.b, item.n, item.h, item.first, key);
 #pragma unroll
-      for (int r = 0; r < NumRows; ++r) {
-        load_rows<KeyTile>(producer, keys(stage, r), ring.barrier(), p.k, k_map, p, item.b, item.n + r, item.h, key,
-                           p.Lk);
-        load_rows<KeyTile>(producer, values(stage, r), ring.barrier(), p.v, v_map, p, item.b, item.n + r, item.h, key,
-                           p.Lk);
+        for (int r = 0; r < NumRows; ++r) {
+          copy_rows<KeyTile>(keys(stage, r), barrier, p.k, p.maps.k, item.b, item.n + r, item.h, key);
+          copy_rows<KeyTile>(values(stage, r), barrier, p.v, p.maps.v, item.b, item.n + r, item.h, key);
+        }
       }
       if (producer.warp < NumRows) mask_reader.store_next(mask(stage, row), p, key);
       ring.hand_over();

@@ -1,6 +1,6 @@
-// What producers do: tiles of rows and of the pair bias from global to shared memory. One lane copies them whole by a
-// tensor map, where there is one; else all do, 16 bytes at a time where they lie so, or element by element. What is
-// beyond the tensors' ends becomes zero, and is not read.
+// What producers do: tiles of rows and of the pair bias from global to shared memory. One thread copies them whole by
+// tensor maps, where all of them have one; else all threads do, 16 bytes at a time where they lie so, or element by
+// element. What is beyond the tensors' ends becomes zero, and is not read.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/params.h"
@@ -30,6 +30,7 @@ __device__ __forceinline__ int coordinate(int64_t stride, int place) {
   return stride == 0 ? 0 : place;
 }
 
+// Whole tiles by a tensor map: by one thread. What a tensor does not have becomes zero.
 template <class Tile>
 __device__ __forceinline__ void copy_boxes(uint32_t to, const TensorMap& map, uint32_t barrier, int first_column,
                                            int element_bytes, int c1, int c2, int c3, int c4) {
@@ -41,19 +42,19 @@ __device__ __forceinline__ void copy_boxes(uint32_t to, const TensorMap& map, ui
   }
 }
 
-// Rows first, first + 1, ... of one b, n and head; from `end` on, and for an n that is not there, there are none.
+// Rows first, first + 1, ... of one b, n and head.
 template <class Tile>
-__device__ __forceinline__ void load_rows(const Producer& producer, uint32_t to, uint32_t barrier, const Rows& rows,
-                                          const TensorMap* map, const Problem& p, int b, int n, int h, int first,
-                                          int end) {
-  if (map != nullptr) {
-    if (producer.thread == 0) {
-      const int64_t* s = rows.strides;
-      copy_boxes<Tile>(to, *map, barrier, 0, 2, coordinate(s[2], first), coordinate(s[3], h), coordinate(s[1], n),
-                       coordinate(s[0], b));
-    }
-    return;
-  }
+__device__ __forceinline__ void copy_rows(uint32_t to, uint32_t barrier, const Rows& rows, const TensorMap& map, int b,
+                                          int n, int h, int first) {
+  const int64_t* s = rows.strides;
+  copy_boxes<Tile>(to, map, barrier, 0, 2, coordinate(s[2], first), coordinate(s[3], h), coordinate(s[1], n),
+                   coordinate(s[0], b));
+}
+
+// The same without a map, by all producers. From `end` on, and for an n that is not there, there are no rows.
+template <class Tile>
+__device__ void load_rows(const Producer& producer, uint32_t to, const Rows& rows, const Problem& p, int b, int n,
+                          int h, int first, int end) {
   const char* from = rows_of(rows, b, min(n, p.N - 1), h);
   if (n >= p.N) end = 0;
   constexpr int kUnits = Tile::kUnits, kCount = Tile::kRows;
@@ -63,7 +64,7 @@ __device__ __forceinline__ void load_rows(const Producer& producer, uint32_t to,
     if (row >= kAtOnce) return;
     const int64_t stride = 2 * rows.strides[2];
     from += (first + row) * stride + 16 * unit;
-#pragma unroll 4
+#pragma unroll 2
     for (int i = row; i < kCount; i += kAtOnce) {
       ptx::copy_async(Tile::unit(to, i, unit), from, first + i < end);
       from += kAtOnce * stride;
@@ -71,7 +72,7 @@ __device__ __forceinline__ void load_rows(const Producer& producer, uint32_t to,
     return;
   }
   constexpr int kElements = 8 * kUnits;
-#pragma unroll 4
+#pragma unroll 2
   for (int element = producer.thread; element < kCount * kElements; element += kProducerThreads) {
     const int row = element / kElements, d = element % kElements;
     uint16_t value = 0;
@@ -105,20 +106,22 @@ using BiasTile = Tile<Queries, Keys * bias_size(Form)>;
 
 // The queries and keys of a tile from first_query and first_key on.
 template <BiasForm Form, int Queries, int Keys>
-__device__ __forceinline__ void load_pair_bias(const Producer& producer, uint32_t to, uint32_t barrier,
-                                               const Problem& p, int b, int n, int h, int first_query, int first_key) {
+__device__ __forceinline__ void copy_pair_bias(uint32_t to, uint32_t barrier, const Problem& p, int b, int n, int h,
+                                               int first_query, int first_key) {
+  if constexpr (Form != BiasForm::kNone) {
+    const int64_t* s = p.pair.strides;
+    copy_boxes<BiasTile<Form, Queries, Keys>>(to, p.maps.pair, barrier, first_key, bias_size(Form),
+                                              coordinate(s[3], first_query), coordinate(s[2], h), coordinate(s[1], n),
+                                              coordinate(s[0], b));
+  }
+}
+template <BiasForm Form, int Queries, int Keys>
+__device__ void load_pair_bias(const Producer& producer, uint32_t to, const Problem& p, int b, int n, int h,
+                               int first_query, int first_key) {
   if constexpr (Form != BiasForm::kNone) {
     using Tile = BiasTile<Form, Queries, Keys>;
     constexpr int kSize = bias_size(Form);
     const Bias& bias = p.pair;
-    if (p.maps.has_pair) {
-      if (producer.thread == 0) {
-        const int64_t* s = bias.strides;
-        copy_boxes<Tile>(to, p.maps.pair, barrier, first_key, kSize, coordinate(s[3], first_query), coordinate(s[2], h),
-                         coordinate(s[1], n), coordinate(s[0], b));
-      }
-      return;
-    }
     const int64_t offset = bias_offset(bias, b, n, h);
     if (bias.in_units) {
       constexpr int kUnits = Tile::kUnits, kAtOnce = kProducerThreads / kUnits;
@@ -127,14 +130,14 @@ __device__ __forceinline__ void load_pair_bias(const Producer& producer, uint32_
       const int64_t stride = kSize * bias.strides[3];
       const char* from = static_cast<const char*>(bias.data) + kSize * (offset + first_key) +
                          (first_query + query) * stride + 16 * unit;
-#pragma unroll 4
+#pragma unroll 2
       for (int i = query; i < Queries; i += kAtOnce) {
         ptx::copy_async(Tile::unit(to, i, unit), from, valid && first_query + i < p.Lq);
         from += kAtOnce * stride;
       }
       return;
     }
-#pragma unroll 4
+#pragma unroll 2
     for (int element = producer.thread; element < Queries * Keys; element += kProducerThreads) {
       const int query = element / Keys, key = element % Keys;
       const bool valid = first_query + query < p.Lq && first_key + key < p.Lk;

@@ -50,8 +50,8 @@ __device__ __forceinline__ float shift_of_row(const Bias& mask, int64_t offset, 
   return mask.data == nullptr ? 0 : shift_of(read_mask(mask, offset, 0, num_keys));
 }
 
-// By all lanes of a warp. `largest` is of this lane.
-__device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shift, float largest, float scale) {
+// By all lanes of a warp.
+__device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shift, float scale) {
   const int lane = lane_of_warp();
   const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
   MaskTile kind = MaskTile::kAllShown;
@@ -64,12 +64,7 @@ __device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shi
     const float hidden = kHiddenLogit / scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
   }
-  largest = largest_of_warp(largest);
-  if (lane == 0) {
-    ptx::store_shared(to + kMaskKindAt, static_cast<uint32_t>(kind));
-    ptx::store_shared(to + kMaskShiftAt, shift);
-    ptx::store_shared(to + kMaskLargestAt, largest);
-  }
+  if (lane == 0) ptx::store_shared(to + kMaskKindAt, static_cast<uint32_t>(kind));
 }
 
 // Of a row n, once its last tile is there.
@@ -90,7 +85,14 @@ class MaskReader {
 
   __device__ void store_next(uint32_t to, const Problem& p, int first_key) {
     largest_ = fmaxf(largest_, fmaxf(values_.x, values_.y));
-    store_mask(to, values_, shift_, largest_, p.scale);
+    store_mask(to, values_, shift_, p.scale);
+    if (first_key + kTileKeys >= p.Lk) {
+      const float largest = largest_of_warp(largest_);
+      if (lane_of_warp() == 0) {
+        ptx::store_shared(to + kMaskShiftAt, shift_);
+        ptx::store_shared(to + kMaskLargestAt, largest);
+      }
+    }
     values_ = read_mask(p.mask, offset_, first_key + kTileKeys, p.Lk);
   }
 

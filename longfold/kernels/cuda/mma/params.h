@@ -19,10 +19,10 @@ struct alignas(64) TensorMap {
   uint64_t words[16];
 };
 
-// Maps of one pass, whose tiles have boxes of their own. A tensor without one is copied 16 bytes at a time or less.
+// Maps of one pass, whose tiles have boxes of their own. Where a tensor can have none, none is used.
 struct TensorMaps {
   TensorMap q, k, v, grad_out, pair;
-  bool has_q, has_k, has_v, has_grad_out, has_pair;
+  bool are_used;
 };
 
 // q, k, v, out and their gradients, 16-bit elements.

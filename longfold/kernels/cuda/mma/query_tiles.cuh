@@ -31,13 +31,18 @@ struct QueryTiles {
   }
 
   template <class Stages>
-  static __device__ void load_keys(const Producer& producer, const Problem& p, const Rows& rows, const TensorMap* map,
+  static __device__ void load_keys(const Producer& producer, const Problem& p, const Rows& rows, const TensorMap& map,
                                    const ThisItem& item, Stages& ring) {
     ring.wait_until_empty();
+    if (!p.maps.are_used) {
+      for (int r = 0; r < NumRows; ++r) {
+        load_rows<KeyTile>(producer, keys(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first, p.Lk);
+      }
+    } else if (producer.thread == 0) {
 #pragma unroll
-    for (int r = 0; r < NumRows; ++r) {
-      load_rows<KeyTile>(producer, keys(ring.stage(), r, 0), ring.barrier(), rows, map, p, item.b, item.n + r, item.h,
-                         item.first, p.Lk);
+      for (int r = 0; r < NumRows; ++r) {
+        copy_rows<KeyTile>(keys(ring.stage(), r, 0), ring.barrier(), rows, map, item.b, item.n + r, item.h, item.first);
+      }
     }
     ring.hand_over();
   }
@@ -46,25 +51,31 @@ struct QueryTiles {
   static __device__ void load_item(const Producer& producer, const BackwardParams& params, const ThisItem& item,
                                    Stages& ring) {
     const Problem& p = params.problem;
-    load_keys(producer, p, p.k, p.maps.has_k ? &p.maps.k : nullptr, item, ring);
-    load_keys(producer, p, p.v, p.maps.has_v ? &p.maps.v : nullptr, item, ring);
-    const TensorMap* q_map = p.maps.has_q ? &p.maps.q : nullptr;
-    const TensorMap* grad_map = p.maps.has_grad_out ? &p.maps.grad_out : nullptr;
+    load_keys(producer, p, p.k, p.maps.k, item, ring);
+    load_keys(producer, p, p.v, p.maps.v, item, ring);
     for (int query = 0; query < p.Lq; query += kTileKeys) {
       ring.wait_until_empty();
-      const uint32_t stage = ring.stage();
-      load_pair_bias<Form, kTileKeys, Keys>(producer, bias(stage), ring.barrier(), p, item.b, item.n, item.h, query,
-                                            item.first);
+      const uint32_t stage = ring.stage(), barrier = ring.barrier();
+      if (!p.maps.are_used) {
+        load_pair_bias<Form, kTileKeys, Keys>(producer, bias(stage), p, item.b, item.n, item.h, query, item.first);
+        for (int r = 0; r < NumRows; ++r) {
+          load_rows<QueryTile>(producer, queries(stage, r), p.q, p, item.b, item.n + r, item.h, query, p.Lq);
+          load_rows<QueryTile>(producer, grad_out(stage, r), params.grad_out, p, item.b, item.n + r, item.h, query,
+                               p.Lq);
+        }
+      } else if (producer.thread == 0) {
+        copy_pair_bias<Form, kTileKeys, Keys>(bias(stage), barrier, p, item.b, item.n, item.h, query, item.first);
 #pragma unroll
-      for (int r = 0; r < NumRows; ++r) {
-        load_rows<QueryTile>(producer, queries(stage, r), ring.barrier(), p.q, q_map, p, item.b, item.n + r, item.h,
-                             query, p.Lq);
-        load_rows<QueryTile>(producer, grad_out(stage, r), ring.barrier(), params.grad_out, grad_map, p, item.b,
-                             item.n + r, item.h, query, p.Lq);
+        for (int r = 0; r < NumRows; ++r) {
+          copy_rows<QueryTile>(queries(stage, r), barrier, p.q, p.maps.q, item.b, item.n + r, item.h, query);
+          copy_rows<QueryTile>(grad_out(stage, r), barrier, params.grad_out, p.maps.grad_out, item.b, item.n + r,
+                               item.h, query);
+        }
       }
-      if (producer.warp < NumRows) {
-        load_statistics(statistics(stage, producer.warp), params, item.b, min(item.n + producer.warp, p.N - 1), item.h,
-                        query, 1);
+      // The last warps, since the first one copies tiles.
+      const int row = producer.warp - (kProducers - NumRows);
+      if (row >= 0) {
+        load_statistics(statistics(stage, row), params, item.b, min(item.n + row, p.N - 1), item.h, query, 1);
       }
       ring.hand_over();
     }

@@ -17,7 +17,7 @@ __device__ __forceinline__ int lane_of_warp() {
 // Producers need fewer registers than a block's threads have on average, consumers more. `Blocks` on a multiprocessor.
 template <int Consumers, int Blocks>
 __device__ __forceinline__ void share_registers(bool produces) {
-  constexpr int kOfAll = 65536 / 32 / 8 / Blocks / ((Consumers + kProducers + 3) / 4 * 4) * 8, kOfProducers = 88;
+  constexpr int kOfAll = 65536 / 32 / 8 / Blocks / ((Consumers + kProducers + 3) / 4 * 4) * 8, kOfProducers = 56;
   constexpr int kOfConsumers = (kOfAll + (kOfAll - kOfProducers) * kProducers / Consumers) / 8 * 8;
   if (produces)
     ptx::give_registers<kOfProducers>();

@@ -21,28 +21,39 @@ __device__ __forceinline__ QueryStatistics statistics_at(const BackwardParams& p
   return reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
 }
 
-// The sum of products of two rows of HeadDim elements.
+struct alignas(16) Unit {
+  uint32_t words[4];
+};
+
+// The sum of products of two rows of HeadDim elements, by four lanes that return the same.
 template <class T>
 __device__ float dot_of_rows(const Rows& a, const char* row_a, const Rows& b, const char* row_b, int head_dim) {
   float sum = 0;
+  const int part = lane_of_warp() % 4;
   if (a.in_units && b.in_units) {
-#pragma unroll 4
-    for (int word = 0; word < head_dim / 2; ++word) {
-      const float2 x = ptx::unpack<T>(reinterpret_cast<const uint32_t*>(row_a)[word]);
-      const float2 y = ptx::unpack<T>(reinterpret_cast<const uint32_t*>(row_b)[word]);
-      sum = fmaf(x.x, y.x, sum);
-      sum = fmaf(x.y, y.y, sum);
+    for (int unit = part; unit < head_dim / 8; unit += 4) {
+      const Unit of_a = reinterpret_cast<const Unit*>(row_a)[unit], of_b = reinterpret_cast<const Unit*>(row_b)[unit];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float2 x = ptx::unpack<T>(of_a.words[i]), y = ptx::unpack<T>(of_b.words[i]);
+        sum = fmaf(x.x, y.x, sum);
+        sum = fmaf(x.y, y.y, sum);
+      }
     }
   } else {
-    for (int d = 0; d < head_dim; ++d) {
-      const float x = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_a + 2 * d * a.strides[4])).x;
-      const float y = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_b + 2 * d * b.strides[4])).x;
-      sum = fmaf(x, y, sum);
+    for (int unit = part; unit < head_dim / 8; unit += 4) {
+      for (int d = 8 * unit; d < 8 * unit + 8; ++d) {
+        const float x = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_a + 2 * d * a.strides[4])).x;
+        const float y = ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(row_b + 2 * d * b.strides[4])).x;
+        sum = fmaf(x, y, sum);
+      }
     }
   }
-  return sum;
+  sum += ptx::shuffle_xor(sum, 1);
+  return sum + ptx::shuffle_xor(sum, 2);
 }
 
+// Of a query that is there; by four lanes, all of the warp at once.
 template <class T>
 __device__ QueryStatistics statistics_of(const BackwardParams& params, int head_dim, float shift, int b, int n, int h,
                                          int query) {
@@ -52,11 +63,11 @@ __device__ QueryStatistics statistics_of(const BackwardParams& params, int head_
   };
   const float lse = params.log_sum_exp[at(params.lse_strides)];
   const bool masked = lse <= kHidesAt;
-  if (masked && !p.mean_if_masked) return {-INFINITY, 0};
   const char* out = rows_of(params.out, b, n, h) + 2 * query * params.out.strides[2];
   const char* grad_out = rows_of(params.grad_out, b, n, h) + 2 * query * params.grad_out.strides[2];
   float minus_delta = -dot_of_rows<T>(params.out, out, params.grad_out, grad_out, head_dim);
   if (params.grad_log_sum_exp != nullptr) minus_delta += params.grad_log_sum_exp[at(params.grad_lse_strides)];
+  if (masked && !p.mean_if_masked) return {-INFINITY, 0};
   if (masked) return {kUniform, minus_delta};
   return {-((lse - shift) * kLog2E - log2f(params.lse_correction[at(params.correction_strides)])), minus_delta};
 }
@@ -72,10 +83,11 @@ __device__ void write_statistics(const BackwardParams& params, int head_dim) {
     const float shift = shift_of_row(p.mask, bias_offset(p.mask, b, n, h), p.Lk);
     char* const to = reinterpret_cast<char*>(params.statistics) + i * kStatisticsBytes;
     bool is_mean = false;
-    for (int q = lane; q < kStatisticsBlock; q += kLanes) {
-      QueryStatistics found{-INFINITY, 0};
-      if (first + q < p.Lq) found = statistics_of<T>(params, head_dim, shift, b, n, h, first + q);
-      reinterpret_cast<QueryStatistics*>(to)[q] = found;
+#pragma unroll 4
+    for (int q = lane / 4; q < kStatisticsBlock; q += kLanes / 4) {
+      QueryStatistics found = statistics_of<T>(params, head_dim, shift, b, n, h, min(first + q, p.Lq - 1));
+      if (first + q >= p.Lq) found = {-INFINITY, 0};
+      if (lane % 4 == 0) reinterpret_cast<QueryStatistics*>(to)[q] = found;
       is_mean |= found.minus_lse == kUniform;
     }
     is_mean = ptx::any(is_mean);

@@ -75,14 +75,14 @@ bool encode_rows(TensorMap& to, const Problem& p, const Rows& rows, int length, 
 void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
                       int pair_element_bytes) {
   TensorMaps& maps = p.maps;
-  maps.has_q = encode_rows(maps.q, p, p.q, p.Lq, head_dim, of_queries);
-  maps.has_k = encode_rows(maps.k, p, p.k, p.Lk, head_dim, of_keys);
-  maps.has_v = encode_rows(maps.v, p, p.v, p.Lk, head_dim, of_keys);
-  maps.has_grad_out = grad_out != nullptr && encode_rows(maps.grad_out, p, *grad_out, p.Lq, head_dim, of_queries);
   const auto& s = p.pair.strides;
-  maps.has_pair = p.pair.data != nullptr && p.pair.in_units &&
-                  encode(maps.pair, p.pair.data, pair_element_bytes, p.Lk,
-                         {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, of_pair);
+  maps.are_used = encode_rows(maps.q, p, p.q, p.Lq, head_dim, of_queries) &&
+                  encode_rows(maps.k, p, p.k, p.Lk, head_dim, of_keys) &&
+                  encode_rows(maps.v, p, p.v, p.Lk, head_dim, of_keys) &&
+                  (grad_out == nullptr || encode_rows(maps.grad_out, p, *grad_out, p.Lq, head_dim, of_queries)) &&
+                  (p.pair.data == nullptr ||
+                   (p.pair.in_units && encode(maps.pair, p.pair.data, pair_element_bytes, p.Lk,
+                                              {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, of_pair)));
 }
 
 }  // namespace longfold::kernels::cuda::mma

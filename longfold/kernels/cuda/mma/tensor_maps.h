@@ -10,7 +10,7 @@ struct Box {
   int rows, chunk_bytes;
 };
 
-// Fills p.maps with what a pass copies, of those tensors that lie in whole units of 16 bytes. `grad_out` may be null.
+// Fills p.maps with what a pass copies, if all of that lies in whole units of 16 bytes. `grad_out` may be null.
 void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
                       int pair_element_bytes);
 
