@@ -237,6 +237,12 @@ __device__ __forceinline__ uint16_t round_to(float value) {
   return static_cast<uint16_t>(pack<T>(value, 0.0f) & 0xffffu);
 }
 
+// Of this thread in its warp. Once it is known it stays in a register, since it is asked for only once.
+__device__ __forceinline__ int lane() {
+  int lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
+}
 __device__ __forceinline__ float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }

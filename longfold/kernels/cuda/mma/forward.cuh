@@ -30,53 +30,90 @@ struct Forward {
   static constexpr int kSharedBytes = Stages::kBytes;
   using Running = RunningRows<kM, HeadDim>;
 
-  // kStepKeys keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
+  // What a consumer reads of a stage: addresses of its row's keys and values, of its queries' biases, and of the masks
+  // of its lane's first two keys.
+  struct Place {
+    uint32_t keys, values, bias, mask;
+  };
+
+  // Logits of the step'th kStepKeys keys, or their products, which are logits once they are scaled.
   template <MaskTile Mask>
-  static __device__ __forceinline__ void step(Running& rows, const RowFragments<HeadDim> (&q)[kM], uint32_t keys,
-                                              uint32_t values, uint32_t bias, int key, uint32_t mask, float scale,
-                                              bool are_first) {
-    constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;  // what logits are before weigh()
-    const float to_logit = kIsProduct ? scale : 1.0f;
-    float s[kM][kTiles][4], sums[kM][2];
-    bool look = are_first;
-    uint32_t which = are_first ? ~0u : 0u;
-    while (true) {  // rarely more than once
-      multiply_rows<T, KeyTile>(s, q, keys, MaskStart<Mask>{mask});
-      if constexpr (Form != BiasForm::kNone) {
+  static constexpr bool kAreProducts = Form == BiasForm::kNone && Mask != MaskTile::kValues;
+
+  template <MaskTile Mask>
+  static __device__ __forceinline__ void logits(float (&s)[kM][kTiles][4], const RowFragments<HeadDim> (&q)[kM],
+                                                const Place& place, int step, float scale, int lane) {
+    const int key = step * kStepKeys;
+    const uint32_t mask = place.mask + 8 * key;
+    multiply_rows<T, KeyTile>(s, q, place.keys + key * KeyTile::kChunk, lane, MaskStart<Mask>{mask});
+    if constexpr (Form != BiasForm::kNone) {
 #pragma unroll
-        for (int j = 0; j < kTiles; j += 2) {
+      for (int j = 0; j < kTiles; j += 2) {
 #pragma unroll
-          for (int m = 0; m < kM; ++m) {
-            float two[2][4];
-            read_pair_bias<T, Form, PairTile>(two, bias + 16 * m * PairTile::kChunk, key + 8 * j);
+        for (int m = 0; m < kM; ++m) {
+          float two[2][4];
+          read_pair_bias<T, Form, PairTile>(two, place.bias + 16 * m * PairTile::kChunk, key + 8 * j, lane);
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-              s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], scale, two[i / 4][i % 4]);
-            }
-          }
+          for (int i = 0; i < 8; ++i) s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], scale, two[i / 4][i % 4]);
         }
-      } else if constexpr (!kIsProduct) {
-#pragma unroll
-        for (int i = 0; i < kM * kTiles * 4; ++i) s[i / (4 * kTiles)][i / 4 % kTiles][i % 4] *= scale;
       }
-      if constexpr (Mask == MaskTile::kValues) add_mask(s, mask);
-      if (look) move_references(rows, which, are_first, s, to_logit);
-      weigh(s, kIsProduct ? scale * kLog2E : kLog2E, rows.minus_reference, sums);
+    } else if constexpr (!kAreProducts<Mask>) {
+#pragma unroll
+      for (int i = 0; i < kM * kTiles * 4; ++i) s[i / (4 * kTiles)][i / 4 % kTiles][i % 4] *= scale;
+    }
+    if constexpr (Mask == MaskTile::kValues) add_mask(s, mask);
+  }
+
+  // Moves the references of rows to the largest of their first `num_steps` logits of a tile.
+  template <MaskTile Mask>
+  static __device__ void find_references(Running& rows, uint32_t which, bool are_first, int num_steps,
+                                         const RowFragments<HeadDim> (&q)[kM], const Place& place, float scale,
+                                         int lane) {
+    float largest[kM][2];
+#pragma unroll
+    for (int i = 0; i < 2 * kM; ++i) largest[i / 2][i % 2] = kLowestReference;
+#pragma unroll 1
+    for (int step = 0; step < num_steps; ++step) {
+      float s[kM][kTiles][4];
+      logits<Mask>(s, q, place, step, scale, lane);
+      find_largest(largest, s, kAreProducts<Mask> ? scale : 1.0f);
+    }
+    move_references(rows, which, are_first, largest);
+  }
+
+  template <MaskTile Mask>
+  static __device__ __forceinline__ void tile(Running& rows, const RowFragments<HeadDim> (&q)[kM], const Place& place,
+                                              float scale, int lane, bool is_first) {
+    constexpr int kSteps = kTileKeys / kStepKeys;
+    const float to_log2 = kAreProducts<Mask> ? scale * kLog2E : kLog2E;
+    uint32_t weights[kSteps][kM][kTiles / 2][4];
+    float sums[kM][2];
+    if (is_first) find_references<Mask>(rows, ~0u, true, 1, q, place, scale, lane);
+    for (bool moved = false;; moved = true) {  // rarely more than once
+#pragma unroll
+      for (int i = 0; i < 2 * kM; ++i) sums[i / 2][i % 2] = 0;
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        float s[kM][kTiles][4];
+        logits<Mask>(s, q, place, step, scale, lane);
+        weigh(s, to_log2, rows.minus_reference, sums);
+        pack_weights<T>(weights[step], s);
+      }
       bool grown = false;
 #pragma unroll
       for (int m = 0; m < kM; ++m) grown |= !(sums[m][0] <= kLargestSum && sums[m][1] <= kLargestSum);
-      if (look || !ptx::any(grown)) break;
-      look = true;
-      which = rows_to_move(sums);
+      if (!ptx::any(grown) || moved) break;
+      find_references<Mask>(rows, rows_to_move(sums, lane), false, kSteps, q, place, scale, lane);
     }
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       rows.sum[m][0] += sums[m][0];
       rows.sum[m][1] += sums[m][1];
     }
-    uint32_t weights[kM][kTiles / 2][4];
-    pack_weights<T>(weights, s);
-    add_weighted_rows<T, KeyTile>(rows.out, weights, values);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      add_weighted_rows<T, KeyTile>(rows.out, weights[step], place.values + step * kStepKeys * KeyTile::kChunk, lane);
+    }
   }
 
   static __device__ void produce(const Problem& p, Stages ring) {
@@ -91,28 +128,26 @@ struct Forward {
   static __device__ void consume(const ForwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
+    const int lane = ptx::lane();
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       Running running{};
       RowFragments<HeadDim> q[kM];
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
-      ring.leave();
+      for (int m = 0; m < kM; ++m) {
+        load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
+      }
+      ring.leave(lane);
       MaskRow mask_row{};
       for (int key = 0; key < p.Lk; key += kTileKeys) {
         ring.wait_until_full();
-        const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
-        const uint32_t bias = Tiles::bias(ring.stage(), first), mask = Tiles::mask(ring.stage(), row);
-        with_mask_kind(mask, [&]<MaskTile Mask>() {
-#pragma unroll
-          for (int at = 0; at < kTileKeys; at += kStepKeys) {
-            step<Mask>(running, q, keys + at * KeyTile::kChunk, values + at * KeyTile::kChunk, bias, at,
-                       mask + 8 * at + 16 * (lane_of_warp() % 4), p.scale, at == 0 && key == 0);
-          }
-        });
+        const uint32_t stage = ring.stage(), mask = Tiles::mask(stage, row);
+        const Place place{Tiles::keys(stage, row), Tiles::values(stage, row), Tiles::bias(stage, first),
+                          mask + 16 * (lane % 4)};
+        with_mask_kind(mask, [&]<MaskTile Mask>() { tile<Mask>(running, q, place, p.scale, lane, key == 0); });
         if (key + kTileKeys >= p.Lk) mask_row = read_mask_row(mask);
-        ring.leave();
+        ring.leave(lane);
       }
       if (item.n + row < p.N) finish(params, running, mask_row, item, item.n + row, item.first + first);
     }

@@ -23,9 +23,8 @@ using RowFragments = uint32_t[Head<HeadDim>::kDeep][4];
 
 // 16 rows of a tile, from the one at `rows` on.
 template <class Tile, int HeadDim = Tile::kRowBytes / 2>
-__device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32_t rows) {
+__device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32_t rows, int lane) {
   using H = Head<HeadDim>;
-  const int lane = lane_of_warp();
 #pragma unroll
   for (int d = 0; d < H::kDeep; ++d) {
     const bool half = H::kOdd && d + 1 == H::kDeep;
@@ -37,11 +36,10 @@ __device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32
 // `rows` on.
 template <class T, class Tile, int M, int Tiles, class Start, int HeadDim = Tile::kRowBytes / 2>
 __device__ __forceinline__ void multiply_rows(float (&s)[M][Tiles][4], const RowFragments<HeadDim> (&a)[M],
-                                              uint32_t rows, Start start) {
+                                              uint32_t rows, int lane, Start start) {
   using H = Head<HeadDim>;
   static_assert(Tiles % H::kTogether == 0);
   constexpr int kLoads = H::kTogether * H::kUnits / 4;
-  const int lane = lane_of_warp();
 #pragma unroll
   for (int first = 0; first < Tiles; first += H::kTogether) {
     uint32_t b[kLoads][4];
@@ -92,11 +90,10 @@ __device__ __forceinline__ void pack_weights(uint32_t (&a)[M][Tiles / 2][4], con
 // out[m] += weights[m] rows: sums over 16 * Sixteens positions.
 template <class T, class Tile, int M, int Sixteens, int HeadDim = Tile::kRowBytes / 2>
 __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4],
-                                                  const uint32_t (&weights)[M][Sixteens][4], uint32_t rows) {
+                                                  const uint32_t (&weights)[M][Sixteens][4], uint32_t rows, int lane) {
   using H = Head<HeadDim>;
   constexpr int kPairs = Sixteens * H::kUnits;  // of matrices: 16 positions by 8 elements
   static_assert(kPairs % 2 == 0);
-  const int lane = lane_of_warp();
 #pragma unroll
   for (int first = 0; first < kPairs; first += 2) {
     const int pair = first + lane / 16;

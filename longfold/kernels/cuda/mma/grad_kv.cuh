@@ -10,8 +10,7 @@ namespace longfold::kernels::cuda::mma {
 // 16 keys, from `key` on, by 16 queries, from the one at `rows` on, of a pair bias whose tile has rows of queries: two
 // tiles of 8 queries, as accumulators hold them.
 template <class T, BiasForm Form, class Tile>
-__device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], uint32_t rows, int key) {
-  const int lane = lane_of_warp();
+__device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], uint32_t rows, int key, int lane) {
   if constexpr (Form == BiasForm::k16) {
     uint32_t words[4];
     ptx::load_matrices_transposed(words, Tile::unit(rows, lane / 16 * 8 + lane % 8, key / 8 + lane / 8 % 2));
@@ -91,20 +90,20 @@ struct GradKV {
   };
 
   // 8 * kTiles queries: those at `queries`, `grad_out`, `bias` and `statistics`. `first` is the warp's first key.
-  template <MaskTile Mask>
+  template <MaskTile Mask, bool SomeUniform>
   static __device__ __forceinline__ void step(Sums& sums, const Keys& keys, uint32_t queries, uint32_t grad_out,
                                               uint32_t bias, int first, uint32_t statistics, const Problem& p,
-                                              bool some_uniform) {
+                                              int lane) {
     constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
     float s[kM][kTiles][4], grad[kM][kTiles][4];
     float4 two[kTiles];  // minus_lse, minus_delta, of two queries
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) two[j] = ptx::load_shared<float4>(statistics + 64 * j + 16 * (lane_of_warp() % 4));
-    multiply_rows<T, QueryTile>(s, keys.k, queries, [&](int m, int, float (&start)[4]) {
+    for (int j = 0; j < kTiles; ++j) two[j] = ptx::load_shared<float4>(statistics + 64 * j + 16 * (lane % 4));
+    multiply_rows<T, QueryTile>(s, keys.k, queries, lane, [&](int m, int, float (&start)[4]) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) start[i] = Mask == MaskTile::kValues ? 0 : keys.mask[m][i / 2];
     });
-    multiply_rows<T, QueryTile>(grad, keys.v, grad_out, [&](int, int j, float (&start)[4]) {
+    multiply_rows<T, QueryTile>(grad, keys.v, grad_out, lane, [&](int, int j, float (&start)[4]) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) start[i] = i % 2 == 0 ? two[j].y : two[j].w;
     });
@@ -114,7 +113,7 @@ struct GradKV {
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           float pair[2][4] = {};
-          read_pair_bias_transposed<T, Form, PairTile>(pair, bias + 8 * j * PairTile::kChunk, first + 16 * m);
+          read_pair_bias_transposed<T, Form, PairTile>(pair, bias + 8 * j * PairTile::kChunk, first + 16 * m, lane);
 #pragma unroll
           for (int i = 0; i < 8; ++i) {
             float& logit = s[m][j + i / 4][i % 4];
@@ -133,7 +132,7 @@ struct GradKV {
         for (int i = 0; i < 4; ++i) s[m][j][i] = ptx::exp2(fmaf(s[m][j][i], to_log2, i % 2 == 0 ? two[j].x : two[j].z));
       }
     }
-    if (some_uniform) {
+    if constexpr (SomeUniform) {
       const float uniform = 1 / static_cast<float>(p.Lk);
 #pragma unroll
       for (int j = 0; j < kTiles; ++j) {
@@ -159,14 +158,15 @@ struct GradKV {
     }
     uint32_t packed[kM][kTiles / 2][4];
     pack_weights<T>(packed, s);
-    add_weighted_rows<T, QueryTile>(sums.grad_v, packed, grad_out);
+    add_weighted_rows<T, QueryTile>(sums.grad_v, packed, grad_out, lane);
     pack_weights<T>(packed, grad);
-    add_weighted_rows<T, QueryTile>(sums.grad_k, packed, queries);
+    add_weighted_rows<T, QueryTile>(sums.grad_k, packed, queries, lane);
   }
 
   static __device__ void consume(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
+    const int lane = ptx::lane();
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
       const ThisItem item(p, p.Lk, i);
       const int n = min(item.n + row, p.N - 1);
@@ -174,12 +174,14 @@ struct GradKV {
       Sums sums{};
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<KeyTile>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m));
-      ring.leave();
+      for (int m = 0; m < kM; ++m)
+        load_fragments<KeyTile>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
+      ring.leave(lane);
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<KeyTile>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m));
-      ring.leave();
+      for (int m = 0; m < kM; ++m)
+        load_fragments<KeyTile>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
+      ring.leave(lane);
       const int64_t mask = bias_offset(p.mask, item.b, n, item.h);
       look_at_keys(keys, p, mask, shift_of_row(p.mask, mask, p.Lk), item.first + first);
       for (int query = 0; query < p.Lq; query += kTileKeys) {
@@ -187,18 +189,22 @@ struct GradKV {
         const uint32_t queries = Tiles::queries(ring.stage(), row), grad_out = Tiles::grad_out(ring.stage(), row);
         const uint32_t bias = Tiles::bias(ring.stage()), statistics = Tiles::statistics(ring.stage(), row);
         const bool some_uniform = ptx::load_shared<uint32_t>(statistics + 8 * kStatisticsBlock) != 0;
-        const auto steps = [&]<MaskTile Mask>() {
+        const auto steps = [&]<MaskTile Mask, bool SomeUniform>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
-            step<Mask>(sums, keys, queries + at * QueryTile::kChunk, grad_out + at * QueryTile::kChunk,
-                       bias + at * PairTile::kChunk, first, statistics + 8 * at, p, some_uniform);
+            step<Mask, SomeUniform>(sums, keys, queries + at * QueryTile::kChunk, grad_out + at * QueryTile::kChunk,
+                                    bias + at * PairTile::kChunk, first, statistics + 8 * at, p, lane);
           }
         };
-        if (keys.kind == MaskTile::kValues)
-          steps.template operator()<MaskTile::kValues>();
+        if (keys.kind == MaskTile::kValues && some_uniform)
+          steps.template operator()<MaskTile::kValues, true>();
+        else if (keys.kind == MaskTile::kValues)
+          steps.template operator()<MaskTile::kValues, false>();
+        else if (some_uniform)
+          steps.template operator()<MaskTile::kSomeHidden, true>();
         else
-          steps.template operator()<MaskTile::kSomeHidden>();
-        ring.leave();
+          steps.template operator()<MaskTile::kSomeHidden, false>();
+        ring.leave(lane);
       }
       if (item.n + row < p.N) finish(params, sums, item, n, item.first + first);
     }

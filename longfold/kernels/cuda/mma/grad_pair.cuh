@@ -111,7 +111,7 @@ struct GradPair {
   static __device__ void consume(const BackwardParams& params, Stages ring, Bias bias) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, first = warp % kWarps * kM * 16;
-    const int half = warp / kWarps, first_key = half * kTileKeys;
+    const int half = warp / kWarps, first_key = half * kTileKeys, lane = ptx::lane();
     for (uint32_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
       const TileItem item(params, i);
       float sums[kM][kTileKeys / 8][4] = {};
@@ -124,32 +124,35 @@ struct GradPair {
         RowFragments<HeadDim> q[kM], grad_out[kM];
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
-          load_fragments<QueryTile>(q[m], queries + 16 * m * QueryTile::kChunk);
-          load_fragments<QueryTile>(grad_out[m], queries + kGradOutAt + 16 * m * QueryTile::kChunk);
+          load_fragments<QueryTile>(q[m], queries + 16 * m * QueryTile::kChunk, lane);
+          load_fragments<QueryTile>(grad_out[m], queries + kGradOutAt + 16 * m * QueryTile::kChunk, lane);
         }
-        const QueryRows<kM> rows([&](int query) {
-          const int of_block = first + query;
-          const float2 found = ptx::load_shared<float2>(
-              stage + kStatisticsAt + of_block / kStatisticsBlock * kStatisticsBytes + of_block % kStatisticsBlock * 8);
-          return QueryStatistics{found.x, found.y};
-        });
-        with_mask_kind(mask, [&]<MaskTile Mask>() {
+        const QueryRows<kM> rows(
+            [&](int query) {
+              const int of_block = first + query;
+              const float2 found =
+                  ptx::load_shared<float2>(stage + kStatisticsAt + of_block / kStatisticsBlock * kStatisticsBytes +
+                                           of_block % kStatisticsBlock * 8);
+              return QueryStatistics{found.x, found.y};
+            },
+            lane);
+        with_kinds(mask, rows.any_uniform, [&]<MaskTile Mask, bool SomeUniform>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4];
-            logit_gradients<T, KeyTile, PairTile, Form, Mask>(grad, q, grad_out, rows, here, here + KeyTile::kBytes,
-                                                              bias_rows, first_key + at,
-                                                              mask + 8 * at + 16 * (lane_of_warp() % 4), p);
+            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
+                grad, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
+                mask + 8 * at + 16 * (lane % 4), p, lane);
 #pragma unroll
             for (int i = 0; i < kM * kTiles * 4; ++i) {
               sums[i / (4 * kTiles)][at / 8 + i / 4 % kTiles][i % 4] += grad[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
             }
           }
         });
-        ring.leave();
+        ring.leave(lane);
       }
-      bias.leave();
+      bias.leave(lane);
       finish(params, sums, item, item.query + first, item.key + first_key);
     }
   }

@@ -40,6 +40,7 @@ struct GradQ {
   static __device__ void consume(const BackwardParams& params, Stages ring) {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, row = warp / kWarps, first = warp % kWarps * kM * 16;
+    const int lane = ptx::lane();
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       const int n = min(item.n + row, p.N - 1);
@@ -47,34 +48,35 @@ struct GradQ {
       float sums[kM][HeadDim / 8][4] = {};
       ring.wait_until_full();
 #pragma unroll
-      for (int m = 0; m < kM; ++m) load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m));
-      ring.leave();
+      for (int m = 0; m < kM; ++m)
+        load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
+      ring.leave(lane);
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        load_fragments<QueryTile>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m));
+        load_fragments<QueryTile>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
       }
-      ring.leave();
+      ring.leave(lane);
       const QueryRows<kM> rows(
-          [&](int query) { return statistics_at(params, item.b, n, item.h, item.first + first + query); });
+          [&](int query) { return statistics_at(params, item.b, n, item.h, item.first + first + query); }, lane);
       for (int key = 0; key < p.Lk; key += kTileKeys) {
         ring.wait_until_full();
         const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
         const uint32_t bias = Tiles::bias(ring.stage(), first), mask = Tiles::mask(ring.stage(), row);
-        with_mask_kind(mask, [&]<MaskTile Mask>() {
+        with_kinds(mask, rows.any_uniform, [&]<MaskTile Mask, bool SomeUniform>() {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4];
-            logit_gradients<T, KeyTile, PairTile, Form, Mask>(grad, q, grad_out, rows, here,
-                                                              values + at * KeyTile::kChunk, bias, at,
-                                                              mask + 8 * at + 16 * (lane_of_warp() % 4), p);
+            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(grad, q, grad_out, rows, here,
+                                                                           values + at * KeyTile::kChunk, bias, at,
+                                                                           mask + 8 * at + 16 * (lane % 4), p, lane);
             uint32_t packed[kM][kTiles / 2][4];
             pack_weights<T>(packed, grad);
-            add_weighted_rows<T, KeyTile>(sums, packed, here);
+            add_weighted_rows<T, KeyTile>(sums, packed, here, lane);
           }
         });
-        ring.leave();
+        ring.leave(lane);
       }
       if (item.n + row >= p.N) continue;
       const float factor[2] = {p.scale, p.scale};

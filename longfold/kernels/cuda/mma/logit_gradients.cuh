@@ -14,13 +14,13 @@ struct QueryRows {
 
   // `of_query(i)` tells of the i'th query of the warp.
   template <class OfQuery>
-  explicit __device__ QueryRows(const OfQuery& of_query) {
+  __device__ QueryRows(const OfQuery& of_query, int lane) {
     bool uniform = false;
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const QueryStatistics found = of_query(16 * m + 8 * half + lane_of_warp() / 4);
+        const QueryStatistics found = of_query(16 * m + 8 * half + lane / 4);
         minus_lse[m][half] = found.minus_lse;
         minus_delta[m][half] = found.minus_delta;
         uniform |= found.minus_lse == kUniform;
@@ -30,17 +30,36 @@ struct QueryRows {
   }
 };
 
+// Calls function with the kind of a tile of the mask, and with whether some rows are uniform, as constants.
+template <class Function>
+__device__ __forceinline__ void with_kinds(uint32_t mask_tile, bool some_uniform, const Function& function) {
+  const auto kind = static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt));
+  if (kind == MaskTile::kValues) {
+    if (some_uniform)
+      function.template operator()<MaskTile::kValues, true>();
+    else
+      function.template operator()<MaskTile::kValues, false>();
+  } else if (some_uniform) {
+    function.template operator()<MaskTile::kSomeHidden, true>();
+  } else if (kind == MaskTile::kSomeHidden) {
+    function.template operator()<MaskTile::kSomeHidden, false>();
+  } else {
+    function.template operator()<MaskTile::kAllShown, false>();
+  }
+}
+
 // Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
-template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, int M, int Tiles,
+// SomeUniform: some of the rows may have weights of 1 / Lk.
+template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, bool SomeUniform, int M, int Tiles,
           int HeadDim = KeyTile::kRowBytes / 2>
 __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], const RowFragments<HeadDim> (&q)[M],
                                                 const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
                                                 uint32_t keys, uint32_t values, uint32_t bias, int key, uint32_t mask,
-                                                const Problem& p) {
+                                                const Problem& p, int lane) {
   constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
   float s[M][Tiles][4];
-  multiply_rows<T, KeyTile>(s, q, keys, MaskStart<Mask>{mask});
-  multiply_rows<T, KeyTile>(grad, grad_out, values, [&](int m, int, float (&start)[4]) {
+  multiply_rows<T, KeyTile>(s, q, keys, lane, MaskStart<Mask>{mask});
+  multiply_rows<T, KeyTile>(grad, grad_out, values, lane, [&](int m, int, float (&start)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) start[i] = rows.minus_delta[m][i / 2];
   });
@@ -50,7 +69,7 @@ __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], cons
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         float two[2][4] = {};
-        read_pair_bias<T, Form, PairTile>(two, bias + 16 * m * PairTile::kChunk, key + 8 * j);
+        read_pair_bias<T, Form, PairTile>(two, bias + 16 * m * PairTile::kChunk, key + 8 * j, lane);
 #pragma unroll
         for (int i = 0; i < 8; ++i) s[m][j + i / 4][i % 4] = fmaf(s[m][j + i / 4][i % 4], p.scale, two[i / 4][i % 4]);
       }
@@ -66,7 +85,7 @@ __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], cons
       for (int i = 0; i < 4; ++i) s[m][j][i] = ptx::exp2(fmaf(s[m][j][i], to_log2, rows.minus_lse[m][i / 2]));
     }
   }
-  if (rows.any_uniform) {
+  if constexpr (SomeUniform) {
     const float uniform = 1 / static_cast<float>(p.Lk);
 #pragma unroll
     for (int m = 0; m < M; ++m) {

@@ -9,8 +9,7 @@ namespace longfold::kernels::cuda::mma {
 
 // 16 queries, from the one at `rows` on, by 16 keys of the pair bias, two tiles of 8 keys, as accumulators hold them.
 template <class T, BiasForm Form, class Tile>
-__device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t rows, int key) {
-  const int lane = lane_of_warp();
+__device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t rows, int key, int lane) {
   if constexpr (Form == BiasForm::k16) {
     uint32_t words[4];
     ptx::load_matrices(words, Tile::unit(rows, lane % 16, key / 8 + lane / 16));

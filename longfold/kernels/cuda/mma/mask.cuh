@@ -54,13 +54,12 @@ __device__ __forceinline__ float shift_of_row(const Bias& mask, int64_t offset, 
 __device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shift, float scale) {
   const int lane = lane_of_warp();
   const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
-  MaskTile kind = MaskTile::kAllShown;
+  MaskTile kind = MaskTile::kValues;
   if (shift != 0 || ptx::any(is_value(values.x) || is_value(values.y))) {
-    kind = MaskTile::kValues;
     const float x = values.x - shift, y = values.y - shift;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
-  } else if (ptx::any(hides_x || hides_y)) {
-    kind = MaskTile::kSomeHidden;
+  } else {
+    kind = ptx::any(hides_x || hides_y) ? MaskTile::kSomeHidden : MaskTile::kAllShown;
     const float hidden = kHiddenLogit / scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
   }

@@ -58,9 +58,9 @@ class Ring {
 
   // A consumer: waits until the stage can be read ... and leaves it.
   __device__ __forceinline__ void wait_until_full() const { ptx::barrier_wait(barrier(), parity_); }
-  __device__ __forceinline__ void leave() {
+  __device__ __forceinline__ void leave(int lane) {
     ptx::sync_warp();
-    if (lane_of_warp() == 0) ptx::barrier_arrive(barrier() + 8);
+    if (lane == 0) ptx::barrier_arrive(barrier() + 8);
     advance();
   }
 

@@ -1,4 +1,4 @@
-// Weights of a step of keys, without a search for the largest logit.
+// Weights of a tile of keys, without a search for the largest logit.
 //
 // A row's reference, what its logits are taken relative to, is its largest logit among the first keys. It moves, for
 // that row alone, only if a thread's sum of weights in a step grows past kLargestSum: a common factor of a row's
@@ -22,35 +22,46 @@ struct RunningRows {
 // The rows of the warp, two for each m, of which a thread's sum has grown too large: bits 2 m + half, the same in the
 // four lanes that share a row.
 template <int M>
-__device__ __forceinline__ uint32_t rows_to_move(const float (&sums)[M][2]) {
+__device__ __forceinline__ uint32_t rows_to_move(const float (&sums)[M][2], int lane) {
   uint32_t rows = 0;
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const uint32_t lanes = ptx::ballot(!(sums[m][half] <= kLargestSum));
-      if ((lanes >> (lane_of_warp() & ~3) & 0xfu) != 0) rows |= 1u << (2 * m + half);
+      if ((lanes >> (lane & ~3) & 0xfu) != 0) rows |= 1u << (2 * m + half);
     }
   }
   return rows;
 }
 
-// Moves the references of these rows to the largest of their logits; what they have summed so far shrinks with them.
-template <int M, int Tiles, int HeadDim>
+// Takes up the largest of these logits, of each row in this thread.
+template <int M, int Tiles>
+__device__ __forceinline__ void find_largest(float (&largest)[M][2], const float (&logits)[M][Tiles][4],
+                                             float to_logit) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) largest[m][i / 2] = fmaxf(largest[m][i / 2], logits[m][j][i] * to_logit);
+    }
+  }
+}
+
+// Moves the references of these rows to their largest logits, but down only if they are the first; what the rows have
+// summed so far shrinks with them.
+template <int M, int HeadDim>
 __device__ __forceinline__ void move_references(RunningRows<M, HeadDim>& rows, uint32_t which, bool are_first,
-                                                const float (&logits)[M][Tiles][4], float to_logit) {
+                                                const float (&largest)[M][2]) {
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float largest = kLowestReference;
-#pragma unroll
-      for (int j = 0; j < Tiles; ++j) {
-        largest = fmaxf(largest, fmaxf(logits[m][j][2 * half], logits[m][j][2 * half + 1]) * to_logit);
-      }
-      largest = fmaxf(largest, ptx::shuffle_xor(largest, 1));
-      largest = fmaxf(largest, ptx::shuffle_xor(largest, 2));
-      const float minus = -largest * kLog2E, old = rows.minus_reference[m][half];
+      float of_row = fmaxf(largest[m][half], kLowestReference);
+      of_row = fmaxf(of_row, ptx::shuffle_xor(of_row, 1));
+      of_row = fmaxf(of_row, ptx::shuffle_xor(of_row, 2));
+      const float minus = -of_row * kLog2E, old = rows.minus_reference[m][half];
       if ((which >> (2 * m + half) & 1) == 0 || (!are_first && !(minus < old))) continue;
       rows.minus_reference[m][half] = minus;
       if (are_first) continue;
@@ -65,12 +76,10 @@ __device__ __forceinline__ void move_references(RunningRows<M, HeadDim>& rows, u
   }
 }
 
-// Logits become weights; returns each row's sum of this thread.
+// Logits become weights, which are added to the rows' sums in this thread.
 template <int M, int Tiles>
 __device__ __forceinline__ void weigh(float (&logits)[M][Tiles][4], float to_log2, const float (&minus_reference)[M][2],
                                       float (&sums)[M][2]) {
-#pragma unroll
-  for (int m = 0; m < M; ++m) sums[m][0] = sums[m][1] = 0;
 #pragma unroll
   for (int j = 0; j < Tiles; ++j) {
 #pragma unroll
