@@ -112,6 +112,12 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) 
 __device__ __forceinline__ void expect_bytes(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// True in one lane of the warp.
+__device__ __forceinline__ bool elect() {
+  uint32_t chosen;
+  asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p; }" : "=r"(chosen));
+  return chosen != 0;
+}
 __device__ __forceinline__ void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (&first)[5]) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6, %7}], "
@@ -120,6 +126,9 @@ __device__ __forceinline__ void copy_box(uint32_t to, const void* map, uint32_t 
       : "memory");
 }
 #else
+__device__ __forceinline__ bool elect() {
+  return false;
+}
 __device__ __forceinline__ void expect_bytes(uint32_t, uint32_t) {
   __trap();  // there are no tensor maps for these devices
 }
@@ -242,6 +251,10 @@ __device__ __forceinline__ int lane() {
   int lane;
   asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
   return lane;
+}
+// The value of the first lane, so that the compiler knows that all have the same.
+__device__ __forceinline__ int of_warp(int value) {
+  return __shfl_sync(0xffffffffu, value, 0);
 }
 __device__ __forceinline__ float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);

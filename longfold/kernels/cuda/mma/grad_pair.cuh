@@ -67,7 +67,8 @@ struct GradPair {
       if (!p.maps.are_used) {
         load_pair_bias<Form, kQueries, kKeys>(producer, bias.stage(), p, item.b, item.begin, item.h, item.query,
                                               item.key);
-      } else if (producer.thread == 0) {
+      } else if (Form != BiasForm::kNone && producer.warp == 0 && ptx::elect()) {
+        ptx::expect_bytes(bias.barrier(), PairTile::kBytes);
         copy_pair_bias<Form, kQueries, kKeys>(bias.stage(), bias.barrier(), p, item.b, item.begin, item.h, item.query,
                                               item.key);
       }
@@ -90,12 +91,18 @@ struct GradPair {
           load_rows<QueryTile>(producer, stage + kGradOutAt, params.grad_out, p, item.b, n, item.h, item.query, p.Lq);
           load_rows<KeyTile>(producer, stage + kKeysAt, p.k, p, item.b, n, item.h, item.key, p.Lk);
           load_rows<KeyTile>(producer, stage + kValuesAt, p.v, p, item.b, n, item.h, item.key, p.Lk);
-        } else if (producer.thread == 0) {
-          copy_rows<QueryTile>(stage, barrier, p.q, p.maps.q, item.b, n, item.h, item.query);
-          copy_rows<QueryTile>(stage + kGradOutAt, barrier, params.grad_out, p.maps.grad_out, item.b, n, item.h,
-                               item.query);
-          copy_rows<KeyTile>(stage + kKeysAt, barrier, p.k, p.maps.k, item.b, n, item.h, item.key);
-          copy_rows<KeyTile>(stage + kValuesAt, barrier, p.v, p.maps.v, item.b, n, item.h, item.key);
+        } else {
+          if (producer.warp == 0 && ptx::elect()) {
+            ptx::expect_bytes(barrier, 2 * QueryTile::kBytes);
+            copy_rows<QueryTile>(stage, barrier, p.q, p.maps.q, item.b, n, item.h, item.query);
+            copy_rows<QueryTile>(stage + kGradOutAt, barrier, params.grad_out, p.maps.grad_out, item.b, n, item.h,
+                                 item.query);
+          }
+          if (producer.warp == 3 && ptx::elect()) {
+            ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
+            copy_rows<KeyTile>(stage + kKeysAt, barrier, p.k, p.maps.k, item.b, n, item.h, item.key);
+            copy_rows<KeyTile>(stage + kValuesAt, barrier, p.v, p.maps.v, item.b, n, item.h, item.key);
+          }
         }
         if (mask_tile == 0 || mask_tile == 1) {
           const float shift = p.mask.data == nullptr ? 0 : shift_of(first);

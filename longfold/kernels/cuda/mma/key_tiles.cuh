@@ -36,12 +36,10 @@ struct KeyTiles {
         load_rows<QueryTile>(producer, queries(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first,
                              p.Lq);
       }
-    } else if (producer.thread == 0) {
-#pragma unroll
-      for (int r = 0; r < NumRows; ++r) {
-        copy_rows<QueryTile>(queries(ring.stage(), r, 0), ring.barrier(), rows, map, item.b, item.n + r, item.h,
-                             item.first);
-      }
+    } else if (producer.warp < NumRows && ptx::elect()) {
+      ptx::expect_bytes(ring.barrier(), QueryTile::kBytes);
+      copy_rows<QueryTile>(queries(ring.stage(), producer.warp, 0), ring.barrier(), rows, map, item.b,
+                           item.n + producer.warp, item.h, item.first);
     }
     ring.hand_over();
   }
@@ -60,12 +58,16 @@ struct KeyTiles {
           load_rows<KeyTile>(producer, keys(stage, r), p.k, p, item.b, item.n + r, item.h, key, p.Lk);
           load_rows<KeyTile>(producer, values(stage, r), p.v, p, item.b, item.n + r, item.h, key, p.Lk);
         }
-      } else if (producer.thread == 0) {
-        copy_pair_bias<Form, Queries, kTileKeys>(stage + kBiasAt, barrier, p, item.b, item.n, item.h, item.first, key);
-#pragma unroll
-        for (int r = 0; r < NumRows; ++r) {
-          copy_rows<KeyTile>(keys(stage, r), barrier, p.k, p.maps.k, item.b, item.n + r, item.h, key);
-          copy_rows<KeyTile>(values(stage, r), barrier, p.v, p.maps.v, item.b, item.n + r, item.h, key);
+      } else {
+        if (producer.warp < NumRows && ptx::elect()) {
+          ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
+          copy_rows<KeyTile>(keys(stage, row), barrier, p.k, p.maps.k, item.b, item.n + row, item.h, key);
+          copy_rows<KeyTile>(values(stage, row), barrier, p.v, p.maps.v, item.b, item.n + row, item.h, key);
+        }
+        if (Form != BiasForm::kNone && producer.warp == kProducers - 1 && ptx::elect()) {
+          ptx::expect_bytes(barrier, PairTile::kBytes);
+          copy_pair_bias<Form, Queries, kTileKeys>(stage + kBiasAt, barrier, p, item.b, item.n, item.h, item.first,
+                                                   key);
         }
       }
       if (producer.warp < NumRows) mask_reader.store_next(mask(stage, row), p, key);

@@ -1,6 +1,6 @@
-// What producers do: tiles of rows and of the pair bias from global to shared memory. One thread copies them whole by
-// tensor maps, where all of them have one; else all threads do, 16 bytes at a time where they lie so, or element by
-// element. What is beyond the tensors' ends becomes zero, and is not read.
+// What producers do: tiles of rows and of the pair bias from global to shared memory. One lane of each warp
+// copies some of them whole by tensor maps, where all tensors have one; else all threads do, 16 bytes at a time where
+// they lie so, or element by element. What is beyond the tensors' ends becomes zero, and is not read.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/params.h"
@@ -16,7 +16,7 @@ struct Producer {
   int warp, thread;
 
   explicit __device__ Producer(int num_consumers)
-      : warp(static_cast<int>(threadIdx.x) / kLanes - num_consumers),
+      : warp(ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) - num_consumers),
         thread(static_cast<int>(threadIdx.x) - kLanes * num_consumers) {}
 };
 
@@ -30,11 +30,11 @@ __device__ __forceinline__ int coordinate(int64_t stride, int place) {
   return stride == 0 ? 0 : place;
 }
 
-// Whole tiles by a tensor map: by one thread. What a tensor does not have becomes zero.
+// Whole tiles by a tensor map: by one thread, which has told the barrier to expect their bytes. What a tensor does not
+// have becomes zero.
 template <class Tile>
 __device__ __forceinline__ void copy_boxes(uint32_t to, const TensorMap& map, uint32_t barrier, int first_column,
                                            int element_bytes, int c1, int c2, int c3, int c4) {
-  ptx::expect_bytes(barrier, Tile::kBytes);
 #pragma unroll
   for (int chunk = 0; chunk < Tile::kRowBytes / Tile::kChunk; ++chunk) {
     ptx::copy_box(to + chunk * Tile::kRows * Tile::kChunk, &map, barrier,

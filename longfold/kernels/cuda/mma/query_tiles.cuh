@@ -63,16 +63,20 @@ struct QueryTiles {
           load_rows<QueryTile>(producer, grad_out(stage, r), params.grad_out, p, item.b, item.n + r, item.h, query,
                                p.Lq);
         }
-      } else if (producer.thread == 0) {
-        copy_pair_bias<Form, kTileKeys, Keys>(bias(stage), barrier, p, item.b, item.n, item.h, query, item.first);
-#pragma unroll
-        for (int r = 0; r < NumRows; ++r) {
+      } else {
+        const int r = producer.warp;
+        if (r < NumRows && ptx::elect()) {
+          ptx::expect_bytes(barrier, 2 * QueryTile::kBytes);
           copy_rows<QueryTile>(queries(stage, r), barrier, p.q, p.maps.q, item.b, item.n + r, item.h, query);
           copy_rows<QueryTile>(grad_out(stage, r), barrier, params.grad_out, p.maps.grad_out, item.b, item.n + r,
                                item.h, query);
         }
+        if (Form != BiasForm::kNone && r == kProducers - 1 && ptx::elect()) {
+          ptx::expect_bytes(barrier, PairTile::kBytes);
+          copy_pair_bias<Form, kTileKeys, Keys>(bias(stage), barrier, p, item.b, item.n, item.h, query, item.first);
+        }
       }
-      // The last warps, since the first one copies tiles.
+      // The last warps, since the first ones copy tiles.
       const int row = producer.warp - (kProducers - NumRows);
       if (row >= 0) {
         load_statistics(statistics(stage, row), params, item.b, min(item.n + row, p.N - 1), item.h, query, 1);
