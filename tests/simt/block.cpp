@@ -135,7 +135,8 @@ int Block::pick_lane(uint32_t lanes) {
 int Block::pick() {
   const int num_warps = static_cast<int>(warps_.size());
   for (;;) {
-    int warp = std::max(fibres_.running(), 0) / kLanes;
+    const int first = mode_.order == Order::kDescending ? num_warps - 1 : 0;
+    int warp = fibres_.running() == Fibres::kMain ? first : fibres_.running() / kLanes;
     if (mode_.order == Order::kShuffled && random(8) == 0) warp = random(num_warps);
     for (int i = 0; i < num_warps; ++i) {
       const uint32_t lanes = warps_[static_cast<size_t>(warp)].can_go_on;

@@ -1,112 +1,377 @@
-// The emulator by itself: a product of matrices with everything that the kernels use, in every mode, and with one thing
-// left out at a time.
+// What a kernel can do wrong is an error that names it, in every mode; what is right is none.
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <random>
+#include <memory>
 #include <vector>
 
-#include "tests/simt/product_kernel.cuh"
+#include "longfold/kernels/cuda/ptx.cuh"
+#include "tests/simt/every_mode.h"
 #include "tests/simt/simt.h"
-
-namespace longfold::kernels::cuda::product {
-char shared[1];
-}
 
 namespace longfold::simt {
 namespace {
 
-using kernels::bfloat16;
-using kernels::float16;
-namespace product = kernels::cuda::product;
-using product::Break;
+namespace ptx = kernels::cuda::ptx;
 
-std::vector<Mode> all_modes() {
-  std::vector<Mode> modes;
-  for (const Delivery delivery : {Delivery::kEarliest, Delivery::kLatest}) {
-    modes.push_back({Order::kAscending, delivery});
-    modes.push_back({Order::kDescending, delivery});
-    for (uint64_t seed = 0; seed < 4; ++seed) modes.push_back({Order::kShuffled, delivery, seed});
-  }
-  return modes;
+constexpr uint32_t kBytes = 1024;
+
+// Blocks of two warps; f(thread, base of 1 KB of shared memory).
+template <class F>
+void run(const Mode& mode, F f) {
+  launch(1, 64, kBytes, mode, [&] { f(static_cast<int>(threadIdx.x), ptx::shared_address(nullptr)); });
+}
+template <class F>
+void expect_right(F f) {
+  for (const Mode& mode : every_mode()) run(mode, f);
+}
+template <class F>
+void expect_wrong(std::initializer_list<const char*> texts, F f) {
+  expect_error(texts, [&](const Mode& mode) { run(mode, f); });
 }
 
-template <class T>
-uint16_t rounded(float value) {
-  if constexpr (std::is_same_v<T, bfloat16>) {
-    return kernels::to_bfloat16(value).bits;
-  } else {
-    return kernels::to_float16(value).bits;
+TEST(Divergence, ALaneThatEnded) {
+  expect_wrong({"warp 1 lane 8 ended"}, [](int thread, uint32_t) {
+    if (thread != 40) ptx::shuffle_xor(1, 1);
+  });
+}
+
+TEST(Divergence, LanesInDifferentFunctions) {
+  expect_wrong({"shuffle_xor", "any"}, [](int thread, uint32_t) {
+    if (thread % 32 < 16) {
+      ptx::shuffle_xor(1, 1);
+    } else {
+      ptx::any(true);
+    }
+  });
+}
+
+TEST(Divergence, LanesAtDifferentPlaces) {
+  expect_wrong({"waits in sync_warp at emulator_test.cpp"}, [](int thread, uint32_t) {
+    if (thread == 33) {
+      ptx::sync_warp();
+    } else {
+      ptx::sync_warp();
+    }
+  });
+}
+
+TEST(Divergence, ABlockBarrierThatOneThreadPasses) {
+  expect_wrong({"warp 1 lane 1 ended"}, [](int thread, uint32_t) {
+    if (thread != 33) ptx::sync_block();
+  });
+}
+
+TEST(Divergence, ABlockBarrierBesideAWarpFunction) {
+  expect_wrong({"sync_block"}, [](int thread, uint32_t) {
+    if (thread == 5) ptx::sync_block();
+    ptx::ballot(true);
+    if (thread != 5) ptx::sync_block();
+  });
+}
+
+TEST(Deadlock, NamesWhoWaitsForWhat) {
+  expect_wrong(
+      {"no thread of block 0 can go on: warp 0 lane 0 to warp 0 lane 31 in barrier_wait at emulator_test.cpp:"},
+      [](int thread, uint32_t base) {
+        if (thread == 0) ptx::barrier_init(base, 33);
+        ptx::sync_block();
+        if (thread < 32) ptx::barrier_arrive(base);
+        if (thread < 32) ptx::barrier_wait(base, 0);
+      });
+}
+
+TEST(Deadlock, APhaseThatCanBeMissed) {
+  expect_wrong({"phase 1 ended too before it could see that", "for the end of phase 2"}, [](int thread, uint32_t base) {
+    if (thread == 0) ptx::barrier_init(base, 1);
+    ptx::sync_block();
+    if (thread == 0) ptx::barrier_wait(base, 0);
+    if (thread == 32) ptx::barrier_arrive(base);
+    if (thread == 32) ptx::barrier_arrive(base);
+  });
+}
+
+void write_then_read(int thread, uint32_t base, void (*between)(int thread, uint32_t barrier)) {
+  if (thread == 0) ptx::barrier_init(base + 8, 1);
+  ptx::sync_block();
+  if (thread == 0) ptx::store_shared(base, 1.0f);
+  between(thread, base + 8);
+  if (thread == 33) {
+    EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
   }
 }
 
-struct Problem {
-  int m, n, k;
-  std::vector<uint16_t> a, b;
+TEST(Race, AWriteAndAReadNeedABarrier) {
+  expect_wrong({"written by warp 0 lane 0", "read by warp 1 lane 1", "which nobody wrote"},
+               [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) {}); });
+  expect_wrong(
+      {"written by warp 0 lane 0", "read by warp 1 lane 1", "which nobody wrote"},
+      [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) { ptx::sync_warp(); }); });
+  expect_right(
+      [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) { ptx::sync_block(); }); });
+  expect_right([](int thread, uint32_t base) {
+    write_then_read(thread, base, [](int of, uint32_t barrier) {
+      if (of == 0) ptx::barrier_arrive(barrier);
+      if (of == 33) ptx::barrier_wait(barrier, 0);
+    });
+  });
+}
 
-  [[nodiscard]] product::Params params(std::vector<float>& c) const { return {a.data(), b.data(), c.data(), m, n, k}; }
+// The barrier is in order, but another lane's.
+TEST(Race, ALaneThatArrivesSpeaksForItselfAlone) {
+  const auto kernel = [](bool sync) {
+    return [sync](int thread, uint32_t base) {
+      if (thread == 0) ptx::barrier_init(base + 8, 1);
+      ptx::sync_block();
+      if (thread == 1) ptx::store_shared(base, 1.0f);
+      if (sync) ptx::sync_warp();
+      if (thread == 0) ptx::barrier_arrive(base + 8);
+      if (thread >= 32) ptx::barrier_wait(base + 8, 0);
+      if (thread == 32) {
+        EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
+      }
+    };
+  };
+  expect_wrong({"written by warp 0 lane 1", "read by warp 1 lane 0", "which nobody wrote"}, kernel(false));
+  expect_right(kernel(true));
+}
+
+TEST(Race, WhatOneThreadLearnedItPassesOn) {
+  expect_right([](int thread, uint32_t base) {
+    if (thread == 0) ptx::barrier_init(base + 8, 1);
+    if (thread == 0) ptx::barrier_init(base + 16, 1);
+    ptx::sync_block();
+    if (thread == 0) ptx::store_shared(base, 1.0f);
+    if (thread == 0) ptx::barrier_arrive(base + 8);
+    if (thread == 40) ptx::barrier_wait(base + 8, 0);
+    if (thread == 40) ptx::barrier_arrive(base + 16);
+    if (thread == 63) ptx::barrier_wait(base + 16, 0);
+    if (thread == 63) ptx::store_shared(base, 2.0f);
+  });
+}
+
+TEST(Race, LanesNeedSyncWarpAndAShuffleIsNone) {
+  const auto kernel = [](bool sync) {
+    return [sync](int thread, uint32_t base) {
+      const uint32_t warp = base + static_cast<uint32_t>(thread / 32) * 128;
+      ptx::store_shared(warp + static_cast<uint32_t>(thread % 32) * 4, static_cast<float>(thread));
+      ptx::shuffle_xor(1, 1);
+      if (sync) ptx::sync_warp();
+      const uint32_t other = static_cast<uint32_t>(thread % 32) ^ 1u;
+      EXPECT_EQ(ptx::load_shared<float>(warp + other * 4), static_cast<float>(thread ^ 1));
+    };
+  };
+  expect_wrong({"written by warp"}, kernel(false));
+  expect_right(kernel(true));
+}
+
+TEST(Race, AReadAndALaterWriteNeedABarrier) {
+  const auto kernel = [](bool sync) {
+    return [sync](int thread, uint32_t base) {
+      if (thread == 0) ptx::store_shared(base, 1.0f);
+      ptx::sync_block();
+      if (thread >= 32) {
+        EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
+      }
+      if (sync) ptx::sync_block();
+      if (thread == 1) ptx::store_shared(base, 2.0f);
+    };
+  };
+  expect_wrong({"with no barrier in between"}, kernel(false));
+  expect_right(kernel(true));
+}
+
+TEST(Race, TwoWritesOfOneWordButNotOfItsHalves) {
+  expect_wrong({"written by warp"}, [](int thread, uint32_t base) {
+    if (thread % 32 == 0) ptx::store_shared(base, 1u);
+  });
+  expect_right([](int thread, uint32_t base) {
+    if (thread % 32 == 0) ptx::store_shared(base + static_cast<uint32_t>(thread / 16), static_cast<uint16_t>(thread));
+    ptx::sync_block();
+    EXPECT_EQ(ptx::load_shared<uint32_t>(base), 32u << 16);
+  });
+}
+
+TEST(SharedMemory, NobodyWrote) {
+  expect_wrong({"loads shared byte 0x10"}, [](int thread, uint32_t base) {
+    ptx::store_shared(base + 16 + static_cast<uint32_t>(thread) * 4 + 4, 1.0f);
+    if (thread == 0) ptx::load_shared<float2>(base + 16);
+  });
+  expect_right([](int thread, uint32_t base) {
+    uint32_t words[4];
+    ptx::load_matrices(words, base + static_cast<uint32_t>(thread) * 16);
+    EXPECT_TRUE(std::isnan(ptx::unpack<kernels::float16>(words[0]).x));
+    EXPECT_TRUE(std::isnan(ptx::unpack<kernels::bfloat16>(words[3]).y));
+    EXPECT_TRUE(std::isnan(__uint_as_float(words[1])));
+  });
+}
+
+TEST(SharedMemory, OfTheBlockBeforeIsForgotten) {
+  expect_error({"which nobody wrote"}, [](const Mode& mode) {
+    launch(2, 32, kBytes, mode, [&] {
+      const uint32_t base = ptx::shared_address(nullptr);
+      const bool is_first = blockIdx.x == (mode.order == Order::kAscending ? 0 : 1);
+      if (mode.order == Order::kShuffled || !is_first) ptx::load_shared<float>(base + threadIdx.x * 4);
+      ptx::store_shared(base + threadIdx.x * 4, 1.0f);
+    });
+  });
+}
+
+TEST(SharedMemory, BoundsAndAlignment) {
+  expect_wrong({"stores to 4 shared bytes from 1024 on at emulator_test.cpp:"}, [](int thread, uint32_t base) {
+    if (thread == 40) ptx::store_shared(base + kBytes, 1.0f);
+  });
+  expect_wrong({"loads 4 shared bytes from -4 on"}, [](int, uint32_t base) { ptx::load_shared<float>(base - 4); });
+  expect_wrong({"loads 16 shared bytes from 1008 on", "loads 16 shared bytes from 1016 on"}, [](int, uint32_t base) {
+    uint32_t words[4];
+    ptx::load_matrices(words, base + kBytes - 8);
+  });
+  expect_wrong({"not a multiple of 8"}, [](int, uint32_t base) { ptx::load_shared<float2>(base + 4); });
+  expect_wrong({"not a multiple of 16"}, [](int, uint32_t base) { ptx::copy_async(base + 8, nullptr, false); });
+}
+
+TEST(SharedMemory, BarriersAreNoNumbers) {
+  expect_wrong({"which is a barrier since"}, [](int thread, uint32_t base) {
+    if (thread == 0) ptx::barrier_init(base, 1);
+    if (thread == 0) ptx::store_shared(base + 4, 1.0f);
+  });
+  expect_wrong({"which is a barrier since"}, [](int thread, uint32_t base) {
+    if (thread == 0) ptx::barrier_init(base, 1);
+    if (thread == 0) ptx::barrier_init(base, 1);
+  });
+  expect_wrong({"barrier_init was not called"}, [](int thread, uint32_t base) {
+    if (thread == 0) ptx::store_shared(base, 1.0f);
+    if (thread == 0) ptx::barrier_arrive(base);
+  });
+  expect_wrong({"got 0"}, [](int, uint32_t base) { ptx::barrier_init(base, 0); });
+}
+
+// Thread 0 copies two units, thread 32 waits for them; `valid` is of the second.
+struct Copy {
+  alignas(16) float source[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  bool valid = true, arrives = true, waits = true;
+
+  void operator()(int thread, uint32_t base) {
+    const uint32_t barrier = base + 64;
+    if (thread == 0) ptx::barrier_init(barrier, 2);
+    if (thread == 0) ptx::barrier_arrive(barrier);
+    ptx::sync_block();
+    if (thread == 0) ptx::copy_async(base, source, true);
+    if (thread == 0) ptx::copy_async(base + 16, valid ? source + 4 : nullptr, valid);
+    if (thread == 0 && arrives) ptx::copies_arrive(barrier);
+    ptx::sync_block();
+    if (thread != 32) return;
+    if (waits) ptx::barrier_wait(barrier, 0);
+    EXPECT_EQ(ptx::load_shared<float4>(base).w, 4.0f);
+    EXPECT_EQ(ptx::load_shared<float4>(base + 16).w, valid ? 8.0f : 0.0f);
+  }
 };
 
-template <class T>
-Problem problem(int m, int n, int k) {
-  Problem result{m, n, k, {}, {}};
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
-  for (int i = 0; i < m * k; ++i) result.a.push_back(rounded<T>(normal(random)));
-  for (int i = 0; i < n * k; ++i) result.b.push_back(rounded<T>(normal(random)));
-  return result;
+TEST(Copies, AreSeenAfterTheWait) {
+  expect_right(Copy{});
+  expect_right(Copy{.valid = false});
 }
 
-template <class T, Break Broken = Break::kNothing>
-std::vector<float> multiplied(const Problem& problem, const Mode& mode, size_t shared_bytes = product::kSharedBytes) {
-  std::vector<float> c(static_cast<size_t>(problem.m * problem.n), NAN);
-  launch(2, product::kThreads, shared_bytes, mode, product::kernel<T, Broken>, problem.params(c));
-  return c;
+TEST(Copies, AreSeenByNobodyElse) {
+  expect_wrong({"without a wait for the barrier of the copy", "is under way"}, Copy{.waits = false});
 }
 
-template <class T>
-void expect_product(const Problem& problem) {
-  const std::vector<float> c = multiplied<T>(problem, {});
-  for (int i = 0; i < problem.m; ++i) {
-    for (int j = 0; j < problem.n; ++j) {
-      double expected = 0;
-      for (int k = 0; k < problem.k; ++k) {
-        expected += static_cast<double>(kernels::to_float(T{problem.a[static_cast<size_t>(i * problem.k + k)]})) *
-                    static_cast<double>(kernels::to_float(T{problem.b[static_cast<size_t>(j * problem.k + k)]}));
-      }
-      EXPECT_NEAR(static_cast<double>(c[static_cast<size_t>(i * problem.n + j)]), expected, 1e-5) << i << ' ' << j;
-    }
+TEST(Copies, NeedAnArrival) {
+  expect_wrong({"ended after a copy at", "is under way"}, Copy{.arrives = false, .waits = false});
+  expect_wrong({"the block ended while copies were under way: 1 of 2 came"},
+               [copy = Copy{}](int thread, uint32_t base) {
+                 if (thread != 0) return;
+                 ptx::barrier_init(base + 64, 2);
+                 ptx::copy_async(base, copy.source, true);
+                 ptx::copies_arrive(base + 64);
+               });
+}
+
+TEST(Copies, AreOfAlignedSources) {
+  expect_wrong({"from an address that is not a multiple of 16"},
+               [copy = Copy{}](int, uint32_t base) { ptx::copy_async(base, copy.source + 2, true); });
+}
+
+TEST(Copies, DoNotPublishWhatTheThreadStored) {
+  expect_wrong({"written by warp 0 lane 0"}, [](int thread, uint32_t base) {
+    if (thread == 0) ptx::barrier_init(base + 64, 1);
+    ptx::sync_block();
+    if (thread == 0) ptx::store_shared(base, 1.0f);
+    if (thread == 0) ptx::copies_arrive(base + 64);
+    if (thread == 32) ptx::barrier_wait(base + 64, 0);
+    if (thread == 32) ptx::load_shared<float>(base);
+  });
+}
+
+TEST(Copies, ReadTheirSourceEarlyOrLate) {
+  for (const Delivery delivery : {Delivery::kEarliest, Delivery::kLatest}) {
+    alignas(16) float source[4] = {1, 1, 1, 1};
+    float seen = 0;
+    launch(1, 32, kBytes, Mode{.delivery = delivery}, [&] {
+      const uint32_t base = ptx::shared_address(nullptr);
+      if (threadIdx.x != 0) return;
+      ptx::barrier_init(base + 64, 1);
+      ptx::copy_async(base, source, true);
+      ptx::copies_arrive(base + 64);
+      source[0] = 2;
+      ptx::barrier_wait(base + 64, 0);
+      seen = ptx::load_shared<float>(base);
+    });
+    EXPECT_EQ(seen, delivery == Delivery::kEarliest ? 1.0f : 2.0f);
   }
-  for (const Mode& mode : all_modes()) EXPECT_EQ(multiplied<T>(problem, mode), c);
 }
 
-TEST(Product, IsRightAndTheSameInEveryMode) {
-  expect_product<bfloat16>(problem<bfloat16>(80, 40, 72));
-  expect_product<float16>(problem<float16>(33, 17, 8));
-}
-
-// Fails unless every mode ends in an Error with this text.
-template <Break Broken>
-void expect_noticed(const std::string& text) {
-  const Problem given = problem<bfloat16>(80, 40, 72);
-  for (const Mode& mode : all_modes()) {
-    try {
-      multiplied<bfloat16, Broken>(given, mode);
-      ADD_FAILURE() << "nothing was noticed";
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
-    }
+TEST(Launch, EveryThreadRunsOnce) {
+  for (const Mode& mode : every_mode()) {
+    std::vector<int> seen(5 * 96, 0);
+    launch(5, 96, 0, mode, [&] {
+      EXPECT_EQ(blockDim.x * gridDim.x, 5u * 96u);
+      ++seen[blockIdx.x * blockDim.x + threadIdx.x];
+    });
+    EXPECT_EQ(seen, std::vector<int>(5 * 96, 1));
   }
 }
 
-TEST(Product, WhatIsLeftOutIsNoticedInEveryMode) {
-  expect_noticed<Break::kBlockBarrierAfterInit>("barrier");
-  expect_noticed<Break::kWaitForFull>("");
-  expect_noticed<Break::kWaitForEmpty>("copies to shared byte");
-  expect_noticed<Break::kArriveAtEmpty>("can go on");
-  expect_noticed<Break::kOneCopiesArrive>("31 of 32 arrived");
-  expect_noticed<Break::kParityOfFull>("");
+TEST(Launch, OrdersDiffer) {
+  const auto order_of = [](const Mode& mode) {
+    std::vector<unsigned> order;
+    launch(3, 64, 0, mode, [&] { order.push_back(blockIdx.x * 64 + threadIdx.x); });
+    return order;
+  };
+  const std::vector<unsigned> ascending = order_of({Order::kAscending});
+  const std::vector<unsigned> descending = order_of({Order::kDescending});
+  EXPECT_TRUE(std::equal(ascending.begin(), ascending.end(), descending.rbegin()));
+  EXPECT_NE(order_of({.order = Order::kShuffled, .seed = 1}), order_of({.order = Order::kShuffled, .seed = 2}));
+  EXPECT_EQ(order_of({.order = Order::kShuffled, .seed = 1}), order_of({.order = Order::kShuffled, .seed = 1}));
 }
+
+TEST(Launch, RefusesWhatNoGpuRuns) {
+  const auto kernel = [] {};
+  expect_error({"got 33"}, [&](const Mode& mode) { launch(1, 33, 0, mode, kernel); });
+  expect_error({"got 1056"}, [&](const Mode& mode) { launch(1, 1056, 0, mode, kernel); });
+  expect_error({"got none"}, [&](const Mode& mode) { launch(0, 32, 0, mode, kernel); });
+  expect_error({"got 232449"}, [&](const Mode& mode) { launch(1, 32, 227 * 1024 + 1, mode, kernel); });
+}
+
+TEST(Launch, FunctionsOfKernelsNeedOne) {
+  EXPECT_THROW(ptx::sync_block(), Error);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST(MemorySafety, GlobalMemoryIsAddressSanitizers) {
+  const std::unique_ptr<float[]> numbers(new float[8]());
+  const auto launch_with = [&](auto kernel) { launch(1, 32, kBytes, {}, kernel); };
+  EXPECT_DEATH(launch_with([&] { numbers[8] = 1.0f; }), "heap-buffer-overflow");
+  EXPECT_DEATH(launch_with([&] { ptx::copy_async(ptx::shared_address(nullptr), numbers.get() + 8, true); }),
+               "heap-buffer-overflow");
+  EXPECT_DEATH(launch_with([&] {
+                 volatile float local[4] = {};
+                 local[threadIdx.x / 6] = 1.0f;  // a fibre's stack
+                 EXPECT_EQ(local[0], 1.0f);
+               }),
+               "AddressSanitizer|out of bounds");
+}
+#endif
 
 }  // namespace
 }  // namespace longfold::simt
