@@ -14,22 +14,6 @@ namespace {
 
 namespace ptx = kernels::cuda::ptx;
 
-constexpr uint32_t kBytes = 1024;
-
-// Blocks of two warps; f(thread, base of 1 KB of shared memory).
-template <class F>
-void run(const Mode& mode, F f) {
-  launch(1, 64, kBytes, mode, [&] { f(static_cast<int>(threadIdx.x), ptx::shared_address(nullptr)); });
-}
-template <class F>
-void expect_right(F f) {
-  for (const Mode& mode : every_mode()) run(mode, f);
-}
-template <class F>
-void expect_wrong(std::initializer_list<const char*> texts, F f) {
-  expect_error(texts, [&](const Mode& mode) { run(mode, f); });
-}
-
 TEST(Divergence, ALaneThatEnded) {
   expect_wrong({"warp 1 lane 8 ended"}, [](int thread, uint32_t) {
     if (thread != 40) ptx::shuffle_xor(1, 1);
@@ -57,9 +41,12 @@ TEST(Divergence, LanesAtDifferentPlaces) {
 }
 
 TEST(Divergence, ABlockBarrierThatOneThreadPasses) {
-  expect_wrong({"warp 1 lane 1 ended"}, [](int thread, uint32_t) {
-    if (thread != 33) ptx::sync_block();
-  });
+  for (const int absent : {0, 33, 63}) {
+    const std::string text = thread_name(absent) + " ended";
+    expect_wrong({text.c_str()}, [absent](int thread, uint32_t) {
+      if (thread != absent) ptx::sync_block();
+    });
+  }
 }
 
 TEST(Divergence, ABlockBarrierBesideAWarpFunction) {
@@ -88,107 +75,6 @@ TEST(Deadlock, APhaseThatCanBeMissed) {
     if (thread == 0) ptx::barrier_wait(base, 0);
     if (thread == 32) ptx::barrier_arrive(base);
     if (thread == 32) ptx::barrier_arrive(base);
-  });
-}
-
-void write_then_read(int thread, uint32_t base, void (*between)(int thread, uint32_t barrier)) {
-  if (thread == 0) ptx::barrier_init(base + 8, 1);
-  ptx::sync_block();
-  if (thread == 0) ptx::store_shared(base, 1.0f);
-  between(thread, base + 8);
-  if (thread == 33) {
-    EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
-  }
-}
-
-TEST(Race, AWriteAndAReadNeedABarrier) {
-  expect_wrong({"written by warp 0 lane 0", "read by warp 1 lane 1", "which nobody wrote"},
-               [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) {}); });
-  expect_wrong(
-      {"written by warp 0 lane 0", "read by warp 1 lane 1", "which nobody wrote"},
-      [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) { ptx::sync_warp(); }); });
-  expect_right(
-      [](int thread, uint32_t base) { write_then_read(thread, base, [](int, uint32_t) { ptx::sync_block(); }); });
-  expect_right([](int thread, uint32_t base) {
-    write_then_read(thread, base, [](int of, uint32_t barrier) {
-      if (of == 0) ptx::barrier_arrive(barrier);
-      if (of == 33) ptx::barrier_wait(barrier, 0);
-    });
-  });
-}
-
-// The barrier is in order, but another lane's.
-TEST(Race, ALaneThatArrivesSpeaksForItselfAlone) {
-  const auto kernel = [](bool sync) {
-    return [sync](int thread, uint32_t base) {
-      if (thread == 0) ptx::barrier_init(base + 8, 1);
-      ptx::sync_block();
-      if (thread == 1) ptx::store_shared(base, 1.0f);
-      if (sync) ptx::sync_warp();
-      if (thread == 0) ptx::barrier_arrive(base + 8);
-      if (thread >= 32) ptx::barrier_wait(base + 8, 0);
-      if (thread == 32) {
-        EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
-      }
-    };
-  };
-  expect_wrong({"written by warp 0 lane 1", "read by warp 1 lane 0", "which nobody wrote"}, kernel(false));
-  expect_right(kernel(true));
-}
-
-TEST(Race, WhatOneThreadLearnedItPassesOn) {
-  expect_right([](int thread, uint32_t base) {
-    if (thread == 0) ptx::barrier_init(base + 8, 1);
-    if (thread == 0) ptx::barrier_init(base + 16, 1);
-    ptx::sync_block();
-    if (thread == 0) ptx::store_shared(base, 1.0f);
-    if (thread == 0) ptx::barrier_arrive(base + 8);
-    if (thread == 40) ptx::barrier_wait(base + 8, 0);
-    if (thread == 40) ptx::barrier_arrive(base + 16);
-    if (thread == 63) ptx::barrier_wait(base + 16, 0);
-    if (thread == 63) ptx::store_shared(base, 2.0f);
-  });
-}
-
-TEST(Race, LanesNeedSyncWarpAndAShuffleIsNone) {
-  const auto kernel = [](bool sync) {
-    return [sync](int thread, uint32_t base) {
-      const uint32_t warp = base + static_cast<uint32_t>(thread / 32) * 128;
-      ptx::store_shared(warp + static_cast<uint32_t>(thread % 32) * 4, static_cast<float>(thread));
-      ptx::shuffle_xor(1, 1);
-      if (sync) ptx::sync_warp();
-      const uint32_t other = static_cast<uint32_t>(thread % 32) ^ 1u;
-      EXPECT_EQ(ptx::load_shared<float>(warp + other * 4), static_cast<float>(thread ^ 1));
-    };
-  };
-  expect_wrong({"written by warp"}, kernel(false));
-  expect_right(kernel(true));
-}
-
-TEST(Race, AReadAndALaterWriteNeedABarrier) {
-  const auto kernel = [](bool sync) {
-    return [sync](int thread, uint32_t base) {
-      if (thread == 0) ptx::store_shared(base, 1.0f);
-      ptx::sync_block();
-      if (thread >= 32) {
-        EXPECT_EQ(ptx::load_shared<float>(base), 1.0f);
-      }
-      if (sync) ptx::sync_block();
-      if (thread == 1) ptx::store_shared(base, 2.0f);
-    };
-  };
-  expect_wrong({"with no barrier in between"}, kernel(false));
-  expect_right(kernel(true));
-}
-
-TEST(Race, TwoWritesOfOneWordButNotOfItsHalves) {
-  expect_wrong({"written by warp"}, [](int thread, uint32_t base) {
-    if (thread % 32 == 0) ptx::store_shared(base, 1u);
-  });
-  expect_right([](int thread, uint32_t base) {
-    if (thread % 32 == 0) ptx::store_shared(base + static_cast<uint32_t>(thread / 16), static_cast<uint16_t>(thread));
-    ptx::sync_block();
-    EXPECT_EQ(ptx::load_shared<uint32_t>(base), 32u << 16);
   });
 }
 
@@ -276,8 +162,26 @@ TEST(Copies, AreSeenByNobodyElse) {
   expect_wrong({"without a wait for the barrier of the copy", "is under way"}, Copy{.waits = false});
 }
 
+TEST(Copies, AreSeenAfterTheWaitForTheirOwnPhase) {
+  expect_wrong({"without a wait for the barrier of the copy", "is under way"},
+               [copy = Copy{}](int thread, uint32_t base) {
+                 if (thread == 0) ptx::barrier_init(base + 64, 1);
+                 ptx::sync_block();
+                 for (uint32_t i = 0; i < 2; ++i) {
+                   if (thread == 0) ptx::copy_async(base + i * 16, copy.source, true);
+                   if (thread == 0) ptx::copies_arrive(base + 64);
+                   if (thread == 32 && i == 0) ptx::barrier_wait(base + 64, 0);
+                   ptx::sync_block();
+                 }
+                 if (thread == 32) ptx::load_shared<float>(base + 16);
+               });
+}
+
 TEST(Copies, NeedAnArrival) {
   expect_wrong({"ended after a copy at", "is under way"}, Copy{.arrives = false, .waits = false});
+  expect_wrong({"warp 0 lane 0 ended after a copy at"}, [copy = Copy{}](int thread, uint32_t base) {
+    if (thread == 0) ptx::copy_async(base, copy.source, true);
+  });
   expect_wrong({"the block ended while copies were under way: 1 of 2 came"},
                [copy = Copy{}](int thread, uint32_t base) {
                  if (thread != 0) return;
@@ -312,8 +216,8 @@ TEST(Copies, ReadTheirSourceEarlyOrLate) {
       if (threadIdx.x != 0) return;
       ptx::barrier_init(base + 64, 1);
       ptx::copy_async(base, source, true);
-      ptx::copies_arrive(base + 64);
       source[0] = 2;
+      ptx::copies_arrive(base + 64);
       ptx::barrier_wait(base + 64, 0);
       seen = ptx::load_shared<float>(base);
     });

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/simt/cuda_language.h"
 #include "tests/simt/simt.h"
 
 namespace longfold::simt {
@@ -34,6 +35,22 @@ void expect_error(std::initializer_list<const char*> texts, Run run) {
       EXPECT_TRUE(has_one) << "expected '" << *texts.begin() << "', got '" << error.what() << "'";
     }
   }
+}
+
+inline constexpr uint32_t kBytes = 1024;
+
+// Blocks of two warps; f(thread, base of 1 KB of shared memory).
+template <class F>
+void run(const Mode& mode, F f) {
+  launch(1, 64, kBytes, mode, [&] { f(static_cast<int>(threadIdx.x), SharedMemory::kBase); });
+}
+template <class F>
+void expect_right(F f) {
+  for (const Mode& mode : every_mode()) run(mode, f);
+}
+template <class F>
+void expect_wrong(std::initializer_list<const char*> texts, F f) {
+  expect_error(texts, [&](const Mode& mode) { run(mode, f); });
 }
 
 }  // namespace longfold::simt

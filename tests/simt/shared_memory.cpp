@@ -72,7 +72,8 @@ void SharedMemory::fail_after(const By& by, const char* what, uint32_t address, 
 }
 
 size_t SharedMemory::checked_offset(const By& by, const char* what, uint32_t address, uint32_t num_bytes) const {
-  if (address < kBase || static_cast<size_t>(address - kBase) + num_bytes > num_bytes_) {
+  // Below kBase the difference is a large number.
+  if (static_cast<size_t>(address - kBase) + num_bytes > num_bytes_) {
     throw Error(thread_name(by.thread) + " " + what + " " + std::to_string(num_bytes) + " shared bytes from " +
                 std::to_string(static_cast<int64_t>(address) - kBase) + " on at " + place(by.here) +
                 ", the block has " + std::to_string(num_bytes_));

@@ -84,7 +84,6 @@ void multiply_half(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b, const fl
 }
 
 inline float exp2(float x) {
-  if (std::fabs(x) < FLT_MIN) return 1.0f;
   const float y = std::exp2(x);
   return y < FLT_MIN ? 0.0f : y;
 }
