@@ -92,6 +92,10 @@ void Block::check_end() {
   while (land_one()) {
   }
   for (const Barrier& barrier : barriers_) {
+    if (barrier.bytes_left != 0) {
+      throw Error("the block ended while a barrier expects " + std::to_string(barrier.bytes_left) +
+                  " more bytes of boxes");
+    }
     if (barrier.copied.empty()) continue;
     throw Error("the block ended while copies were under way: " + std::to_string(barrier.count - barrier.left) +
                 " of " + std::to_string(barrier.count) + " came to the barrier that their copies_arrive names");
@@ -153,6 +157,7 @@ std::string Block::waits_for(const Thread& thread) {
     const Barrier& barrier = barriers_[static_cast<size_t>(thread.barrier)];
     text += " for the end of phase " + std::to_string(thread.phase) + ", where " +
             std::to_string(barrier.count - barrier.left) + " of " + std::to_string(barrier.count) + " arrived";
+    if (barrier.bytes_left != 0) text += " and " + std::to_string(barrier.bytes_left) + " bytes of boxes are expected";
   }
   return text;
 }

@@ -56,11 +56,16 @@ class Block {
   void copies_arrive(uint32_t address, const Here& here);
   void barrier_wait(uint32_t address, uint32_t parity, const Here& here);
 
+  void fence_barrier_init();
+  void expect_bytes(uint32_t address, uint32_t num_bytes, const Here& here);
+  void copy_box(uint32_t to, const void* map, uint32_t address, const int (&first)[5], const Here& here);
+
  private:
   enum class State : uint8_t { kCanGoOn, kInWarp, kInBlock, kAtBarrier, kEnded };
   struct Copy {
     uint32_t to;
-    const void* from;  // null: zeros
+    const void* from;
+    uint32_t num_bytes;  // of 16, the rest is zero
     Here here;
   };
   struct Thread {
@@ -81,16 +86,20 @@ class Block {
   };
   struct Barrier {
     int count, left;
-    int64_t phase;  // that has not ended
+    int64_t bytes_left;  // to come from boxes; fewer than none while copies are ahead of expect_bytes
+    int64_t phase;       // that has not ended
     int maker;
     int32_t made_at;
+    bool is_fenced;
     Clock gathered, ended;         // of those that arrived, now and when the last phase ended
     std::vector<int> waiting;      // threads
     std::vector<uint32_t> copied;  // destinations of copies that arrived in this phase
   };
+  // Of copies that copies_arrive came after, or of a box, which counts by its bytes.
   struct Arrival {
     int thread, barrier;
     std::vector<Copy> copies;
+    uint32_t box_bytes = 0;
   };
 
   [[nodiscard]] SharedMemory::By by(const Here& here) {
@@ -112,9 +121,11 @@ class Block {
   void check_lanes(const char* name, Together work, const Here& here);
 
   Barrier& barrier(uint32_t address, const Here& here);
-  void count_arrival(int index);
+  void arrived(Barrier& barrier);
+  void end_phase_if_complete(Barrier& barrier);
   void deliver(const Copy& copy);
-  void land(Arrival arrival);
+  void start(Arrival arrival);
+  void land(const Arrival& arrival);
   bool land_one();
   void check_end();
   [[nodiscard]] std::string who_waits();

@@ -57,6 +57,18 @@ inline void barrier_wait(uint32_t barrier, uint32_t parity, Here here = Here::cu
   simt::Block::current().barrier_wait(barrier, parity, here);
 }
 
+inline void fence_barrier_init() {
+  simt::Block::current().fence_barrier_init();
+}
+inline void expect_bytes(uint32_t barrier, uint32_t bytes, Here here = Here::current()) {
+  simt::Block::current().expect_bytes(barrier, bytes, here);
+}
+// By a map of simt::encode_tensor_map.
+inline void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (&first)[5],
+                     Here here = Here::current()) {
+  simt::Block::current().copy_box(to, map, barrier, first, here);
+}
+
 inline void load_matrices(uint32_t (&to)[4], uint32_t from, Here here = Here::current()) {
   alignas(16) uint32_t row[4];
   simt::Block::current().load_row(from, row, here);
