@@ -10,6 +10,7 @@ namespace longfold::kernels::cuda::mma {
 struct HostLaunch {
   simt::Mode mode;
   unsigned most_blocks = 3;  // fewer than items, so that blocks go through several
+  bool has_tensor_maps = false;
 };
 
 template <class T, int HeadDim>

@@ -1,36 +1,38 @@
 #include "tests/simt/host_solution.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "longfold/kernels/cuda/mma/pair_groups.h"
 #include "longfold/kernels/cuda/mma/problem.h"
 #include "longfold/kernels/cuda/mma/statistics.cuh"
+#include "longfold/kernels/cuda/mma/tensor_maps.h"
 #include "longfold/kernels/tile_size.h"
+#include "tests/simt/host_instances.h"
 #include "tests/simt/simt.h"
+#include "tests/simt/tensor_map.h"
 
 namespace longfold::kernels::cuda::mma {
+
+bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor) {
+  return simt::encode_tensor_map(&to, tensor.data, tensor.element_bytes, tensor.sizes, tensor.strides, tensor.box,
+                                 tensor.swizzle_bytes);
+}
+
 namespace {
 
 constexpr unsigned kThreads = 128;
 
-// Calls function with the kernels of this head dim; false if there are none.
+// Calls function with the kernels of this type and head dim; false if there are none.
 template <class T, class Function>
 bool with_kernels(int64_t head_dim, const Function& function) {
-  switch (head_dim) {
-#define LONGFOLD_HEAD_DIM(D) \
-  case D:                    \
-    return function(HostKernels<T, D>()), true;
-    LONGFOLD_HEAD_DIM(8)
-    LONGFOLD_HEAD_DIM(16)
-    LONGFOLD_HEAD_DIM(24)
-    LONGFOLD_HEAD_DIM(32)
-    LONGFOLD_HEAD_DIM(48)
-    LONGFOLD_HEAD_DIM(64)
-    LONGFOLD_HEAD_DIM(96)
-#undef LONGFOLD_HEAD_DIM
-    default:
-      return false;
+#define LONGFOLD_INSTANCE(Type, HeadDim)                                         \
+  if constexpr (std::is_same_v<T, Type>) {                                       \
+    if (head_dim == (HeadDim)) return function(HostKernels<T, HeadDim>()), true; \
   }
+  LONGFOLD_HOST_INSTANCES(LONGFOLD_INSTANCE)
+#undef LONGFOLD_INSTANCE
+  return false;
 }
 
 template <class T>

@@ -69,6 +69,22 @@ inline void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (
   simt::Block::current().copy_box(to, map, barrier, first, here);
 }
 
+// Of whole warps. The host's compiler has its own registers.
+template <int Count>
+void give_registers(Here here = Here::current()) {
+  static_assert(Count >= 24 && Count <= 256 && Count % 8 == 0, "setmaxnreg takes no such number");
+  simt::Block::current().together("give_registers", [](const void* const*, void* const*) {}, nullptr, nullptr, here);
+}
+template <int Count>
+void take_registers(Here here = Here::current()) {
+  static_assert(Count >= 24 && Count <= 256 && Count % 8 == 0, "setmaxnreg takes no such number");
+  simt::Block::current().together("take_registers", [](const void* const*, void* const*) {}, nullptr, nullptr, here);
+}
+
+inline int lane() {
+  return static_cast<int>(simt::Block::current().thread_index() % simt::kLanes);
+}
+
 inline void load_matrices(uint32_t (&to)[4], uint32_t from, Here here = Here::current()) {
   alignas(16) uint32_t row[4];
   simt::Block::current().load_row(from, row, here);
