@@ -1,5 +1,4 @@
-// A product of matrices with all that the kernels use: right and the same in every mode, and what is left out is
-// noticed.
+// A product of matrices with all that the kernels use: right, the same in every mode, and what is left out is noticed.
 #include <gtest/gtest.h>
 
 #include <cmath>
