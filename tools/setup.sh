@@ -12,6 +12,7 @@ needed=(
   "nlohmann/json.hpp nlohmann-json3-dev"
   "zlib.h zlib1g-dev"
   "gtest/gtest.h libgtest-dev"
+  "boost/context/fiber.hpp libboost-context-dev"
 )
 missing=()
 command -v "${CXX:-g++}" >/dev/null || missing+=(g++)

@@ -152,8 +152,8 @@ struct GradPair {
                 grad, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
                 mask + 8 * at + 16 * (lane % 4), p, lane);
 #pragma unroll
-            for (int i = 0; i < kM * kTiles * 4; ++i) {
-              sums[i / (4 * kTiles)][at / 8 + i / 4 % kTiles][i % 4] += grad[i / (4 * kTiles)][i / 4 % kTiles][i % 4];
+            for (int e = 0; e < kM * kTiles * 4; ++e) {
+              sums[e / (4 * kTiles)][at / 8 + e / 4 % kTiles][e % 4] += grad[e / (4 * kTiles)][e / 4 % kTiles][e % 4];
             }
           }
         });

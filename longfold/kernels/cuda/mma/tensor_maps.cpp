@@ -1,66 +1,28 @@
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
 
-#include <cuda.h>
-#include <cudaTypedefs.h>
-
-#include <array>
-#include <cstring>
-
-#include "longfold/kernels/cuda/runtime.h"
-
 namespace longfold::kernels::cuda::mma {
 namespace {
-
-static_assert(sizeof(TensorMap) == sizeof(CUtensorMap));
-
-PFN_cuTensorMapEncodeTiled_v12000 encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found),
-        "evoformer_attention");
-  return found == cudaDriverEntryPointSuccess ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function) : nullptr;
-}
-
-CUtensorMapSwizzle swizzle_of(int chunk_bytes) {
-  switch (chunk_bytes) {
-    case 128:
-      return CU_TENSOR_MAP_SWIZZLE_128B;
-    case 64:
-      return CU_TENSOR_MAP_SWIZZLE_64B;
-    case 32:
-      return CU_TENSOR_MAP_SWIZZLE_32B;
-    default:
-      return CU_TENSOR_MAP_SWIZZLE_NONE;
-  }
-}
 
 struct Dimension {
   int64_t size, stride;  // the stride in elements, zero where the tensor does not vary
 };
 
-// The first dimension has neighbours side by side. Returns whether the driver took it.
+// The first dimension has neighbours side by side. Returns whether there can be such a map.
 bool encode(TensorMap& to, const void* data, int element_bytes, int64_t columns, const std::array<Dimension, 4>& others,
             Box box) {
-  const auto encode_tiled = encoder();
-  if (encode_tiled == nullptr) return false;
-  std::array<cuuint64_t, 5> sizes{static_cast<cuuint64_t>(columns)};
-  std::array<cuuint64_t, 4> strides{};
+  MappedTensor tensor{
+      .data = data,
+      .element_bytes = element_bytes,
+      .sizes = {static_cast<uint64_t>(columns)},
+      .strides = {},
+      .box = {static_cast<uint32_t>(box.chunk_bytes / element_bytes), static_cast<uint32_t>(box.rows), 1, 1, 1},
+      .swizzle_bytes = box.chunk_bytes >= 32 && box.chunk_bytes != 48 ? box.chunk_bytes : 0};
   for (size_t i = 0; i < 4; ++i) {
     const bool varies = others[i].stride != 0;
-    sizes[i + 1] = varies ? static_cast<cuuint64_t>(others[i].size) : 1;
-    strides[i] = varies ? static_cast<cuuint64_t>(others[i].stride * element_bytes) : 16;
+    tensor.sizes[i + 1] = varies ? static_cast<uint64_t>(others[i].size) : 1;
+    tensor.strides[i] = varies ? static_cast<uint64_t>(others[i].stride * element_bytes) : 16;
   }
-  const std::array<cuuint32_t, 5> boxes{static_cast<cuuint32_t>(box.chunk_bytes / element_bytes),
-                                        static_cast<cuuint32_t>(box.rows), 1, 1, 1};
-  const std::array<cuuint32_t, 5> steps{1, 1, 1, 1, 1};
-  CUtensorMap map;
-  const CUresult result = encode_tiled(
-      &map, element_bytes == 4 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16, 5,
-      const_cast<void*>(data), sizes.data(), strides.data(), boxes.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-      swizzle_of(box.chunk_bytes), CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) return false;
-  std::memcpy(&to, &map, sizeof(map));
-  return true;
+  return encode_tensor_map(to, tensor);
 }
 
 bool encode_rows(TensorMap& to, const Problem& p, const Rows& rows, int length, int head_dim, Box box) {

@@ -1,14 +1,29 @@
 // Maps that let the device copy whole tiles: made anew for each launch, on the host.
 #pragma once
 
+#include <array>
+
 #include "longfold/kernels/cuda/mma/params.h"
 
 namespace longfold::kernels::cuda::mma {
 
-// Of one copy: `chunk_bytes` of a row by `rows` rows.
+// Of one copy: `chunk_bytes` of a row by `rows` rows, swizzled as tile.cuh says.
 struct Box {
   int rows, chunk_bytes;
 };
+
+// What a map is made of: sizes in elements, the first dimension's side by side; strides of the others in bytes.
+struct MappedTensor {
+  const void* data;
+  int element_bytes;  // 2 or 4
+  std::array<uint64_t, 5> sizes;
+  std::array<uint64_t, 4> strides;
+  std::array<uint32_t, 5> box;
+  int swizzle_bytes;  // 128, 64, 32; else none
+};
+
+// Whether there can be such a map. The driver makes it; tests/simt/ has a function of this name for the host.
+[[nodiscard]] bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor);
 
 // Fills p.maps with what a pass copies, if all of that lies in whole units of 16 bytes. `grad_out` may be null.
 void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,

@@ -1,0 +1,39 @@
+// Vector clocks: what each thread of a block knows of the others' progress.
+//
+// Why not ThreadSanitizer: it would see one thread of the system that switches stacks, could not know that a copy lands
+// later or that a barrier in shared memory orders anything, and needs a build of its own. Clocks find a missing barrier
+// in whatever order the fibres ran, give the same answer every time, and run in every build.
+//
+// Entities have times of their own: the threads, and after them the barriers in shared memory, whose time is the number
+// of phases that ended. An access by entity e at time c happened before what thread t does now if of(t)[e] >= c.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace longfold::simt {
+
+class Clock {
+ public:
+  Clock(int num_threads, int num_barriers)
+      : num_threads_(num_threads), times_(static_cast<size_t>(num_threads + num_barriers), 0) {}
+
+  [[nodiscard]] int num_threads() const { return num_threads_; }
+
+  [[nodiscard]] int32_t operator[](int entity) const { return times_[static_cast<size_t>(entity)]; }
+  [[nodiscard]] int32_t& operator[](int entity) { return times_[static_cast<size_t>(entity)]; }
+  void reset() { std::fill(times_.begin(), times_.end(), 0); }
+
+  void learn(const Clock& other) {
+    const int32_t* from = other.times_.data();
+    int32_t* to = times_.data();
+    for (size_t i = 0; i < times_.size(); ++i) to[i] = std::max(to[i], from[i]);
+  }
+
+ private:
+  int num_threads_;
+  std::vector<int32_t> times_;
+};
+
+}  // namespace longfold::simt

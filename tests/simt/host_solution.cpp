@@ -1,0 +1,134 @@
+#include "tests/simt/host_solution.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "longfold/kernels/cuda/mma/pair_groups.h"
+#include "longfold/kernels/cuda/mma/problem.h"
+#include "longfold/kernels/cuda/mma/statistics.cuh"
+#include "longfold/kernels/cuda/mma/tensor_maps.h"
+#include "longfold/kernels/tile_size.h"
+#include "tests/simt/host_instances.h"
+#include "tests/simt/simt.h"
+#include "tests/simt/tensor_map.h"
+
+namespace longfold::kernels::cuda::mma {
+
+bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor) {
+  return simt::encode_tensor_map(&to, tensor.data, tensor.element_bytes, tensor.sizes, tensor.strides, tensor.box,
+                                 tensor.swizzle_bytes);
+}
+
+namespace {
+
+constexpr unsigned kThreads = 128;
+
+// Calls function with the kernels of this type and head dim; false if there are none.
+template <class T, class Function>
+bool with_kernels(int64_t head_dim, const Function& function) {
+#define LONGFOLD_INSTANCE(Type, HeadDim)                                         \
+  if constexpr (std::is_same_v<T, Type>) {                                       \
+    if (head_dim == (HeadDim)) return function(HostKernels<T, HeadDim>()), true; \
+  }
+  LONGFOLD_HOST_INSTANCES(LONGFOLD_INSTANCE)
+#undef LONGFOLD_INSTANCE
+  return false;
+}
+
+template <class T>
+ForwardParams forward_params(const ForwardArgs<T>& args, const Problem& problem) {
+  ForwardParams params{.problem = problem,
+                       .out = rows_of_view(args.out),
+                       .log_sum_exp = args.log_sum_exp.data,
+                       .lse_correction = args.lse_correction.data,
+                       .lse_strides = {}};
+  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
+  return params;
+}
+
+template <class T>
+BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& problem) {
+  BackwardParams params{};
+  params.problem = problem;
+  params.out = rows_of_view(args.out);
+  params.grad_out = rows_of_view(args.grad_out);
+  params.grad_q = rows_of_view(args.grad_q);
+  params.grad_k = rows_of_view(args.grad_k);
+  params.grad_v = rows_of_view(args.grad_v);
+  params.log_sum_exp = args.log_sum_exp.data;
+  params.lse_correction = args.lse_correction.data;
+  params.grad_log_sum_exp = args.grad_log_sum_exp.data;
+  params.grad_mask = args.grad_mask.data;
+  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
+  std::ranges::copy(args.lse_correction.strides, params.correction_strides);
+  std::ranges::copy(args.grad_log_sum_exp.strides, params.grad_lse_strides);
+  std::ranges::copy(args.grad_mask.strides, params.grad_mask_strides);
+  if (args.grad_pair.data != nullptr) {
+    params.pair_groups = pair_groups(int64_t{problem.B} * problem.H, problem.N, problem.Lq, problem.Lk);
+  }
+  return params;
+}
+
+// Memory of the device: of its exact size, with NaN in it.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(int64_t num_bytes) : units_(static_cast<size_t>(divide_up(num_bytes, 16)), Unit{-1, -1}) {}
+  template <class Element>
+  [[nodiscard]] Element* as() {
+    return reinterpret_cast<Element*>(units_.data());
+  }
+
+ private:
+  struct alignas(16) Unit {
+    int64_t words[2];
+  };
+  std::vector<Unit> units_;
+};
+
+template <class T>
+void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunch& launch) {
+  const Problem& p = call.problem;
+  BackwardParams params = backward_params(args, p);
+  const int64_t plane = int64_t{p.Lq} * p.Lk, planes = int64_t{p.B} * p.H;
+  const int64_t blocks_of_queries = int64_t{p.B} * p.N * p.H * divide_up(p.Lq, kStatisticsBlock);
+  DeviceMemory statistics(blocks_of_queries * kStatisticsBytes), partials(4 * params.pair_groups * planes * plane);
+  params.statistics = statistics.as<QueryStatistics>();
+  params.pair_partials = params.pair_groups > 0 ? partials.as<float>() : nullptr;
+  const auto head_dim = static_cast<int>(args.q.sizes[4]);
+  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
+  with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
+    Kernels::grad_q(params, call.form, call.one_row, launch);
+    Kernels::grad_kv(params, call.form, call.one_row, launch);
+    if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, launch);
+  });
+  // As finish.cu does, in fp64.
+  for (int64_t i = 0; i < (params.pair_groups > 0 ? planes * plane : 0); ++i) {
+    double sum = 0;
+    for (int group = 0; group < params.pair_groups; ++group) {
+      sum += static_cast<double>(params.pair_partials[group * planes * plane + i]);
+    }
+    args.grad_pair(i / plane / p.H, i / plane % p.H, i % plane / p.Lk, i % p.Lk) = static_cast<float>(sum);
+  }
+}
+
+}  // namespace
+
+template <class T>
+std::optional<Solution> solve_on_host(const kernels::Problem& problem, const HostLaunch& launch) {
+  PlacedProblem<T> placed(problem, problem.shape.layout, {});
+  const ForwardArgs<T> forward = placed.forward_args();
+  const BackwardArgs<T> backward = placed.backward_args();
+  const std::optional<Call> call = call_of<T>(forward);
+  if (!call) return {};
+  const bool there = with_kernels<T>(problem.shape.D, [&]<class Kernels>(Kernels) {
+    Kernels::forward(forward_params(forward, call->problem), call->form, call->one_row, launch);
+  });
+  if (!there) return {};
+  run_backward(backward, *call, launch);
+  return placed.solution();
+}
+
+template std::optional<Solution> solve_on_host<bfloat16>(const kernels::Problem&, const HostLaunch&);
+template std::optional<Solution> solve_on_host<float16>(const kernels::Problem&, const HostLaunch&);
+
+}  // namespace longfold::kernels::cuda::mma
