@@ -135,6 +135,23 @@ float2 unpack(uint32_t word) {
   return {to_float(T{static_cast<uint16_t>(word)}), to_float(T{static_cast<uint16_t>(word >> 16)})};
 }
 
+// True in one lane, which one is the device's to choose.
+inline bool elect(Here here = Here::current()) {
+  simt::Block::current().sync_warp(here);
+  return lane() == simt::kLanes / 2;
+}
+inline int of_warp(int value, Here here = Here::current()) {
+  int result;
+  simt::Block::current().together(
+      "of_warp",
+      [](const void* const* from, void* const* to) {
+        for (int lane = 0; lane < simt::kLanes; ++lane) {
+          *static_cast<int*>(to[lane]) = *static_cast<const int*>(from[0]);
+        }
+      },
+      &value, &result, here);
+  return result;
+}
 inline float shuffle_xor(float value, int lanes, Here here = Here::current()) {
   struct In {
     float value;
