@@ -38,11 +38,10 @@ struct QueryTiles {
       for (int r = 0; r < NumRows; ++r) {
         load_rows<KeyTile>(producer, keys(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first, p.Lk);
       }
-    } else if (producer.thread == 0) {
-#pragma unroll
-      for (int r = 0; r < NumRows; ++r) {
-        copy_rows<KeyTile>(keys(ring.stage(), r, 0), ring.barrier(), rows, map, item.b, item.n + r, item.h, item.first);
-      }
+    } else if (producer.warp < NumRows && ptx::elect()) {
+      ptx::expect_bytes(ring.barrier(), KeyTile::kBytes);
+      copy_rows<KeyTile>(keys(ring.stage(), producer.warp, 0), ring.barrier(), rows, map, item.b,
+                         item.n + producer.warp, item.h, item.first);
     }
     ring.hand_over();
   }
