@@ -370,21 +370,24 @@ def test_a_contender_that_ends_the_worker_is_left_out_of_that_shape(monkeypatch)
             *(task("b", "longfold"), result("b", "longfold"), done | {"done": "b"}),
             *(task("c", "eager", "timing forward"), result("c", "longfold")),
         ],
-        [task("c", "longfold"), result("c", "longfold"), done | {"done": "c"}],
+        [
+            *(task("c", "longfold"), result("c", "longfold"), done | {"done": "c"}),
+            *(task("d", "eager"), result("d", "eager"), done | {"done": "d"}),
+        ],
     )
     kept = []
-    run = runs.measure(options("a", "b", "c"), lambda run: kept.append(len(run["results"])), lambda line: None)
+    run = runs.measure(options(*"abcd"), lambda run: kept.append(len(run["results"])), lambda line: None)
     excluded = {"b": ["eager"]}
-    assert tasks == [(["a", "b", "c"], {}), (["b", "c"], excluded), (["c"], excluded | {"c": ["eager"]})]
+    assert tasks == [(list("abcd"), {}), (list("bcd"), excluded), (list("cd"), excluded | {"c": ["eager"]})]
     found = [(r["shape"], r["contender"], r.get("failed", {})) for r in run["results"]]
     assert found == [
         *(("a", "longfold", {}), ("a", "eager", {})),
         ("b", "eager", {"forward": "leaves the GPU unusable: illegal access (forward)"}),
         ("b", "longfold", {}),
         ("c", "eager", {"forward": "ended its process with status 0 (timing forward)"}),
-        ("c", "longfold", {}),
+        *(("c", "longfold", {}), ("d", "eager", {})),
     ]
-    assert kept == [2, 4, 6]
+    assert kept == [2, 4, 6, 7]
 
 
 def test_a_device_that_fails_between_calls_ends_the_worker():
