@@ -213,8 +213,8 @@ def report(shapes: list[Shape], memory: int, place: Place) -> list[str]:
         print(f"  {shape.name}: {stock.total / longfold.total:.1f}x", file=sys.stderr, flush=True)
     return [
         f"Forward and backward in {name_of(place.dtype)}, B = 1, peak in MiB. Total: inputs, outputs and gradients",
-        "counted; extra: beyond these. Contract: the extra memory that longfold promises at most. Difference: the largest",
-        "of results and gradients, relative to the largest value.",
+        "counted; extra: beyond these. Contract: the extra memory that longfold promises at most. Difference: the",
+        "largest of results and gradients, relative to the largest value.",
         "",
         *comparison,
         "",

@@ -62,7 +62,7 @@ class Gpu:
             "l2_mib": round(self.properties.L2_cache_size / 2**20),
             "driver": driver,
             "cuda": torch.version.cuda,
-            "exp_per_second": self.properties.multi_processor_count * self.hertz * EXP_PER_CLOCK,
+            "exp_per_second": self.properties.multi_processor_count * self.hertz * EXP_PER_CLOCK or None,
         }
 
 

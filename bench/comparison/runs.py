@@ -1,7 +1,8 @@
 """One run: worker processes until every shape is measured, and what they found as one value that JSON can hold.
 
-A contender that breaks the device, ends its process or says nothing for too long is left out of that shape, with the
-reason, and the shape begins anew: none of them costs the others their results.
+A contender that breaks the device or ends its process is left out of that shape, with the reason, and the shape begins
+anew: none of them costs the others their results. One that says nothing for too long (it may be compiling for minutes) is
+left out of all shapes to come.
 """
 
 import dataclasses
@@ -110,14 +111,14 @@ def attempt(
     """Names of the shapes that one worker finished. A contender that ended it is excluded from the shape at hand."""
     process, events = start(options, run, shapes, excluded)
     task, pending, done = {"shape": "", "contender": "", "what": "starting"}, [], set()
-    lost = ""  # why the worker is no more
+    lost, silent = "", False  # why the worker is no more
     try:
         while True:
             try:
                 patience = options.patience + (0 if task["shape"] else STARTING)
                 event = events.get(timeout=patience)
             except queue.Empty:
-                lost = f"said nothing for {patience:g} s"
+                lost, silent = f"said nothing for {patience:g} s", True
                 break
             if event is None:
                 code = process.wait()
@@ -156,6 +157,11 @@ def attempt(
         run["results"].append(failure(task, options.passes, lost))
         excluded.setdefault(task["shape"], []).append(task["contender"])
         log(f"  {task['shape']}: {task['contender']} {lost}")
+    for shape in shapes if silent else []:
+        if shape.name not in done and shape.name != task["shape"]:
+            left_out = task | {"shape": shape.name, "what": f"at {task['shape']}"}
+            run["results"].append(failure(left_out, options.passes, f"left out: {lost}"))
+            excluded.setdefault(shape.name, []).append(task["contender"])
     return done
 
 
