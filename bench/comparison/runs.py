@@ -1,8 +1,8 @@
 """One run: worker processes until every shape is measured, and what they found as one value that JSON can hold.
 
 A contender that breaks the device or ends its process is left out of that shape, with the reason, and the shape begins
-anew: none of them costs the others their results. One that says nothing for too long (it may be compiling for minutes) is
-left out of all shapes to come.
+anew: none of them costs the others their results. One that says nothing for too long (it may be compiling for minutes)
+is left out of all shapes to come.
 """
 
 import dataclasses
@@ -99,70 +99,80 @@ def stop(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def failure(task: dict, passes: list[str], words: str) -> dict:
-    """The result of a contender that did not come back."""
-    failed = dict.fromkeys(passes, f"{words} ({task['what']})")
-    return {"shape": task["shape"], "contender": task["contender"], "failed": failed}
+class Attempt:
+    """What one worker did of these shapes. A contender that ended it is excluded from where it did."""
+
+    def __init__(self, options: Options, run: dict, shapes: list[Shape], excluded: dict[str, list[str]]) -> None:
+        self.options, self.run, self.shapes, self.excluded = options, run, shapes, excluded
+        self.task = {"shape": "", "contender": "", "what": "starting"}
+        self.pending: list[dict] = []  # results of the shape at hand, which begins anew if it is not finished
+        self.done: set[str] = set()
+
+    def leave_out(self, shape: str, words: str, what: str) -> None:
+        failed = dict.fromkeys(self.options.passes, f"{words} ({what})")
+        self.run["results"].append({"shape": shape, "contender": self.task["contender"], "failed": failed})
+        self.excluded.setdefault(shape, []).append(self.task["contender"])
+
+    def lost(self, words: str, silent: bool) -> None:
+        """The worker is no more."""
+        task = self.task
+        if not task["contender"]:
+            where = f"{task['what']} {task['shape']}".rstrip()
+            raise WorkerFailed(f"the measuring process {words} while {where}: see above")
+        self.leave_out(task["shape"], words, task["what"])
+        for shape in self.shapes if silent else []:
+            if shape.name not in self.done and shape.name != task["shape"]:
+                self.leave_out(shape.name, f"left out: {words}", f"at {task['shape']}")
+
+    def take(self, event: dict) -> str:
+        """One event of the worker; words for the log, or none."""
+        if "task" in event:
+            self.task = event["task"]
+        elif "unusable" in event:
+            raise WorkerFailed(event["unusable"])
+        elif "machine" in event:
+            self.run["machine"], self.run["versions"] = event["machine"], event["versions"]
+        elif "result" in event:
+            self.pending.append(event["result"])
+        elif "done" in event:
+            self.run["results"] += self.pending
+            self.pending = []
+            self.done.add(event["done"])
+            times = ", ".join(f"{name} {value:.3g}" for name, value in event["medians"].items())
+            return f"{event['done']}: {times} ms"
+        return ""
 
 
 def attempt(
     options: Options, run: dict, shapes: list[Shape], excluded: dict, keep: Callable, log: Callable
 ) -> set[str]:
-    """Names of the shapes that one worker finished. A contender that ended it is excluded from the shape at hand."""
+    """Names of the shapes that one worker finished."""
     process, events = start(options, run, shapes, excluded)
-    task, pending, done = {"shape": "", "contender": "", "what": "starting"}, [], set()
-    lost, silent = "", False  # why the worker is no more
+    found = Attempt(options, run, shapes, excluded)
+    words, silent = "", False
     try:
-        while True:
+        while not words:
+            patience = options.patience + (0 if found.task["shape"] else STARTING)
             try:
-                patience = options.patience + (0 if task["shape"] else STARTING)
                 event = events.get(timeout=patience)
             except queue.Empty:
-                lost, silent = f"said nothing for {patience:g} s", True
+                words, silent = f"said nothing for {patience:g} s", True
                 break
             if event is None:
                 code = process.wait()
-                if code != 0 or len(done) < len(shapes):
-                    lost = f"ended its process with {'signal' if code < 0 else 'status'} {abs(code)}"
-                break
-            if "task" in event:
-                task = event["task"]
-            elif "unusable" in event:
-                raise WorkerFailed(event["unusable"])
-            elif "machine" in event:
-                run["machine"], run["versions"] = event["machine"], event["versions"]
-            elif "result" in event:
-                pending.append(event["result"])
+                if code == 0 and len(found.done) == len(shapes):
+                    return found.done
+                words = f"ended its process with {'signal' if code < 0 else 'status'} {abs(code)}"
             elif "broken" in event:
-                broken = event["broken"]
-                words = f"leaves the GPU unusable: {next(iter(broken['failed'].values()))}"
-                run["results"].append(failure(task, options.passes, words))
-                excluded.setdefault(task["shape"], []).append(task["contender"])
-                log(f"  {task['shape']}: {task['contender']} {words}")
-                return done
-            elif "done" in event:
-                run["results"] += pending
-                pending = []
-                done.add(event["done"])
+                words = f"leaves the GPU unusable: {next(iter(event['broken']['failed'].values()))}"
+            elif line := found.take(event):
                 keep(run)
-                times = ", ".join(f"{name} {value:.3g}" for name, value in event["medians"].items())
-                log(f"  {event['done']}: {times} ms")
+                log(f"  {line}")
     finally:
         stop(process)
-    if lost and not task["contender"]:
-        raise WorkerFailed(
-            f"the measuring process {lost} while {task['what']} {task['shape']}".rstrip() + ": see above"
-        )
-    if lost:
-        run["results"].append(failure(task, options.passes, lost))
-        excluded.setdefault(task["shape"], []).append(task["contender"])
-        log(f"  {task['shape']}: {task['contender']} {lost}")
-    for shape in shapes if silent else []:
-        if shape.name not in done and shape.name != task["shape"]:
-            left_out = task | {"shape": shape.name, "what": f"at {task['shape']}"}
-            run["results"].append(failure(left_out, options.passes, f"left out: {lost}"))
-            excluded.setdefault(shape.name, []).append(task["contender"])
-    return done
+    log(f"  {found.task['shape']}: {found.task['contender']} {words}")
+    found.lost(words, silent)
+    return found.done
 
 
 def measure(options: Options, keep: Callable[[dict], None], log: Callable[[str], None]) -> dict:

@@ -47,7 +47,7 @@ def test_says_where_it_ran_and_in_what():
         assert 1e-4 < ours < 3e-2, name
 
 
-def test_on_the_gpu(no_cuda):
+def test_on_cuda(no_cuda):
     if no_cuda:
         pytest.skip(no_cuda)
     result = run_example("--rows", 3)

@@ -40,7 +40,7 @@ assert meter.extra_peak == 24000, meter.extra_peak
 """)
 
 
-def test_meter_of_a_gpu(no_cuda):
+def test_meter_of_cuda(no_cuda):
     if no_cuda:
         pytest.skip(no_cuda)
     run_python("""
