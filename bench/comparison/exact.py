@@ -26,7 +26,8 @@ def make_inputs(shape: Shape, dtype: torch.dtype, device: str) -> dict[str, Tens
     inputs["pair"] = randn(1, shape.heads, length, length)
     hidden = torch.rand(1, rows, 1, 1, length, device=device, generator=generator) < HIDDEN
     hidden[..., 0] = False  # no row hides all keys
-    inputs["mask"] = torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -1e9)  # -inf in fp16
+    mask = torch.zeros_like(hidden, dtype=torch.float32).masked_fill_(hidden, -1e9)
+    inputs["mask"] = mask.to(dtype)  # -inf in fp16
     for name in ("q", "k", "v", "pair"):
         inputs[name].requires_grad_()
     return inputs

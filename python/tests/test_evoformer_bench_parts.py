@@ -1,5 +1,6 @@
 """The parts of bench/evoformer_cuda.py: reference, verdicts and page; and no contender costs another its results."""
 
+import dataclasses
 import math
 import pathlib
 import queue
@@ -44,6 +45,43 @@ def test_the_reference_is_the_formula(sampled, request):
         assert math.isnan(exact.relative_errors({name: value * math.nan}, expected, SMALL)[name])
         swapped = value.flip(2) if name == "pair" else value.flip(3)  # heads
         assert exact.relative_errors({name: swapped}, expected, SMALL)[name] > 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_worker_measures_in_every_type(dtype, crowded):
+    class Device(measure.Cpu):
+        released = 0
+
+        def crowded(self, extra):
+            return crowded
+
+        def release(self):
+            Device.released += 1
+
+        def peak(self, call):
+            return 1 << 20, call()
+
+    sent = []
+    names = ["longfold", "eager", "sdpa"]
+    task = {"device": "cpu", "dtype": dtype, "passes": list(table.PASSES), "seconds": 0.01}
+    one = worker.Worker(
+        task | {"contenders": names, "excluded": {}, "shapes": [dataclasses.asdict(SMALL)]}, sent.append
+    )
+    one.device = Device()
+    one.run()
+    results = [event["result"] for event in sent if "result" in event]
+    assert [result["contender"] for result in results] == names
+    size = {"float32": 4}.get(dtype, 2)
+    for result in results:
+        assert result["failed"] == {} and all(result["repeats"].values())
+        times = result["times_ms"]
+        assert set(times) == set(table.PASSES) and all(1 <= len(t) <= worker.ROUNDS for t in times.values())
+        assert set(result["errors"]) == {"out", "q", "k", "v", "pair"}
+        assert all(0 < error < (1e-6 if size == 4 else 2e-2) for error in result["errors"].values())
+        held = 4 * 5 * 12 * 2 * 8 + 2 * 12 * 12  # out and four gradients
+        assert result["extra_bytes"] == (1 << 20) - size * held
+    assert (Device.released >= 12) == crowded  # once for each call that is timed, two rounds at least
 
 
 def test_samples_spread():
