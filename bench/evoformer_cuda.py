@@ -87,7 +87,12 @@ def measure(arguments: argparse.Namespace) -> dict:
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(run))
 
-    for name, why in runs.new_run(options)["missing"].items():
+    missing = runs.new_run(options)["missing"]
+    for name, why in missing.items():
+        if name == "longfold" or len(missing) == len(players):
+            raise BadArgument(
+                f"expected {name} to be there, it is {why}; set PYTHONPATH, or leave it to `make bench-cuda`"
+            )
         log(f"  {name}: {why}")
     return runs.measure(options, keep, log)
 

@@ -154,6 +154,10 @@ def test_a_page_from_raw_numbers(dry_run):
         (["--contenders", "magic"], "expected --contenders among longfold, .*, got 'magic'"),
         (["--contenders", "=x"], "expected NAME=MODULE:FUNCTION in --contenders, got '=x'"),
         (["--seconds", "0"], "expected --seconds and --patience above 0"),
+        (
+            ["--contenders", "x=nothing:f"],
+            r"expected x to be there, it is not installed \(no Python module nothing\); .*",
+        ),
         (["--from-json", "/nowhere"], "expected a file of --json in /nowhere, got .*"),
     ],
 )
