@@ -43,7 +43,8 @@ def reason(error: BaseException) -> str:
         asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
         return "out of memory" + (f": asked for {asked[1]} more" if asked else "")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = re.sub(r"\s+", " ", f"{type(error).__name__}: {lines[0] if lines else ''}").replace("|", "/")
+    first = next((i for i, line in enumerate(lines) if not line.endswith(":")), len(lines))  # "X raised:" says nothing
+    text = re.sub(r"\s+", " ", f"{type(error).__name__}: {' '.join(lines[: first + 1])}").replace("|", "/")
     return text if len(text) <= REASON else text[: REASON - 3] + "..."
 
 

@@ -99,6 +99,9 @@ def test_reasons_are_one_short_line():
         "out of memory: asked for 33.80 GiB more"
     )
     assert worker.reason(RuntimeError("\n  a | b\nmore")) == "RuntimeError: a / b"
+    assert worker.reason(RuntimeError("inductor raised:\nValueError: D\nmore")) == (
+        "RuntimeError: inductor raised: ValueError: D"
+    )
     assert len(worker.reason(RuntimeError("x" * 1000))) == worker.REASON
 
 
