@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build programs demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench format clean
+.PHONY: help setup build programs demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -63,15 +63,21 @@ cuda-all: setup ## with CUDA kernels for every GPU since Turing, and PTX for lat
 	@cmake --preset cuda --log-level=WARNING
 	@cmake --build --preset cuda
 
+# The Python of the targets for a GPU: PYTHON if it is set, else that of .venv, else python3.
+python_here = $${PYTHON:-$$([ -x $(VENV)/python ] && echo $(VENV)/python || echo python3)}
+
 test-gpu: ## builds and tests the CUDA kernels on the GPU of this machine, under compute-sanitizer too
-	PYTHON=$${PYTHON:-$$([ -x $(VENV)/python ] && echo $(VENV)/python || echo python3)} bash tools/gpu_test.sh
+	PYTHON=$(python_here) bash tools/gpu_test.sh
 
 bench: build ## Evoformer attention beside torch, in one run; BENCH_FLAGS="--write docs/results" keeps the page
 	build/release/bench/bench_evoformer_attention $(BENCH_FLAGS)
 
+bench-cuda: ## the same on a GPU, beside every kernel that is installed; needs what `make build` or `make test-gpu` built
+	@PYTHONPATH=$(CURDIR)/python:$$PYTHONPATH $(python_here) bench/evoformer_cuda.py $(BENCH_FLAGS)
+
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
-	@ruff format -q python tests tools examples && ruff check -q --fix python tests tools examples
+	@ruff format -q python tests tools examples bench && ruff check -q --fix python tests tools examples bench
 
 clean: ## removes the build folders
 	rm -rf build python/longfold/lib

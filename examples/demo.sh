@@ -24,5 +24,6 @@ Next:
   build/release/longfold inspect build/phage-lambda --offset 0 --count 12    what the model read
   build/release/longfold train --help                                        every option and its default
   make bench                                                                 Evoformer attention beside torch
+  make bench-cuda                                                            the same on a GPU, beside what is installed
   docs/architecture.md                                                       how it works
 END

@@ -3,6 +3,7 @@
 
 The alignment is real (SecY, Pfam PF00344, 158 sequences x 614 columns); the network is not: queries, keys, values and
 the pair bias are seeded random projections of its one-hot encoding. Columns where a sequence has a gap are masked.
+It runs on the GPU if there is one, in bf16 as models do there, else on the CPU in fp32.
 """
 
 import argparse
@@ -23,6 +24,7 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWYX"  # X: unknown
 GAPS = ".-"
 MASKED = -1e9
 NUM_SAMPLES = 4
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class BadInput(Exception):
@@ -66,8 +68,31 @@ def encode(sequences: dict[str, str]) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.one_hot(tokens, len(RESIDUES) + 1).float(), tokens == len(RESIDUES)
 
 
+def choose_device(asked: str | None) -> torch.device:
+    """The one asked for, or a GPU where there is one that longfold was built for: what is in the way is said."""
+    if asked == "cpu" or (asked is None and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise BadInput("expected a GPU that torch can use for --device cuda, got none")
+    try:
+        evoformer_attention(*(torch.zeros(1, 1, 1, 1, 1, device="cuda") for _ in range(3)))
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        if asked == "cuda":
+            raise BadInput(why) from error
+        print(f"There is a GPU here, but this runs on the CPU: {why}")
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def device_words(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"on the GPU {torch.cuda.get_device_name(device)}"
+    return f"on the CPU, {torch.get_num_threads()} threads"
+
+
 def make_inputs(one_hot: Tensor, gaps: Tensor) -> dict[str, Tensor]:
-    """q, k, v [1, N, L, H, D], mask [1, N, 1, 1, L] and pair [1, 1, H, L, L], of fp32."""
+    """q, k, v [1, N, L, H, D], mask [1, N, 1, 1, L] and pair [1, 1, H, L, L], of fp32, on the CPU."""
     generator = torch.Generator().manual_seed(0)
     num_rows, length, num_codes = one_hot.shape
 
@@ -94,12 +119,19 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, pair: Tensor)
 def measure(attention, inputs: dict[str, Tensor], cotangent: Tensor) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The output and all gradients; seconds and extra bytes."""
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
-    with MemoryMeter() as meter:
-        start = time.perf_counter()
+    device = cotangent.device
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    with MemoryMeter(device) as meter:
+        start = now()
         out = attention(**leaves)
-        middle = time.perf_counter()
+        middle = now()
         grads = torch.autograd.grad(out, list(leaves.values()), cotangent)
-        end = time.perf_counter()
+        end = now()
     results = {"out": out.detach()} | {f"grad_{name}": grad for name, grad in zip(leaves, grads, strict=True)}
     return results, {"forward": middle - start, "backward": end - middle, "memory": meter.extra_peak}
 
@@ -134,14 +166,20 @@ def errors(results: dict[str, Tensor], exact: dict[str, Tensor]) -> dict[str, fl
     return found
 
 
+def one_row(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value if name == "pair" else value[:, :1] for name, value in inputs.items()}
+
+
 def memory_for_eager(inputs: dict[str, Tensor]) -> int:
     """About what eager attention holds at once: four tensors of the size of the logits."""
     _, num_rows, length, heads, _ = inputs["q"].shape
-    return 4 * 4 * num_rows * heads * length * length
+    return 4 * inputs["q"].element_size() * num_rows * heads * length * length
 
 
-def available_memory() -> int:
-    """Bytes that this process may still take: of the machine, and of its control group if that has a limit."""
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of the GPU, or of the machine and its control group's limit if any."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     fields = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
     available = int(fields["MemAvailable"].split()[0]) * 1024
     group = pathlib.Path("/sys/fs/cgroup")
@@ -156,9 +194,12 @@ def print_table(columns: dict[str, tuple[dict[str, float], dict[str, float]]]) -
         print(f"  {label:34}" + "".join(f"{cell:>16}" for cell in cells))
 
     measured, wrong = [c[0] for c in columns.values()], [c[1] for c in columns.values()]
+    times = {"forward": [m["forward"] for m in measured]}
+    times["forward + backward"] = [m["forward"] + m["backward"] for m in measured]
+    factor, unit = (1e3, "ms") if max(times["forward + backward"]) < 0.1 else (1, "s")
     line("", list(columns))
-    line("forward", [f"{m['forward']:.2f} s" for m in measured])
-    line("forward + backward", [f"{m['forward'] + m['backward']:.2f} s" for m in measured])
+    for label, values in times.items():
+        line(label, [f"{factor * value:.2f} {unit}" for value in values])
     line("peak extra memory *", [f"{m['memory'] / 2**20:,.0f} MiB" for m in measured])
     for name in wrong[0]:
         label = "output" if name == "out" else f"gradient of {name.removeprefix('grad_')}"
@@ -173,39 +214,42 @@ def parse_arguments() -> argparse.Namespace:
         "alignment", nargs="?", type=pathlib.Path, default=ALIGNMENT, help="Stockholm file, may be gzip"
     )
     parser.add_argument("--rows", type=int, help="use only so many sequences")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="(default: the GPU if there is one)")
+    parser.add_argument("--dtype", choices=DTYPES, help="(default: bf16 on a GPU, else fp32)")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
     MemoryMeter()  # counts from here on
+    device = choose_device(arguments.device)
+    dtype = arguments.dtype or ("bf16" if device.type == "cuda" else "fp32")
     sequences = read_stockholm(arguments.alignment)
     if arguments.rows is not None:
         if not 1 <= arguments.rows <= len(sequences):
             raise BadInput(f"expected --rows between 1 and {len(sequences)}, got {arguments.rows}")
         sequences = dict(list(sequences.items())[: arguments.rows])
     one_hot, gaps = encode(sequences)
-    inputs = make_inputs(one_hot, gaps)
+    inputs = {name: value.to(device, DTYPES[dtype]) for name, value in make_inputs(one_hot, gaps).items()}
     num_rows, length = gaps.shape
     print(f"Evoformer MSA row attention on {arguments.alignment.name}: {num_rows} sequences x {length} columns")
-    threads = torch.get_num_threads()
-    print(f"  {gaps.float().mean():.0%} gaps, masked; {HEADS} heads of {HEAD_DIM}, fp32, {threads} threads")
+    print(f"  {device_words(device)}, in {dtype}; {gaps.float().mean():.0%} gaps, masked; {HEADS} heads of {HEAD_DIM}")
     print("  Q, K, V and the pair bias are seeded random projections of the one-hot encoding, not a trained network")
     print(f"  the logits alone would be {memory_for_eager(inputs) / 4 / 2**20:,.0f} MiB", flush=True)
 
-    cotangent = torch.randn(inputs["q"].shape, generator=torch.Generator().manual_seed(1))
+    cotangent = torch.randn(inputs["q"].shape, generator=torch.Generator().manual_seed(1)).to(device, DTYPES[dtype])
     exact = exact_samples(inputs, cotangent)
     attentions = {"longfold": longfold_attention}
-    needed, available = memory_for_eager(inputs), available_memory()
+    needed, available = memory_for_eager(inputs), available_memory(device)
     if needed < available:
         attentions["eager torch"] = eager_attention
     else:
         gib = f"it needs about {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} are free"
         print(f"  eager torch is left out: {gib}; try fewer --rows")
-    warm_up = {name: value if name == "pair" else value[:, :1] for name, value in inputs.items()}
+    warm_up, few = (inputs, None) if device.type == "cuda" else (one_row(inputs), 1)  # a GPU's first call loads kernels
     columns = {}
     for name, attention in attentions.items():
-        measure(attention, warm_up, cotangent[:, :1])
+        measure(attention, warm_up, cotangent[:, :few])
         results, measured = measure(attention, inputs, cotangent)
         columns[name] = (measured, errors(results, exact))
         del results

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "evoformer_secy.py"
@@ -25,7 +26,7 @@ def run_example(*arguments):
 
 
 def test_prints_the_table():
-    result = run_example("--rows", 3)
+    result = run_example("--rows", 3, "--device", "cpu")
     assert result.returncode == 0, result.stderr
     assert "3 sequences x 614 columns" in result.stdout
     assert "seeded random projections of the one-hot encoding" in result.stdout
@@ -35,6 +36,48 @@ def test_prints_the_table():
     ours, eager = re.search(r"peak extra memory \* +(\S+) MiB +(\S+) MiB", result.stdout).groups()
     assert 0 < float(ours) < float(eager)
     assert "Try next:" in result.stdout
+
+
+def test_says_where_it_ran_and_in_what():
+    result = run_example("--rows", 2, "--device", "cpu", "--dtype", "bf16")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^  on the CPU, \d+ threads, in bf16; ", result.stdout, flags=re.MULTILINE)
+    for name in ("output", "gradient of q", "gradient of pair"):  # rounding of bf16, not of fp32, nor a wrong result
+        ours = float(re.search(rf"error of {name} \*\* +(\S+) ", result.stdout)[1])
+        assert 1e-4 < ours < 3e-2, name
+
+
+def test_on_cuda(no_cuda):
+    if no_cuda:
+        pytest.skip(no_cuda)
+    result = run_example("--rows", 3)
+    assert result.returncode == 0, result.stderr
+    assert f"on the GPU {torch.cuda.get_device_name()}, in bf16; " in result.stdout
+    assert re.search(r"forward \+ backward +[\d.]+ m?s +[\d.]+ m?s\n", result.stdout)
+    assert 1e-4 < float(re.search(r"error of gradient of pair \*\* +(\S+) ", result.stdout)[1]) < 3e-2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_no_gpu_to_run_on():
+    result = run_example("--device", "cuda")
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "evoformer_secy: expected a GPU that torch can use for --device cuda, got none\n"
+
+
+def test_a_build_without_cuda_is_named(monkeypatch, capsys):
+    """A GPU that this build of longfold cannot use: the CPU, with the reason, unless the GPU was asked for."""
+
+    def missing(*_, **__):
+        raise RuntimeError("[evoformer_attention] the CUDA kernels of this build are missing: no nvcc")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(example, "evoformer_attention", missing)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    assert example.choose_device(None) == torch.device("cpu")
+    assert "this runs on the CPU: [evoformer_attention] the CUDA kernels of this build" in capsys.readouterr().out
+    with pytest.raises(example.BadInput, match="no nvcc"):
+        example.choose_device("cuda")
+    assert example.choose_device("cpu") == torch.device("cpu")
 
 
 INTERLEAVED = """# STOCKHOLM 1.0

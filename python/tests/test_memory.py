@@ -40,6 +40,32 @@ assert meter.extra_peak == 24000, meter.extra_peak
 """)
 
 
+def test_meter_of_cuda(no_cuda):
+    if no_cuda:
+        pytest.skip(no_cuda)
+    run_python("""
+before = torch.empty(1 << 20, device="cuda")
+with MemoryMeter("cuda") as meter:
+    kept = torch.empty(1 << 20, device="cuda")
+    gone = torch.empty(4 << 20, device="cuda")
+    del gone
+    assert meter.live - meter.start == 4 * MIB
+    on_the_cpu = torch.empty(64 << 20)
+after = torch.empty(100 << 20, device="cuda")
+assert meter.start == 4 * MIB and meter.extra_peak == 20 * MIB, (meter.start, meter.extra_peak)
+""")
+
+
+def test_meter_of_no_such_device():
+    run_python("""
+try:
+    MemoryMeter("meta")
+    raise AssertionError("made")
+except ValueError as error:
+    assert str(error) == "[MemoryMeter] expected a device cpu or cuda, got meta"
+""")
+
+
 def test_meters_may_not_nest_and_say_so():
     run_python("""
 with MemoryMeter() as outer:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from test_memory import run_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -84,26 +85,87 @@ def test_writes_the_page(printed):
     assert f"- command: `python examples/openfold_memory.py --small --write {folder}`" in written
 
 
-def test_contract_and_bytes_of_one_shape_exactly():
+PLACES = ["torch.device('cpu'), torch.float32", "torch.device('cuda'), torch.bfloat16"]
+
+
+@pytest.fixture(params=PLACES, ids=["cpu", "cuda"])
+def place(request, no_cuda):
+    """Where and in what type: the arguments of the example's Place."""
+    if "cuda" in request.param and no_cuda:
+        pytest.skip(no_cuda)
+    return request.param
+
+
+def test_contract_and_bytes_of_one_shape_exactly(place):
     run_python(f"""{LOAD}
+place = example.Place({place})
+example.compare(example.Shape("warm-up", 2, 64, 8, 8), 2, place)
 shape = example.Shape("one", 40, 128, 4, 16)
-longfold, stock, difference = example.compare(shape, 24)
-row, edges = 24 * 128 * 4 * 16 * 4, 128 * 128 * 4 * 4
-parts = {{"inputs": 4 * row + edges + 24 * 128 * 4, "output": row, "gradients": 3 * row + edges}}
+longfold, stock, difference = example.compare(shape, 24, place)
+size = place.dtype.itemsize
+row, edges = 24 * 128 * 4 * 16 * size, 128 * 128 * 4 * size
+parts = {{"inputs": 4 * row + edges + 24 * 128 * size, "output": row, "gradients": 3 * row + edges}}
 assert longfold.parts == stock.parts == parts, (longfold.parts, parts)
-assert 0 < longfold.extra <= sum(example.contract(shape, 24).values())
-assert 2.9 * shape.logits(24) < stock.extra < 3.6 * shape.logits(24), stock.extra / shape.logits(24)
-assert difference < 1e-5
-assert example.rows_that_fit(shape, 1 << 40) == 40
+assert 0 < longfold.extra <= sum(example.contract(shape, 24, place).values())
+logits = shape.logits(24, size)
+assert 2.9 * logits < stock.extra < 3.6 * logits, stock.extra / logits
+assert difference < (1e-5 if size == 4 else 3e-2)
+assert example.rows_that_fit(shape, 1 << 40, place) == 40
 """)
 
 
-def test_thirteen_times_less_at_the_extra_msa_shape():
+def test_thirteen_times_less_at_the_extra_msa_shape(place):
     """The issue's claim: H 8, D 8, L 384, all counted. With more rows, the ratio only grows."""
     run_python(f"""{LOAD}
+place = example.Place({place})
+example.compare(example.Shape("warm-up", 2, 64, 8, 8), 2, place)
 shape = example.SHAPES[-1]
 assert (shape.length, shape.heads, shape.head_dim) == (384, 8, 8)
-longfold, stock, _ = example.compare(shape, 256)
+num_rows = 256 if place.device.type == "cpu" else 1024
+longfold, stock, _ = example.compare(shape, num_rows, place)
 assert stock.total >= 13 * longfold.total, stock.total / longfold.total
-assert longfold.extra <= sum(example.contract(shape, 256).values())
+assert longfold.extra <= sum(example.contract(shape, num_rows, place).values())
 """)
+
+
+def test_fewer_rows_where_memory_runs_out():
+    """A device that holds 100 rows: 512, 448, ... are tried first, then numbers below 64."""
+    output = run_python(f"""{LOAD}
+tried = []
+def compare(shape, num_rows, place):
+    tried.append(num_rows)
+    if num_rows > limit:
+        raise torch.OutOfMemoryError
+    return "both"
+example.compare = compare
+example.measure = None
+shape = example.Shape("one", 512, 8, 1, 8)
+limit = 100
+assert list(example.compare_what_fits(shape, 512, example.Place())) == [64, *"both"], tried
+assert tried == [512, 448, 384, 320, 256, 192, 128, 64], tried
+limit, tried = 1, []
+assert example.compare_what_fits(shape, 9, example.Place())[0] == 1
+limit = 0
+try:
+    example.compare_what_fits(shape, 9, example.Place())
+    raise AssertionError("one row did not fit")
+except torch.OutOfMemoryError:
+    pass
+""")
+    assert output == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu():
+    result = run_example("--device", "cuda")
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "openfold_memory: expected a GPU that torch can use for --device cuda, got none\n"
+
+
+def test_bf16_halves_what_the_logits_take():
+    fp32, bf16 = (run_example("--small", "--dtype", dtype) for dtype in ("fp32", "bf16"))
+    for a, b in zip(tables(fp32.stdout)[0], tables(bf16.stdout)[0], strict=True):
+        rows_a, rows_b = (int(row["N"].split()[0].replace(",", "")) for row in (a, b))
+        per_row = number(a["stock extra"]) / rows_a / (number(b["stock extra"]) / rows_b)
+        assert per_row == pytest.approx(2, rel=0.15), a["shape"]
+    assert "Forward and backward in bf16" in bf16.stdout
