@@ -26,7 +26,7 @@ struct GradPair {
   static constexpr int kBiasBytes = round_up(PairTile::kBytes, 1024);
   static constexpr int kStages = stages_in(kMostSharedBytes - 2 * 1024 - kBiasBytes, kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
-  static_assert(kStages >= 2);
+  static_assert(kStages >= 1);
 
   using Stages = Ring<kStages, kStageBytes, kConsumers>;
   using Bias = Ring<1, kBiasBytes, kConsumers>;

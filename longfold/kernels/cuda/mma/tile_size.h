@@ -33,7 +33,7 @@ consteval TileSize forward_tile_size(int head_dim, bool one_row) {
 }
 
 consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
-  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 2 : 1};
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 64 ? 2 : 1};
   if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 3, .blocks = 1};
   if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
@@ -41,7 +41,7 @@ consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
 
 // query_tiles and warps are of keys here.
 consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
-  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 32 ? 2 : 1};
+  if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 64 ? 2 : 1};
   if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   // Keys, values and both sums are in registers: 255 of them, with no more than seven warps beside the producer.
   return {.query_tiles = 1, .warps = 4, .rows = head_dim <= 64 ? 2 : 1, .blocks = 1};
@@ -50,7 +50,7 @@ consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
 // Of the pair gradient: a block has query_tiles * warps * 16 queries and twice kTileKeys keys, half of them in each
 // half of its warps.
 consteval TileSize grad_pair_tile_size(int head_dim) {
-  return {.query_tiles = head_dim <= 64 ? 2 : 1, .warps = 4, .rows = 1, .blocks = 1};
+  return {.query_tiles = head_dim <= 32 ? 2 : 1, .warps = 4, .rows = 1, .blocks = 1};
 }
 
 consteval int bias_size(BiasForm form) {
@@ -69,11 +69,10 @@ consteval int round_up(int value, int unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-// What a block may take: of a multiprocessor, blocks of one row n fit on those with 100 KiB too (compute
+// What a block may take. Two on a multiprocessor are small enough for one on those with 100 KiB (compute
 // capability 8.6).
 consteval int shared_bytes_of(TileSize size) {
-  const int bytes = kMostSharedBytes / size.blocks - 1024;
-  return size.rows == 1 && bytes > 98 * 1024 ? 98 * 1024 : bytes;
+  return size.blocks == 1 ? kMostSharedBytes - 1024 : 98 * 1024;
 }
 
 consteval int stages_in(int shared_bytes, int stage) {
