@@ -9,6 +9,7 @@
 #include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/prefetch.h"
 #include "longfold/kernels/cpu/tile.h"
+#include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels {
 namespace {
