@@ -82,7 +82,7 @@ Plan plan_backward(const BackwardArgs<T>& args) {
     const bool pair = args.grad_pair.data != nullptr;
     const int64_t num_items = shape.B * shape.H * cut_backward(shape, pair).row_groups;
     return {.num_items = num_items,
-            .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
+            .num_finish_items = pair && !is_single_row(shape) ? shape.B * shape.H * num_panels(shape) : 0,
             .scratch_bytes = BackwardBuffers(shape, kDeltaFromWeights<T>, nullptr).num_floats * int64_t{sizeof(float)},
             .workspace_bytes = pair ? PartialCopies::num_bytes(shape) : 0};
   }

@@ -62,9 +62,16 @@ constexpr int64_t kItemsPerThread = 8;       // forward items, for threads to en
   return round_up(shape.Lq, kWidestVector);
 }
 
+// A single row n has its biases to itself: no slab is kept for rows to come, and its logit gradients are all there is
+// of a pair bias's gradient.
+[[nodiscard, gnu::always_inline]] constexpr bool is_single_row(const Shape& shape) {
+  return shape.N == 1;
+}
+
 // Neighbouring panels that are worked on together, row after row: while their bias slabs stay in the cache, so do the
 // keys and values of a row.
 [[nodiscard, gnu::always_inline]] constexpr int64_t panels_by_cache(const Shape& shape) {
+  if (is_single_row(shape)) return num_panels(shape);
   return std::clamp<int64_t>(kSlabBytes / (shape.Lk * kLanes * 4), 1, num_panels(shape));
 }
 
@@ -144,8 +151,10 @@ enum class PairSum : uint8_t {
   kItem,    // row after row in scratch; then all of it into the copy
   kRows,    // the few rows that are at hand in scratch; then these into the copy
   kBlocks,  // each block of logit gradients at once into the copy
+  kDirect,  // there is one row: each block at once to where the caller wants it, and no copy
 };
 [[nodiscard, gnu::always_inline]] constexpr PairSum pair_sum(const Shape& shape) {
+  if (is_single_row(shape)) return PairSum::kDirect;
   if (!cut_backward(shape, true).has_rest) return PairSum::kPlain;
   if (backward_panel_group(shape) * shape.Lk * kLanes * 4 > kSlabBytes) return PairSum::kBlocks;
   if (backward_panel_groups(shape) == 1) return PairSum::kItem;
@@ -163,8 +172,27 @@ enum class PairSum : uint8_t {
   return shape.Lk * shape.D * 4 <= kPackedBytes ? shape.Lk : std::min(block, shape.Lk);
 }
 
-// Keys of one panel for which a transposed pair bias is held at a time: all of them, or, for very long rows, one block.
-[[nodiscard, gnu::always_inline]] constexpr int64_t slab_keys(const Shape& shape, int64_t block) {
+// How long a transposed pair bias is held. Very long rows have no room for more than a block. A single row needs no
+// more, unless its keys pass twice (backward_weight_keys).
+enum class SlabHeld : uint8_t { kForBlock, kForPanel, kForRows };
+[[nodiscard, gnu::always_inline]] constexpr SlabHeld slab_held(const Shape& shape, bool keys_pass_twice) {
+  if (shape.Lk > kSlabKeys) return SlabHeld::kForBlock;
+  if (!is_single_row(shape)) return SlabHeld::kForRows;
+  return keys_pass_twice ? SlabHeld::kForPanel : SlabHeld::kForBlock;
+}
+[[nodiscard, gnu::always_inline]] constexpr bool backward_keys_pass_twice(const Shape& shape, bool delta_from_weights) {
+  return delta_from_weights && backward_weight_keys(shape, true) < shape.Lk;
+}
+
+// Floats of the slabs that are held at a time, of `panels` worked on together.
+[[nodiscard, gnu::always_inline]] constexpr int64_t slab_floats(const Shape& shape, SlabHeld held, int64_t panels,
+                                                                int64_t block) {
+  if (held == SlabHeld::kForBlock) return block * kLanes;
+  return (held == SlabHeld::kForRows ? panels : 1) * shape.Lk * kLanes;
+}
+
+// Keys whose mask biases are held at a time: those of a row, or, for very long rows, of one block.
+[[nodiscard, gnu::always_inline]] constexpr int64_t mask_keys(const Shape& shape, int64_t block) {
   return shape.Lk <= kSlabKeys ? shape.Lk : block;
 }
 

@@ -31,9 +31,10 @@ class BackwardItem {
         shape_(shape),
         whole_row_(kDeltaFromWeights<T> && backward_weight_keys(shape, true) == shape.Lk),
         buffers_(shape, kDeltaFromWeights<T>, scratch),
-        pair_(shape, args.grad_pair.data != nullptr, buffers_, workspace),
+        pair_(args, shape, buffers_, workspace),
         sums_(args, shape, buffers_),
-        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
+        biases_(args.biases, shape, slab_held(shape, backward_keys_pass_twice(shape, kDeltaFromWeights<T>)),
+                buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.k_rows),
         k_pairs_(args.k, shape, PackedRows<T>::Form::kPairs, kBackwardKeys, buffers_.k_pairs),
         v_(args.v, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.v_rows),
@@ -45,7 +46,7 @@ class BackwardItem {
     h_ = item / groups % shape_.H;
     b_ = item / groups / shape_.H;
     const int64_t first = shape_.N * group / groups, last = shape_.N * (group + 1) / groups;
-    pair_.start_item(item, first, last);
+    pair_.start_item(item, b_, h_, first, last);
     const int64_t at_once = backward_rows_at_once(shape_), part = grad_kv_keys(shape_);
     for (int64_t n = first; n < last; n += at_once) {
       for (part_begin_ = 0; part_begin_ < shape_.Lk; part_begin_ += part) {
@@ -79,7 +80,7 @@ class BackwardItem {
         v_.start_row(b_, n, h_);
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
           pair_.start_panel(n, begin, panel, first_panel);
-          prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
+          if (!is_single_row(shape_)) prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
           run_panel(n, panel);
         }
         if (part_begin_ == 0) pair_.end_row(n, begin, end, first_panel, last_panel);
@@ -107,7 +108,29 @@ class BackwardItem {
     prefetcher_.add(matrix(args_.grad_q, n, panel * kLanes), 0, num_queries(panel), shape_.D);
     prefetcher_.add(matrix(args_.grad_k, n, 0), begin, end, shape_.D);
     prefetcher_.add(matrix(args_.grad_v, n, 0), begin, end, shape_.D);
-    prefetcher_.spread(2 * num_score_tiles(shape_.Lk));
+    prefetcher_.spread(num_steps(shape_.Lk));
+  }
+
+  // The same for a block of a single row, whose biases and their gradients come from memory and go there: what this
+  // block writes, the next one's biases, and a share of the next panel.
+  void prefetch_block(int64_t key, int64_t keys, bool writes) {
+    prefetcher_.clear();
+    if (writes) pair_.prefetch(key, keys, prefetcher_);
+    biases_.prefetch(key + keys, kBackwardKeys, prefetcher_);
+    const auto add = [&](const auto& tensor, int64_t first) {
+      if (first >= shape_.Lq) return;
+      const int64_t rows = std::min(kLanes, shape_.Lq - first);
+      prefetcher_.add(matrix(tensor, 0, first), rows * key / shape_.Lk, rows * (key + keys) / shape_.Lk, shape_.D);
+    };
+    add(args_.grad_q, query_);
+    for (const auto* tensor : {&args_.q, &args_.grad_out, &args_.out}) add(*tensor, query_ + kLanes);
+    prefetcher_.spread(num_steps(keys));
+  }
+
+  // Steps of the prefetcher while weights and grad_weights pass over so many keys.
+  [[nodiscard]] static int64_t num_steps(int64_t keys) {
+    return num_score_tiles<kWeighRows>(keys, kBackwardKeys) +
+           num_score_tiles<kTileRows<kTileColumns>>(keys, kBackwardKeys);
   }
 
   void run_panel(int64_t n, int64_t panel) {
@@ -206,7 +229,7 @@ class BackwardItem {
   void delta_of_row() {
     for (int64_t key = 0; key < shape_.Lk; key += kBackwardKeys) {
       const int64_t keys = std::min(kBackwardKeys, shape_.Lk - key);
-      all_weights(key, keys);
+      all_weights(key, keys, whole_row_);
       grad_weights<Then::kAddDelta>(key, keys, {});
     }
     for (int64_t i = 0; i < kLanes; i += kWidth) {
@@ -223,7 +246,7 @@ class BackwardItem {
     const bool all = part_begin_ == 0;
     const PairSlab slab = all ? pair_.slab(key) : PairSlab{};
     const bool pair_by_block = all && pair_.by_block();
-    if (!whole_row_) all_weights(key, keys);
+    if (!whole_row_) all_weights(key, keys, all);
     float *weights = weights_of(key), *grads = grad_weights_of(key);
     BlockGradients words{.weights = weights, .grads = grads, .grad_pairs = grads};
     const bool weighs_hidden = any_masked_ && biases_.has_hidden() && args_.fully_masked == FullyMasked::kMean;
@@ -256,7 +279,9 @@ class BackwardItem {
     return args_.grad_mask.data != nullptr || args_.grad_logits.data != nullptr;
   }
 
-  void all_weights(int64_t key, int64_t keys) {
+  // `writes`: the gradients of these logits come next.
+  void all_weights(int64_t key, int64_t keys, bool writes) {
+    if (is_single_row(shape_)) prefetch_block(key, keys, writes);
     const float *pair = biases_.block(key, keys), *k = k_.block(key, keys);
     const MaskRow mask = biases_.mask(key, keys);
     with_biases(pair, mask,
@@ -371,7 +396,7 @@ class BackwardItem {
   Shape shape_;
   bool whole_row_;
   BackwardBuffers buffers_;
-  PairGradient pair_;
+  PairGradient<T> pair_;
   KeySums<T> sums_;
   BiasPanel biases_;
   PackedRows<T> k_, k_pairs_, v_;

@@ -26,9 +26,9 @@ struct ForwardBuffers {
   float* q_panel;     // [D][64] queries, in the lanes
   float* k_rows;      // [packed_keys][D] keys
   float* v_pairs;     // [packed_keys][D] values
-  float* slab;        // [panels of a group][slab_keys][64] pair biases
+  float* slab;        // [panels of a group][keys][64] pair biases (slab_floats)
   float* row_slab;    // [block][64] pair biases and general biases of one row n
-  float* mask;        // [slab_keys] mask biases of one row n
+  float* mask;        // [mask_keys] mask biases of one row n
   float* weights;     // [block][64] logits, then softmax weights
   float* out_panel;   // [D][64] output, queries in the lanes
   float* out_sum;     // [D][64] its long sum, in long rows
@@ -46,9 +46,9 @@ struct ForwardBuffers {
     q_panel = bump.take(kLanes * shape.D);
     k_rows = bump.take_rows(packed_keys(shape, keys), shape.D);
     v_pairs = bump.take_rows(packed_keys(shape, keys), shape.D);
-    slab = bump.take(panel_group * slab_keys(shape, keys) * kLanes);
+    slab = bump.take(slab_floats(shape, slab_held(shape, false), panel_group, keys));
     row_slab = bump.take(keys * kLanes);
-    mask = bump.take(round_up(slab_keys(shape, keys), kWidestVector));
+    mask = bump.take(round_up(mask_keys(shape, keys), kWidestVector));
     weights = bump.take(keys * kLanes);
     out_panel = bump.take(kLanes * shape.D);
     out_sum = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
@@ -70,9 +70,9 @@ struct BackwardBuffers {
   float* k_rows;          // [packed_keys][D]
   float* k_pairs;         // [packed_keys][D]; the same as k_rows where words are single
   float* v_rows;          // [packed_keys][D]
-  float* slab;            // [panels of a group][slab_keys][64]
+  float* slab;            // [panels of a group][keys][64] (slab_floats)
   float* row_slab;        // [weight_keys][64]
-  float* mask;            // [slab_keys]
+  float* mask;            // [mask_keys]
   float* weights;         // [weight_keys][64] softmax weights
   float* grad_weights;    // [weight_keys][64] grad_out . v, then gradients of the logits
   float* weight_words;    // [block][64] weights as words along the queries
@@ -106,9 +106,10 @@ struct BackwardBuffers {
     k_rows = bump.take_rows(packed_keys(shape, block), shape.D);
     k_pairs = delta_from_weights ? bump.take_rows(packed_keys(shape, block), shape.D) : k_rows;
     v_rows = bump.take_rows(packed_keys(shape, block), shape.D);
-    slab = bump.take(backward_panel_group(shape) * slab_keys(shape, block) * kLanes);
+    const SlabHeld held = slab_held(shape, backward_keys_pass_twice(shape, delta_from_weights));
+    slab = bump.take(slab_floats(shape, held, backward_panel_group(shape), block));
     row_slab = bump.take(block * kLanes);
-    mask = bump.take(round_up(slab_keys(shape, block), kWidestVector));
+    mask = bump.take(round_up(mask_keys(shape, block), kWidestVector));
     weights = bump.take(weight_keys * kLanes);
     grad_weights = bump.take(weight_keys * kLanes);
     weight_words = delta_from_weights ? bump.take(block * kLanes) : weights;
@@ -164,6 +165,7 @@ struct PartialCopies {
   }
 
   [[gnu::always_inline]] static inline int64_t num_floats(const Shape& shape) {
+    if (pair_sum(shape) == PairSum::kDirect) return 0;
     return partial_offset(shape, shape.B * shape.H * cut_backward(shape, true).row_groups, 0);
   }
   [[gnu::always_inline]] static inline int64_t num_bytes(const Shape& shape) {

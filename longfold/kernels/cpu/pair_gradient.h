@@ -48,12 +48,48 @@ inline void write_partial(const PartialCopy& to, int64_t keys, const float* sums
   }
 }
 
+// Puts one element of the sum, with its rest, where the caller wants it.
+template <class T>
+LONGFOLD_INLINE void put_grad_pair(const BackwardArgs<T>& args, int64_t b, int64_t h, int64_t query, int64_t key,
+                                   float sum, float rest) {
+  float& to = args.grad_pair(b, h, query, key);
+  if (args.grad_pair_rest.data != nullptr) {
+    float& to_rest = args.grad_pair_rest(b, h, query, key);
+    if (!args.add_to_grad_pair) to = to_rest = 0;
+    to_rest += rest;
+    add_long(sum, to, to_rest);
+  } else {
+    to = args.add_to_grad_pair ? to + joined(sum, rest) : joined(sum, rest);
+  }
+}
+
+// Puts [queries][keys] of the sum, at most kWidth of each, turned from [key][query].
+template <class T>
+LONGFOLD_INLINE void put_grad_pair(const BackwardArgs<T>& args, int64_t b, int64_t h, int64_t query, int64_t queries,
+                                   int64_t key, int64_t keys, Vec (&sums)[kWidth], Vec (&rests)[kWidth]) {
+  const bool whole_vectors =
+      args.grad_pair.strides[3] == 1 && !args.add_to_grad_pair && args.grad_pair_rest.data == nullptr;
+  if (whole_vectors) {
+    for (int j = 0; j < kWidth; ++j) sums[j] = joined(sums[j], rests[j]);
+    transpose(sums);
+    for (int64_t i = 0; i < queries; ++i) store_as(args.grad_pair.at(b, h, query + i, key), sums[i], keys);
+    return;
+  }
+  transpose(sums);
+  transpose(rests);
+  for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t j = 0; j < keys; ++j) put_grad_pair(args, b, h, query + i, key + j, sums[i][j], rests[i][j]);
+  }
+}
+
 // The gradient of a pair bias in one item: logit gradients summed over its rows n, into its partial copy.
+template <class T>
 class PairGradient {
  public:
-  PairGradient(const Shape& shape, bool wanted, const BackwardBuffers& buffers, float* workspace)
-      : shape_(shape),
-        wanted_(wanted),
+  PairGradient(const BackwardArgs<T>& args, const Shape& shape, const BackwardBuffers& buffers, float* workspace)
+      : args_(args),
+        shape_(shape),
+        wanted_(args.grad_pair.data != nullptr),
         how_(pair_sum(shape)),
         sums_(buffers.pair_sum),
         rests_(buffers.pair_rest),
@@ -61,13 +97,15 @@ class PairGradient {
 
   [[nodiscard]] bool wanted() const { return wanted_; }
   // Whether blocks of logit gradients are to be given to add_block.
-  [[nodiscard]] bool by_block() const { return wanted_ && how_ == PairSum::kBlocks; }
+  [[nodiscard]] bool by_block() const { return wanted_ && (how_ == PairSum::kBlocks || how_ == PairSum::kDirect); }
   // Where logit gradients of the current row n and panel are added up as they are made, from a key on.
   [[nodiscard]] PairSlab slab(int64_t key) const { return slab_.from_key(key); }
 
   // Rows [begin, end) of an item.
-  void start_item(int64_t item, int64_t begin, int64_t end) {
+  void start_item(int64_t item, int64_t b, int64_t h, int64_t begin, int64_t end) {
     item_ = item;
+    b_ = b;
+    h_ = h;
     item_begin_ = begin;
     item_end_ = end;
   }
@@ -76,6 +114,8 @@ class PairGradient {
   void start_panel(int64_t n, int64_t begin, int64_t panel, int64_t first_panel) {
     if (!wanted_) return;
     n_ = n;
+    panel_ = panel;
+    if (how_ == PairSum::kDirect) return;
     copy_ = {copies_.of_panel(shape_, item_, panel), panel_lanes(shape_, panel)};
     const int64_t at = (panel - first_panel) * shape_.Lk * kLanes;
     switch (how_) {
@@ -89,17 +129,31 @@ class PairGradient {
         slab_ = {.data = sums_ + at, .lanes = copy_.lanes, .overwrite = n == begin};
         return;
       case PairSum::kBlocks:
+      case PairSum::kDirect:
         return;
     }
   }
 
   void add_block(int64_t key, int64_t keys, const float* grads) const {
-    add_to_partial(copy_, key, keys, grads, kLanes, n_ == item_begin_);
+    if (how_ == PairSum::kDirect)
+      put_block(key, keys, [&](int64_t j, int64_t lane) LONGFOLD_INLINE_LAMBDA {
+        return load(grads + (j - key) * kLanes + lane);
+      });
+    else
+      add_to_partial(copy_, key, keys, grads, kLanes, n_ == item_begin_);
+  }
+
+  // Asks for where add_block will write, if it writes there for the caller.
+  void prefetch(int64_t key, int64_t keys, Prefetcher& prefetcher) const {
+    if (!wanted_ || how_ != PairSum::kDirect || args_.grad_pair.strides[3] != 1) return;
+    const int64_t query = panel_ * kLanes, queries = std::min(kLanes, shape_.Lq - query);
+    prefetcher.add(Matrix{args_.grad_pair.at(b_, h_, query, key), args_.grad_pair.strides[2], 1}, 0, queries, keys);
   }
 
   // The panel has no gradient at all.
   void skip_panel() const {
     if (!wanted_) return;
+    if (how_ == PairSum::kDirect) put_block(0, shape_.Lk, [](int64_t, int64_t) { return Vec{}; });
     if (how_ == PairSum::kBlocks && n_ == item_begin_) clear_partial(copy_, shape_.Lk);
     if (slab_.data != nullptr && slab_.overwrite) slab_.clear(shape_.Lk);
   }
@@ -120,6 +174,21 @@ class PairGradient {
   }
 
  private:
+  // Keys [first, first + keys) of the panel to where the caller wants them: grads(key, lane) is a vector of queries.
+  template <class Grads>
+  LONGFOLD_INLINE void put_block(int64_t first, int64_t keys, Grads&& grads) const {
+    const int64_t query = panel_ * kLanes, queries = std::min(kLanes, shape_.Lq - query);
+    for (int64_t lane = 0; lane < queries; lane += kWidth) {
+      for (int64_t key = first; key < first + keys; key += kWidth) {
+        const int64_t count = std::min<int64_t>(kWidth, first + keys - key);
+        Vec tile[kWidth] = {}, rests[kWidth] = {};
+        for (int64_t j = 0; j < count; ++j) tile[j] = grads(key + j, lane);
+        put_grad_pair(args_, b_, h_, query + lane, std::min<int64_t>(kWidth, queries - lane), key, count, tile, rests);
+      }
+    }
+  }
+
+  const BackwardArgs<T>& args_;
   Shape shape_;
   bool wanted_;
   PairSum how_;
@@ -127,7 +196,7 @@ class PairGradient {
   float* rests_;
   PartialCopies copies_;
   int64_t item_ = 0, item_begin_ = 0, item_end_ = 0;  // rows n of the item
-  int64_t n_ = 0;
+  int64_t b_ = 0, h_ = 0, n_ = 0, panel_ = 0;
   PairSlab slab_{};     // of the current panel
   PartialCopy copy_{};  // of the current panel
 };
@@ -145,21 +214,6 @@ LONGFOLD_INLINE Vec sum_of_copies(PartialCopies first, int64_t copies, int64_t b
   return sum;
 }
 
-// Puts one element of the sum, with its rest, where the caller wants it.
-template <class T>
-LONGFOLD_INLINE void put_grad_pair(const BackwardArgs<T>& args, int64_t b, int64_t h, int64_t query, int64_t key,
-                                   float sum, float rest) {
-  float& to = args.grad_pair(b, h, query, key);
-  if (args.grad_pair_rest.data != nullptr) {
-    float& to_rest = args.grad_pair_rest(b, h, query, key);
-    if (!args.add_to_grad_pair) to = to_rest = 0;
-    to_rest += rest;
-    add_long(sum, to, to_rest);
-  } else {
-    to = args.add_to_grad_pair ? to + joined(sum, rest) : joined(sum, rest);
-  }
-}
-
 // One (b, h, panel): the partial copies of the pair-bias gradient, summed in order and turned back to [query][key].
 template <class T>
 void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t item, float* workspace) {
@@ -172,8 +226,6 @@ void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t i
   const int64_t between = partial_offset(shape, 1, 0);
   const int64_t query = panel * kLanes;
   const int64_t queries = std::min(kLanes, shape.Lq - query);
-  const bool whole_vectors =
-      args.grad_pair.strides[3] == 1 && !args.add_to_grad_pair && args.grad_pair_rest.data == nullptr;
   for (int64_t lane = 0; lane < queries; lane += kWidth) {
     for (int64_t key = 0; key < shape.Lk; key += kWidth) {
       const int64_t keys = std::min<int64_t>(kWidth, shape.Lk - key);
@@ -183,18 +235,8 @@ void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t i
         at.sums += (key + j) * lanes + lane;
         if (at.rests != nullptr) at.rests += (key + j) * lanes + lane;
         sums[j] = sum_of_copies(at, groups, between, rests[j]);
-        if (whole_vectors) sums[j] = joined(sums[j], rests[j]);
       }
-      transpose(sums);
-      if (!whole_vectors) transpose(rests);
-      for (int64_t i = 0; i < kWidth && lane + i < queries; ++i) {
-        const int64_t at = query + lane + i;
-        if (whole_vectors) {
-          store_as(args.grad_pair.at(b, h, at, key), sums[i], keys);
-        } else {
-          for (int64_t j = 0; j < keys; ++j) put_grad_pair(args, b, h, at, key + j, sums[i][j], rests[i][j]);
-        }
-      }
+      put_grad_pair(args, b, h, query + lane, std::min<int64_t>(kWidth, queries - lane), key, keys, sums, rests);
     }
   }
 }

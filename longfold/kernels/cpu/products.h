@@ -131,9 +131,11 @@ LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float*
   }
 }
 
-// At most as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
-[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
-  return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
+// How often for_score_tiles calls Prefetcher::step() for a row of Lk keys that pass in blocks.
+template <int MostRows>
+[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk, int64_t block) {
+  const int64_t row_groups = Lk / block * num_row_groups<MostRows>(block) + num_row_groups<MostRows>(Lk % block);
+  return row_groups * (kLanes / (kTileColumns * kWidth));
 }
 
 // Calls body.operator()<HasPair, Mask>() for what is there.
