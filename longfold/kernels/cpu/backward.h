@@ -32,7 +32,7 @@ class BackwardItem {
         whole_row_(kDeltaFromWeights<T> && backward_weight_keys(shape, true) == shape.Lk),
         buffers_(shape, kDeltaFromWeights<T>, scratch),
         pair_(args, shape, buffers_, workspace),
-        sums_(args, shape, buffers_),
+        sums_(args, shape, buffers_, workspace),
         biases_(args.biases, shape, slab_held(shape, backward_keys_pass_twice(shape, kDeltaFromWeights<T>)),
                 buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.k_rows),
@@ -41,13 +41,19 @@ class BackwardItem {
         grad_q_(buffers_.grad_q_panel, buffers_.grad_q_sum, buffers_.grad_q_rest, kLanes * shape.D, shape.Lk) {}
 
   void run(int64_t item) {
-    const int64_t groups = cut_backward(shape_, pair_.wanted()).row_groups;
-    const int64_t group = item % groups;
-    h_ = item / groups % shape_.H;
-    b_ = item / groups / shape_.H;
-    const int64_t first = shape_.N * group / groups, last = shape_.N * (group + 1) / groups;
+    const BackwardCut cut = cut_backward(shape_, pair_.wanted());
+    const int64_t group = item % cut.row_groups, span_group = item / cut.row_groups % cut.span_groups;
+    const int64_t head = item / cut.row_groups / cut.span_groups;
+    h_ = head % shape_.H;
+    b_ = head / shape_.H;
+    const int64_t first = shape_.N * group / cut.row_groups, last = shape_.N * (group + 1) / cut.row_groups;
+    const auto first_panel = [&](int64_t spans) {
+      return first_panel_of_span(shape_, num_spans(shape_) * spans / cut.span_groups);
+    };
+    panels_begin_ = first_panel(span_group);
+    panels_end_ = first_panel(span_group + 1);
     pair_.start_item(item, b_, h_, first, last);
-    const int64_t at_once = backward_rows_at_once(shape_), part = grad_kv_keys(shape_);
+    const int64_t at_once = backward_rows_at_once(shape_), part = sums_.keys_at_once();
     for (int64_t n = first; n < last; n += at_once) {
       for (part_begin_ = 0; part_begin_ < shape_.Lk; part_begin_ += part) {
         part_end_ = std::min(part_begin_ + part, shape_.Lk);
@@ -67,13 +73,13 @@ class BackwardItem {
 
   // Rows [begin, end), the keys of one part.
   void rows(int64_t begin, int64_t end) {
-    sums_.start(end - begin, part_begin_, part_end_);
-    const int64_t groups = backward_panel_groups(shape_), panels = num_panels(shape_);
+    sums_.start(b_, h_, end - begin, part_begin_, part_end_);
+    const int64_t groups = backward_panel_groups(shape_), panels = panels_end_ - panels_begin_;
     for (int64_t group = 0; group < groups; ++group) {
-      const int64_t first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
+      const int64_t first_panel = panels_begin_ + panels * group / groups;
+      const int64_t last_panel = panels_begin_ + panels * (group + 1) / groups;
       biases_.start_group(b_, h_, first_panel, last_panel);
       for (int64_t n = begin; n < end; ++n) {
-        sums_.start_row(n - begin);
         biases_.start_row(n);
         k_.start_row(b_, n, h_, &biases_);
         if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_, &biases_);
@@ -81,7 +87,9 @@ class BackwardItem {
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
           pair_.start_panel(n, begin, panel, first_panel);
           if (!is_single_row(shape_)) prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
+          sums_.start_panel(n - begin, panel);
           run_panel(n, panel);
+          sums_.end_panel(panel);
         }
         if (part_begin_ == 0) pair_.end_row(n, begin, end, first_panel, last_panel);
       }
@@ -116,6 +124,7 @@ class BackwardItem {
   void prefetch_block(int64_t key, int64_t keys, bool writes) {
     prefetcher_.clear();
     if (writes) pair_.prefetch(key, keys, prefetcher_);
+    if (writes) sums_.prefetch(key, keys, prefetcher_);
     biases_.prefetch(key + keys, kBackwardKeys, prefetcher_);
     const auto add = [&](const auto& tensor, int64_t first) {
       if (first >= shape_.Lq) return;
@@ -165,7 +174,10 @@ class BackwardItem {
       for (int64_t key = part_begin_; key < part_end_; key += kBackwardKeys) {
         sums_.add_to_grad_v(words, buffers_.grad_out_rows, key, std::min(kBackwardKeys, part_end_ - key));
       }
+    } else {
+      sums_.skip_grad_v();
     }
+    sums_.skip_grad_k();
     if (part_begin_ != 0) return;
     std::fill_n(buffers_.grad_q_panel, shape_.D * kLanes, 0.0f);
     panel_to_rows(buffers_.grad_q_panel, buffers_.grad_q_panel, shape_.D, matrix(args_.grad_q, n, query_), queries_);
@@ -402,6 +414,7 @@ class BackwardItem {
   PackedRows<T> k_, k_pairs_, v_;
   PanelSum grad_q_;
   Prefetcher prefetcher_;
+  int64_t panels_begin_ = 0, panels_end_ = 0;  // of the item
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, part_begin_ = 0, part_end_ = 0;
   bool any_masked_ = false;
 };

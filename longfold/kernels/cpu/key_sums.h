@@ -1,5 +1,8 @@
-// What a block of keys sums over all queries of a row n: grad_k, grad_v, and the gradient of a mask bias. The sums of
-// the rows at once stand side by side in scratch, for the keys of one part.
+// What a block of keys sums over all queries of a row n: grad_k, grad_v, and the gradient of a mask bias. Queries come
+// in spans of panels (num_spans): each span is summed by itself, then the spans in their order.
+//
+// Rows among others, or whole heads, add up spans in scratch, the rows at once side by side, for the keys of one part.
+// Where groups of spans are items, their sums stand in the workspace until all are there.
 #pragma once
 
 #include "longfold/kernels/cpu/buffers.h"
@@ -11,102 +14,221 @@
 namespace longfold::kernels {
 namespace {
 
+// Adds a span's sum, which has a rest itself, to those of the spans before.
+LONGFOLD_INLINE void add_mask_span(Vec span, Vec span_rest, Vec& sum, Vec& rest) {
+  Vec lost;
+  sum = two_sum(sum, span, lost);
+  rest += lost + span_rest;
+}
+
+// Puts keys [key, key + keys) of row n where the caller wants them.
+template <class T>
+void write_key_sums(const BackwardArgs<T>& args, const Shape& shape, int64_t b, int64_t n, int64_t h, int64_t key,
+                    int64_t keys, const SpanSums& sums) {
+  const auto write = [&](const TensorView<T, 5>& to, const float* from, float factor) {
+    const Matrix<T> matrix{to.at(b, n, key, h), to.strides[2], to.strides[4]};
+    unpack_sums(from, scatter_side(shape), scatter_width(shape), factor, matrix, keys, shape.D);
+  };
+  write(args.grad_k, sums.grad_k, static_cast<float>(args.scale));
+  write(args.grad_v, sums.grad_v, 1.0f);
+  if (args.grad_mask.data == nullptr) return;
+  for (int64_t i = 0; i < keys; ++i) args.grad_mask(b, n, h, key + i) = joined(sums.mask[i], sums.mask_rest[i]);
+}
+
 template <class T>
 class KeySums {
  public:
-  KeySums(const BackwardArgs<T>& args, const Shape& shape, const BackwardBuffers& buffers)
+  KeySums(const BackwardArgs<T>& args, const Shape& shape, const BackwardBuffers& buffers, float* workspace)
       : args_(args),
         shape_(shape),
         buffers_(buffers),
-        width_(scatter_width(shape)),
-        mask_row_(round_up(grad_kv_keys(shape), kWidestVector)) {}
+        spans_are_items_(cut_backward(shape, args.grad_pair.data != nullptr).span_groups > 1),
+        is_long_here_(has_long_columns(shape) && !spans_are_items_),
+        workspace_(workspace),
+        keys_(spans_are_items_ ? shape.Lk : grad_kv_keys(shape)),
+        width_(scatter_width(shape)) {}
 
-  // Clears the sums of so many rows, of keys [begin, end).
-  void start(int64_t num_rows, int64_t begin, int64_t end) {
+  // Keys whose sums are held at a time.
+  [[nodiscard]] int64_t keys_at_once() const { return keys_; }
+
+  // So many rows of one head, keys [begin, end).
+  void start(int64_t b, int64_t h, int64_t num_rows, int64_t begin, int64_t end) {
+    head_ = b * shape_.H + h;
     begin_ = begin;
     end_ = end;
-    const auto clear = [](float* sums, int64_t count) {
-      for (int64_t i = 0; i < count; i += kWidth) store(sums + i, Vec{});
-    };
-    for (float* sums : {buffers_.grad_k, buffers_.grad_v}) clear(sums, num_rows * row());
-    for (float* sums : {buffers_.mask_sum, buffers_.mask_rest}) clear(sums, num_rows * mask_row_);
-    if (!has_long_columns(shape_)) return;
-    for (float* rests : {buffers_.grad_k_rest, buffers_.grad_v_rest}) clear(rests, num_rows * row());
+    if (!is_long_here_) return;
+    for (float* sums : {buffers_.sums.grad_k, buffers_.sums.grad_v, buffers_.grad_k_rest, buffers_.grad_v_rest}) {
+      clear(sums, num_rows * keys_ * width_);
+    }
+    for (float* sums : {buffers_.sums.mask, buffers_.sums.mask_rest}) {
+      clear(sums, num_rows * round_up(keys_, kWidestVector));
+    }
   }
 
-  // Which of the rows at once comes next.
-  void start_row(int64_t index) { at_ = index; }
+  // A panel of one of the rows at once. The first of a span overwrites what is there.
+  void start_panel(int64_t row, int64_t panel) {
+    row_ = row;
+    span_ = span_of_panel(shape_, panel);
+    if (spans_are_items_)
+      to_ = SpanSums::of_item(shape_, head_, span_, workspace_);
+    else
+      to_ = (is_long_here_ || span_ == 0 ? buffers_.sums : buffers_.span).from(shape_, keys_, row, 0);
+    adds_ = is_long_here_ || panel != first_panel_of_span(shape_, span_);
+    if (adds_) return;
+    for (float* of_mask : {to_.mask, to_.mask_rest}) clear(of_mask, round_up(keys_, kWidestVector));
+  }
+  void end_panel(int64_t panel) {
+    if (spans_are_items_ || is_long_here_ || span_ == 0) return;
+    if (panel + 1 == first_panel_of_span(shape_, span_ + 1)) add_span();
+  }
+  // Instead of add_to_grad_v and add_to_grad_k: the panel has none.
+  void skip_grad_v() const {
+    if (!adds_) clear(to_.grad_v, keys_ * width_);
+  }
+  void skip_grad_k() const {
+    if (!adds_) clear(to_.grad_k, keys_ * width_);
+  }
+
+  // Asks for where a block's sums will be written.
+  void prefetch(int64_t key, int64_t keys, Prefetcher& prefetcher) const {
+    if (!spans_are_items_ || adds_) return;
+    for (float* sums : {to_.grad_k, to_.grad_v}) {
+      prefetcher.add(Matrix<float>{sums + (key - begin_) * width_, width_, 1}, 0, keys, width_);
+    }
+  }
 
   // Words of weights and of rows of grad_out; of logit gradients and of rows of q.
   void add_to_grad_v(const float* words, const float* rows, int64_t key, int64_t keys) {
-    scatter_block(words, rows, key, keys, buffers_.grad_v, buffers_.grad_v_rest);
+    scatter_block(words, rows, key, keys, to_.grad_v, buffers_.grad_v_rest);
   }
   void add_to_grad_k(const float* words, const float* rows, int64_t key, int64_t keys) {
-    scatter_block(words, rows, key, keys, buffers_.grad_k, buffers_.grad_k_rest);
+    scatter_block(words, rows, key, keys, to_.grad_k, buffers_.grad_k_rest);
   }
 
   void add_to_grad_mask(int64_t first_key, int64_t keys, const float* grads) {
-    const int64_t at = at_ * mask_row_ + first_key - begin_;
     for (int64_t key = 0; key < keys; key += kWidth) {
       const int64_t count = std::min<int64_t>(kWidth, keys - key);
       Vec rows[kWidth] = {};
       for (int64_t j = 0; j < count; ++j) {
         for (int64_t lane = 0; lane < kLanes; lane += kWidth) rows[j] += load(grads + (key + j) * kLanes + lane);
       }
-      add_long(sums_of_rows(rows), buffers_.mask_sum + at + key, buffers_.mask_rest + at + key);
+      const int64_t at = first_key - begin_ + key;
+      add_long(sums_of_rows(rows), to_.mask + at, to_.mask_rest + at);
     }
   }
 
-  // To where the caller wants them: rows [begin, end) of one head.
+  // Of rows [begin, end), unless spans are items: then finish_key_sums does.
   void write(int64_t b, int64_t h, int64_t begin, int64_t end) {
-    if (has_long_columns(shape_)) {
-      join(buffers_.grad_k, buffers_.grad_k_rest, (end - begin) * row());
-      join(buffers_.grad_v, buffers_.grad_v_rest, (end - begin) * row());
-    }
-    const auto write_row = [&](const TensorView<T, 5>& to, int64_t n, const float* sums, float factor) {
-      const Matrix<T> matrix{to.at(b, n, begin_, h), to.strides[2], to.strides[4]};
-      unpack_sums(sums + (n - begin) * row(), scatter_side(shape_), width_, factor, matrix, end_ - begin_, shape_.D);
-    };
-    for (int64_t n = begin; n < end; ++n) {
-      write_row(args_.grad_k, n, buffers_.grad_k, static_cast<float>(args_.scale));
-      write_row(args_.grad_v, n, buffers_.grad_v, 1.0f);
-    }
-    if (args_.grad_mask.data == nullptr) return;
-    for (int64_t n = begin; n < end; ++n) {
-      const int64_t at = (n - begin) * mask_row_;
-      for (int64_t key = 0; key < end_ - begin_; ++key) {
-        args_.grad_mask(b, n, h, begin_ + key) = joined(buffers_.mask_sum[at + key], buffers_.mask_rest[at + key]);
+    if (spans_are_items_) return;
+    if (is_long_here_) {
+      for (int64_t i = 0; i < (end - begin) * keys_ * width_; i += kWidth) {
+        store(buffers_.sums.grad_k + i, joined(load(buffers_.sums.grad_k + i), load(buffers_.grad_k_rest + i)));
+        store(buffers_.sums.grad_v + i, joined(load(buffers_.sums.grad_v + i), load(buffers_.grad_v_rest + i)));
       }
+    }
+    for (int64_t n = begin; n < end; ++n) {
+      write_key_sums(args_, shape_, b, n, h, begin_, end_ - begin_, buffers_.sums.from(shape_, keys_, n - begin, 0));
     }
   }
 
  private:
-  [[nodiscard]] int64_t row() const { return grad_kv_keys(shape_) * width_; }
-
-  static void join(float* sums, const float* rests, int64_t count) {
-    for (int64_t i = 0; i < count; i += kWidth) store(sums + i, joined(load(sums + i), load(rests + i)));
+  static void clear(float* sums, int64_t count) {
+    for (int64_t i = 0; i < count; i += kWidth) store(sums + i, Vec{});
   }
 
-  // Adds a block of keys to sums[rows at once][keys of a part][width].
+  // A block of keys of sums[keys][width].
   void scatter_block(const float* words, const float* rows, int64_t key, int64_t keys, float* sums, float* rests) {
     constexpr int64_t kWords = kLanes / kPack<T>;
-    const int64_t at = at_ * row() + (key - begin_) * width_;
+    const int64_t at = (key - begin_) * width_;
     with_side(shape_, [&]<int Side>() {
-      if (has_long_columns(shape_))
-        scatter<kPack<T>, Side, true>(words, kWords, rows, width_, keys, sums + at, rests + at);
-      else
-        scatter<kPack<T>, Side>(words, kWords, rows, width_, keys, sums + at);
+      if (is_long_here_) {
+        float* rest = rests + row_ * keys_ * width_ + at;
+        scatter<kPack<T>, Side, true>(words, kWords, rows, width_, keys, true, sums + at, rest);
+      } else {
+        scatter<kPack<T>, Side>(words, kWords, rows, width_, keys, adds_, sums + at);
+      }
     });
+  }
+
+  // The span's sums, of the current row, to those of the spans before.
+  void add_span() {
+    const SpanSums sums = buffers_.sums.from(shape_, keys_, row_, 0);
+    for (float* SpanSums::* which : {&SpanSums::grad_k, &SpanSums::grad_v}) {
+      float* to = sums.*which;
+      for (int64_t i = 0; i < keys_ * width_; i += kWidth) store(to + i, load(to + i) + load(to_.*which + i));
+    }
+    for (int64_t i = 0; i < keys_; i += kWidth) {
+      Vec sum = load(sums.mask + i), rest = load(sums.mask_rest + i);
+      add_mask_span(load(to_.mask + i), load(to_.mask_rest + i), sum, rest);
+      store(sums.mask + i, sum);
+      store(sums.mask_rest + i, rest);
+    }
   }
 
   const BackwardArgs<T>& args_;
   Shape shape_;
   BackwardBuffers buffers_;
+  bool spans_are_items_;
+  bool is_long_here_;  // long sums, to which each panel is added
+  float* workspace_;
+  int64_t keys_;
   int64_t width_;
-  int64_t mask_row_;
-  int64_t begin_ = 0, end_ = 0;  // keys of the part
-  int64_t at_ = 0;               // which of the rows at once is worked on
+  int64_t head_ = 0, begin_ = 0, end_ = 0;  // keys of the part
+  int64_t row_ = 0, span_ = 0;              // at work
+  SpanSums to_{};                           // where these are summed
+  bool adds_ = false;                       // to what is there
 };
+
+// Keys [key, key + keys) of one head, at most kWidth: the sums of all spans, in the place of the first.
+inline SpanSums sum_of_spans(const Shape& shape, int64_t head, int64_t key, int64_t keys, float* workspace) {
+  const auto span = [&](int64_t i) {
+    return SpanSums::of_item(shape, head, i, workspace).from(shape, shape.Lk, 0, key);
+  };
+  const SpanSums first = span(0);
+  const auto add_up = [&]<bool IsLong>(float* SpanSums::* which) {
+    for (int64_t i = 0; i < keys * scatter_width(shape); i += kWidth) {
+      Vec sum = load(first.*which + i), rest{};
+      for (int64_t s = 1; s < num_spans(shape); ++s) {
+        const Vec more = load(span(s).*which + i);
+        if constexpr (IsLong) {
+          Vec lost;
+          sum = two_sum(sum, more, lost);
+          rest += lost;
+        } else {
+          sum += more;
+        }
+      }
+      store(first.*which + i, joined(sum, rest));
+    }
+  };
+  for (float* SpanSums::* which : {&SpanSums::grad_k, &SpanSums::grad_v}) {
+    has_long_columns(shape) ? add_up.template operator()<true>(which) : add_up.template operator()<false>(which);
+  }
+  Vec sum = load(first.mask), rest = load(first.mask_rest);
+  for (int64_t s = 1; s < num_spans(shape); ++s) add_mask_span(load(span(s).mask), load(span(s).mask_rest), sum, rest);
+  store(first.mask, sum);
+  store(first.mask_rest, rest);
+  return first;
+}
+
+// One (b, h, kFinishKeys keys) of a call whose items are spans: what these left in the workspace, summed in order.
+template <class T>
+void finish_key_sums(const BackwardArgs<T>& args, const Shape& shape, int64_t item, float* workspace) {
+  const int64_t chunks = divide_up(shape.Lk, kFinishKeys), head = item / chunks;
+  const int64_t b = head / shape.H, h = head % shape.H;
+  const int64_t begin = item % chunks * kFinishKeys, end = std::min(begin + kFinishKeys, shape.Lk);
+  Prefetcher prefetcher;
+  for (int64_t key = begin; key < end; key += kWidth) {
+    const int64_t keys = std::min<int64_t>(kWidth, end - key);
+    prefetcher.clear();
+    for (const auto* to : {&args.grad_k, &args.grad_v}) {
+      prefetcher.add(Matrix{to->at(b, 0, key, h), to->strides[2], to->strides[4]}, 0, keys, shape.D);
+    }
+    prefetcher.spread(1);
+    prefetcher.step();
+    write_key_sums(args, shape, b, 0, h, key, keys, sum_of_spans(shape, head, key, keys, workspace));
+  }
+}
 
 }  // namespace
 }  // namespace longfold::kernels

@@ -185,11 +185,12 @@ LONGFOLD_INLINE void gather(const float* a, const float* weights, int64_t D, int
   }
 }
 
-// to[key][width] += sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and Side
-// of them are taken in one step. Width is a multiple of the widest vector. With rests a long sum.
+// to[key][width] (+)= sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and
+// Side of them are taken in one step. Width is a multiple of the widest vector.
+// With rests a long sum.
 template <int Pack, int Side, bool HasRest = false>
 LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* rows, int64_t width, int64_t keys,
-                             float* to, float* rest = nullptr) {
+                             bool add, float* to, float* rest = nullptr) {
   for_column_groups(width / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
     for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
       Tile<R, C> tile;
@@ -203,7 +204,7 @@ LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* r
           }
         }
       } else {
-        tile.add_to(to + at, width);
+        add ? tile.add_to(to + at, width) : tile.write_to(to + at, width);
       }
     });
   });
