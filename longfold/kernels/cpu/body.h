@@ -2,6 +2,7 @@
 #pragma once
 
 #include "longfold/kernels/cpu/backward.h"
+#include "longfold/kernels/cpu/finish_backward.h"
 #include "longfold/kernels/cpu/forward.h"
 #include "longfold/kernels/cpu/isa_kernels.h"
 

@@ -1,5 +1,5 @@
-// The gradient of a pair bias: logit gradients summed over rows n, first those of an item into its partial copy, and in
-// the end the copies in their order.
+// The gradient of a pair bias in one item: logit gradients summed over its rows n, into its partial copy; or, of a single
+// row, straight to where the caller wants them.
 #pragma once
 
 #include "longfold/kernels/cpu/buffers.h"
@@ -200,46 +200,6 @@ class PairGradient {
   PairSlab slab_{};     // of the current panel
   PartialCopy copy_{};  // of the current panel
 };
-
-// [kWidth lanes] of the partial copies of one key, added up in order; `rest` is what the roundings left out.
-LONGFOLD_INLINE Vec sum_of_copies(PartialCopies first, int64_t copies, int64_t between, Vec& rest) {
-  Vec sum = load(first.sums);
-  rest = first.rests == nullptr ? Vec{} : widen_bfloat16(load_short(first.rests));
-  for (int64_t copy = 1; copy < copies; ++copy) {
-    Vec lost;
-    sum = two_sum(sum, load(first.sums + copy * between), lost);
-    if (first.rests != nullptr) lost += widen_bfloat16(load_short(first.rests + copy * between));
-    rest += lost;
-  }
-  return sum;
-}
-
-// One (b, h, panel): the partial copies of the pair-bias gradient, summed in order and turned back to [query][key].
-template <class T>
-void finish_grad_pair(const BackwardArgs<T>& args, const Shape& shape, int64_t item, float* workspace) {
-  const int64_t panel = item % num_panels(shape);
-  const int64_t head = item / num_panels(shape);  // b * H + h
-  const int64_t b = head / shape.H, h = head % shape.H;
-  const int64_t groups = cut_backward(shape, true).row_groups;
-  const int64_t lanes = panel_lanes(shape, panel);
-  const PartialCopies copies = PartialCopies(shape, workspace).of_panel(shape, head * groups, panel);
-  const int64_t between = partial_offset(shape, 1, 0);
-  const int64_t query = panel * kLanes;
-  const int64_t queries = std::min(kLanes, shape.Lq - query);
-  for (int64_t lane = 0; lane < queries; lane += kWidth) {
-    for (int64_t key = 0; key < shape.Lk; key += kWidth) {
-      const int64_t keys = std::min<int64_t>(kWidth, shape.Lk - key);
-      Vec sums[kWidth] = {}, rests[kWidth] = {};
-      for (int64_t j = 0; j < keys; ++j) {
-        PartialCopies at = copies;
-        at.sums += (key + j) * lanes + lane;
-        if (at.rests != nullptr) at.rests += (key + j) * lanes + lane;
-        sums[j] = sum_of_copies(at, groups, between, rests[j]);
-      }
-      put_grad_pair(args, b, h, query + lane, std::min<int64_t>(kWidth, queries - lane), key, keys, sums, rests);
-    }
-  }
-}
 
 }  // namespace
 }  // namespace longfold::kernels
