@@ -1,5 +1,5 @@
-// The gradient of a pair bias in one item: logit gradients summed over its rows n, into its partial copy; or, of a single
-// row, straight to where the caller wants them.
+// The gradient of a pair bias in one item: logit gradients summed over its rows n, into its partial copy; or, of a
+// single row, straight to where the caller wants them.
 #pragma once
 
 #include "longfold/kernels/cpu/buffers.h"
