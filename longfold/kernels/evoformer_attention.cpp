@@ -80,11 +80,19 @@ Plan plan_backward(const BackwardArgs<T>& args) {
             .scratch_bytes = reference_backward_scratch(args) * int64_t{sizeof(double)}};
   } else {
     const bool pair = args.grad_pair.data != nullptr;
-    const int64_t num_items = shape.B * shape.H * cut_backward(shape, pair).row_groups;
-    return {.num_items = num_items,
-            .num_finish_items = pair ? shape.B * shape.H * num_panels(shape) : 0,
-            .scratch_bytes = BackwardBuffers(shape, kDeltaFromWeights<T>, nullptr).num_floats * int64_t{sizeof(float)},
-            .workspace_bytes = pair ? PartialCopies::num_bytes(shape) : 0};
+    const BackwardCut cut = cut_backward(shape, pair);
+    const int64_t heads = shape.B * shape.H;
+    Plan plan{
+        .num_items = heads * cut.row_groups * cut.span_groups,
+        .scratch_bytes = BackwardBuffers(shape, kDeltaFromWeights<T>, nullptr).num_floats * int64_t{sizeof(float)}};
+    if (cut.span_groups > 1) {
+      plan.num_finish_items = heads * divide_up(shape.Lk, kFinishKeys);
+      plan.workspace_bytes = SpanSums::num_bytes(shape);
+    } else if (pair && !is_single_row(shape)) {
+      plan.num_finish_items = heads * num_panels(shape);
+      plan.workspace_bytes = PartialCopies::num_bytes(shape);
+    }
+    return plan;
   }
 }
 

@@ -11,7 +11,7 @@ Isa choose() {
   const char* forced = std::getenv("LONGFOLD_ISA");
   const std::string_view name = forced == nullptr ? "" : forced;
   for (const Isa isa : kIsasBestFirst) {
-    if (name.empty() && cpu_has(isa)) return isa;
+    if (name.empty() && cpu_has(isa) && pays_here(isa)) return isa;
     if (name != isa_name(isa)) continue;
     if (cpu_has(isa)) return isa;
     throw std::invalid_argument("[LONGFOLD_ISA] this CPU has no " + std::string(name));
@@ -51,6 +51,14 @@ bool cpu_has(Isa isa) {
   if (isa == Isa::kNeon) return true;
 #endif
   return isa == Isa::kPortable;
+}
+
+bool pays_here(Isa isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (isa == Isa::kAvx512Bf16) return !__builtin_cpu_is("intel");
+#endif
+  return cpu_has(isa);
 }
 
 Isa selected_isa() {

@@ -1,6 +1,7 @@
 // The same bits whatever the number of threads, the cut into items, the chunks of N, and the memory the call finds.
 #include <gtest/gtest.h>
 
+#include "longfold/kernels/tile_size.h"
 #include "tests/kernels/attention_solution.h"
 
 namespace longfold::kernels {
@@ -136,6 +137,30 @@ TEST(Determinism, RowsDoNotDependOnNWithBiasesInAnyOrder) {
     const cases::EvoformerCase shape{"biases", 1, 3, 20, 30, 2, 16, biases};
     expect_rows_alone_give_the_same<float>(shape);
     expect_rows_alone_give_the_same<bfloat16>(shape);
+  }
+}
+
+// A single row is cut into items, by its queries, which a row among others is not, nor one whose pair bias wants no
+// gradient. Short sums, long ones, and head dims whose sums stand side by side.
+template <class T>
+void expect_same_bits_for_cut_rows(const cases::EvoformerCase& shape) {
+  const Shape one{1, 1, shape.Lq, shape.Lk, shape.H, shape.D};
+  ASSERT_GT(cut_backward(one, true).span_groups, 1);
+  expect_rows_alone_give_the_same<T>(shape);
+  Problem problem = rows_of(make_problem<T>(shape), 0, 1);
+  const Solution cut = solve_with_kernels<T>(problem, {.num_threads = 3});
+  EXPECT_EQ(differences(cut, solve_with_kernels<T>(problem, {.items_per_call = 1 << 20})), "");
+  problem.wants_grad_pair = false;
+  EXPECT_EQ(differences(cut, solve_with_kernels<T>(problem)), "grad_pair ");
+}
+
+TEST(Determinism, RowsThatAreCutByTheirQueries) {
+  for (const int64_t D : {8, 24, 32}) {
+    for (const int64_t Lq : {300, 1000, 1100}) {
+      const cases::EvoformerCase shape{.name = "cut", .B = 1, .N = 2, .Lq = Lq, .Lk = 140, .H = 1, .D = D};
+      expect_same_bits_for_cut_rows<float>(shape);
+      expect_same_bits_for_cut_rows<bfloat16>(shape);
+    }
   }
 }
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -11,14 +13,25 @@
 namespace longfold::kernels {
 namespace {
 
-TEST(Isa, TheBestRunsUnlessOneIsForced) {
+TEST(Isa, TheFastestRunsUnlessOneIsForced) {
   if (std::getenv("LONGFOLD_ISA") != nullptr) GTEST_SKIP() << "LONGFOLD_ISA is set";
   for (const Isa isa : kIsasBestFirst) {
-    if (!cpu_has(isa)) continue;
+    if (!cpu_has(isa) || !pays_here(isa)) continue;
     EXPECT_EQ(selected_isa(), isa);
     return;
   }
   FAIL() << "every CPU has portable";
+}
+
+// Pairs of bfloat16 are slower on Intel's CPUs; all other sets are worth having.
+TEST(Isa, OnlyPairsOfBfloat16MayNotPay) {
+  std::ifstream cpus("/proc/cpuinfo");
+  const std::string text{std::istreambuf_iterator<char>(cpus), {}};
+  for (const Isa isa : kIsasBestFirst) {
+    if (!cpu_has(isa)) continue;
+    const bool slow = isa == Isa::kAvx512Bf16 && text.find("GenuineIntel") != std::string::npos;
+    EXPECT_EQ(pays_here(isa), !slow) << isa_name(isa);
+  }
 }
 
 TEST(Isa, EveryArchitectureHasItsOwn) {

@@ -12,8 +12,10 @@
 
 #include "longfold/kernels/cpu/bias_panel.h"
 #include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/cpu/key_sums.h"
 #include "longfold/kernels/cpu/logit_gradients.h"
 #include "longfold/kernels/cpu/long_sum.h"
+#include "longfold/kernels/cpu/pair_gradient.h"
 #include "longfold/kernels/cpu/products.h"
 #include "longfold/kernels/cpu/scatter_rows.h"
 #include "longfold/kernels/evoformer_attention.h"
@@ -27,31 +29,35 @@ class BackwardItem {
   BackwardItem(const BackwardArgs<T>& args, const Shape& shape, float* scratch, float* workspace)
       : args_(args),
         shape_(shape),
-        width_(scatter_width(shape)),
-        wants_pair_(args.grad_pair.data != nullptr),
-        pair_sum_(pair_sum(shape)),
-        partials_(shape, workspace),
         whole_row_(kDeltaFromWeights<T> && backward_weight_keys(shape, true) == shape.Lk),
         buffers_(shape, kDeltaFromWeights<T>, scratch),
-        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
+        pair_(args, shape, buffers_, workspace),
+        sums_(args, shape, buffers_, workspace),
+        biases_(args.biases, shape, slab_held(shape, backward_keys_pass_twice(shape, kDeltaFromWeights<T>)),
+                buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.k_rows),
         k_pairs_(args.k, shape, PackedRows<T>::Form::kPairs, kBackwardKeys, buffers_.k_pairs),
         v_(args.v, shape, PackedRows<T>::Form::kRows, kBackwardKeys, buffers_.v_rows),
         grad_q_(buffers_.grad_q_panel, buffers_.grad_q_sum, buffers_.grad_q_rest, kLanes * shape.D, shape.Lk) {}
 
   void run(int64_t item) {
-    const int64_t groups = cut_backward(shape_, wants_pair_).row_groups;
-    const int64_t group = item % groups;
-    h_ = item / groups % shape_.H;
-    b_ = item / groups / shape_.H;
-    item_ = item;
-    item_begin_ = shape_.N * group / groups;
-    item_end_ = shape_.N * (group + 1) / groups;
-    const int64_t at_once = backward_rows_at_once(shape_), part = grad_kv_keys(shape_);
-    for (int64_t n = item_begin_; n < item_end_; n += at_once) {
+    const BackwardCut cut = cut_backward(shape_, pair_.wanted());
+    const int64_t group = item % cut.row_groups, span_group = item / cut.row_groups % cut.span_groups;
+    const int64_t head = item / cut.row_groups / cut.span_groups;
+    h_ = head % shape_.H;
+    b_ = head / shape_.H;
+    const int64_t first = shape_.N * group / cut.row_groups, last = shape_.N * (group + 1) / cut.row_groups;
+    const auto first_panel = [&](int64_t spans) {
+      return first_panel_of_span(shape_, num_spans(shape_) * spans / cut.span_groups);
+    };
+    panels_begin_ = first_panel(span_group);
+    panels_end_ = first_panel(span_group + 1);
+    pair_.start_item(item, b_, h_, first, last);
+    const int64_t at_once = backward_rows_at_once(shape_), part = sums_.keys_at_once();
+    for (int64_t n = first; n < last; n += at_once) {
       for (part_begin_ = 0; part_begin_ < shape_.Lk; part_begin_ += part) {
         part_end_ = std::min(part_begin_ + part, shape_.Lk);
-        rows(n, std::min(n + at_once, item_end_));
+        rows(n, std::min(n + at_once, last));
       }
     }
   }
@@ -67,97 +73,28 @@ class BackwardItem {
 
   // Rows [begin, end), the keys of one part.
   void rows(int64_t begin, int64_t end) {
-    const int64_t keys = part_end_ - part_begin_, kv = grad_kv_keys(shape_) * width_;
-    clear_sums(end - begin, kv);
-    const int64_t groups = backward_panel_groups(shape_), panels = num_panels(shape_);
+    sums_.start(b_, h_, end - begin, part_begin_, part_end_);
+    const int64_t groups = backward_panel_groups(shape_), panels = panels_end_ - panels_begin_;
     for (int64_t group = 0; group < groups; ++group) {
-      const int64_t first_panel = panels * group / groups, last_panel = panels * (group + 1) / groups;
+      const int64_t first_panel = panels_begin_ + panels * group / groups;
+      const int64_t last_panel = panels_begin_ + panels * (group + 1) / groups;
       biases_.start_group(b_, h_, first_panel, last_panel);
       for (int64_t n = begin; n < end; ++n) {
-        sums_at_ = n - begin;
         biases_.start_row(n);
         k_.start_row(b_, n, h_, &biases_);
         if constexpr (kPack<T> == 2) k_pairs_.start_row(b_, n, h_, &biases_);
         v_.start_row(b_, n, h_);
         for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-          if (wants_pair_) start_grad_pair(n, begin, panel, first_panel);
-          prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
+          pair_.start_panel(n, begin, panel, first_panel);
+          if (!is_single_row(shape_)) prefetch_next(n, panel, first_panel, last_panel, n + 1 < shape_.N);
+          sums_.start_panel(n - begin, panel);
           run_panel(n, panel);
+          sums_.end_panel(panel);
         }
-        if (wants_pair_) end_grad_pair(n, begin, end, first_panel, last_panel);
+        if (part_begin_ == 0) pair_.end_row(n, begin, end, first_panel, last_panel);
       }
     }
-    if (has_long_columns(shape_)) {
-      join_sums(buffers_.grad_k, buffers_.grad_k_rest, (end - begin) * kv);
-      join_sums(buffers_.grad_v, buffers_.grad_v_rest, (end - begin) * kv);
-    }
-    const int64_t side = scatter_side(shape_);
-    for (int64_t n = begin; n < end; ++n) {
-      unpack_sums(buffers_.grad_k + (n - begin) * kv, side, width_, static_cast<float>(args_.scale),
-                  matrix(args_.grad_k, n, part_begin_), keys, shape_.D);
-      unpack_sums(buffers_.grad_v + (n - begin) * kv, side, width_, 1.0f, matrix(args_.grad_v, n, part_begin_), keys,
-                  shape_.D);
-    }
-    if (args_.grad_mask.data != nullptr) {
-      for (int64_t n = begin; n < end; ++n) write_grad_mask(n, (n - begin) * mask_row(), keys);
-    }
-  }
-
-  [[nodiscard]] int64_t mask_row() const { return round_up(grad_kv_keys(shape_), kWidestVector); }
-
-  void clear_sums(int64_t num_rows, int64_t kv) {
-    const auto clear = [](float* sums, int64_t count) {
-      for (int64_t i = 0; i < count; i += kWidth) store(sums + i, Vec{});
-    };
-    for (float* sums : {buffers_.grad_k, buffers_.grad_v}) clear(sums, num_rows * kv);
-    for (float* sums : {buffers_.mask_sum, buffers_.mask_rest}) clear(sums, num_rows * mask_row());
-    if (!has_long_columns(shape_)) return;
-    for (float* rests : {buffers_.grad_k_rest, buffers_.grad_v_rest}) clear(rests, num_rows * kv);
-  }
-
-  static void join_sums(float* sums, const float* rests, int64_t count) {
-    for (int64_t i = 0; i < count; i += kWidth) store(sums + i, joined(load(sums + i), load(rests + i)));
-  }
-
-  [[nodiscard]] PartialCopy partial_copy(int64_t panel) const {
-    return {partials_.of_panel(shape_, item_, panel), panel_lanes(shape_, panel)};
-  }
-
-  // Where the logit gradients of row n and a panel are added up as they are made; `begin` is the first of the rows at
-  // once.
-  void start_grad_pair(int64_t n, int64_t begin, int64_t panel, int64_t first_panel) {
-    partial_ = partial_copy(panel);
-    const int64_t at = (panel - first_panel) * shape_.Lk * kLanes;
-    switch (pair_sum_) {
-      case PairSum::kPlain:
-        grad_pair_ = {.data = partial_.at.sums, .lanes = partial_.lanes, .overwrite = n == item_begin_};
-        return;
-      case PairSum::kItem:
-        grad_pair_ = {.data = buffers_.pair_sum + at,
-                      .rest = buffers_.pair_rest + at,
-                      .lanes = partial_.lanes,
-                      .overwrite = n == item_begin_};
-        return;
-      case PairSum::kRows:
-        grad_pair_ = {.data = buffers_.pair_sum + at, .lanes = partial_.lanes, .overwrite = n == begin};
-        return;
-      case PairSum::kBlocks:
-        return;
-    }
-  }
-
-  // After row n: what is summed in scratch goes to the partial copies, when the last row at hand is done.
-  void end_grad_pair(int64_t n, int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel) {
-    const bool item = pair_sum_ == PairSum::kItem && n + 1 == item_end_;
-    const bool rows = pair_sum_ == PairSum::kRows && n + 1 == end;
-    if (part_begin_ != 0 || !(item || rows)) return;
-    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-      start_grad_pair(n, begin, panel, first_panel);
-      if (item)
-        write_partial(partial_, shape_.Lk, grad_pair_.data, grad_pair_.rest);
-      else
-        add_to_partial(partial_, 0, shape_.Lk, grad_pair_.data, partial_.lanes, begin == item_begin_);
-    }
+    sums_.write(b_, h_, begin, end);
   }
 
   // While a panel is worked on: the next panel's rows, this one's output, and a share of the next row's keys.
@@ -179,7 +116,30 @@ class BackwardItem {
     prefetcher_.add(matrix(args_.grad_q, n, panel * kLanes), 0, num_queries(panel), shape_.D);
     prefetcher_.add(matrix(args_.grad_k, n, 0), begin, end, shape_.D);
     prefetcher_.add(matrix(args_.grad_v, n, 0), begin, end, shape_.D);
-    prefetcher_.spread(2 * num_score_tiles(shape_.Lk));
+    prefetcher_.spread(num_steps(shape_.Lk));
+  }
+
+  // The same for a block of a single row, whose biases and their gradients come from memory and go there: what this
+  // block writes, the next one's biases, and a share of the next panel.
+  void prefetch_block(int64_t key, int64_t keys, bool writes) {
+    prefetcher_.clear();
+    if (writes) pair_.prefetch(key, keys, prefetcher_);
+    if (writes) sums_.prefetch(key, keys, prefetcher_);
+    biases_.prefetch(key + keys, kBackwardKeys, prefetcher_);
+    const auto add = [&](const auto& tensor, int64_t first) {
+      if (first >= shape_.Lq) return;
+      const int64_t rows = std::min(kLanes, shape_.Lq - first);
+      prefetcher_.add(matrix(tensor, 0, first), rows * key / shape_.Lk, rows * (key + keys) / shape_.Lk, shape_.D);
+    };
+    add(args_.grad_q, query_);
+    for (const auto* tensor : {&args_.q, &args_.grad_out, &args_.out}) add(*tensor, query_ + kLanes);
+    prefetcher_.spread(num_steps(keys));
+  }
+
+  // Steps of the prefetcher while weights and grad_weights pass over so many keys.
+  [[nodiscard]] static int64_t num_steps(int64_t keys) {
+    return num_score_tiles<kWeighRows>(keys, kBackwardKeys) +
+           num_score_tiles<kTileRows<kTileColumns>>(keys, kBackwardKeys);
   }
 
   void run_panel(int64_t n, int64_t panel) {
@@ -212,16 +172,16 @@ class BackwardItem {
       const int64_t most_keys = std::min(kBackwardKeys, part_end_ - part_begin_);
       for (int64_t i = 0; i < most_keys * kWords; i += kWidth) store(words + i, word);
       for (int64_t key = part_begin_; key < part_end_; key += kBackwardKeys) {
-        scatter_block(words, buffers_.grad_out_rows, key, std::min(kBackwardKeys, part_end_ - key), buffers_.grad_v,
-                      buffers_.grad_v_rest);
+        sums_.add_to_grad_v(words, buffers_.grad_out_rows, key, std::min(kBackwardKeys, part_end_ - key));
       }
+    } else {
+      sums_.skip_grad_v();
     }
+    sums_.skip_grad_k();
     if (part_begin_ != 0) return;
     std::fill_n(buffers_.grad_q_panel, shape_.D * kLanes, 0.0f);
     panel_to_rows(buffers_.grad_q_panel, buffers_.grad_q_panel, shape_.D, matrix(args_.grad_q, n, query_), queries_);
-    if (!wants_pair_) return;
-    if (pair_sum_ == PairSum::kBlocks && n == item_begin_) clear_partial(partial_, shape_.Lk);
-    if (grad_pair_.data != nullptr && grad_pair_.overwrite) grad_pair_.clear(shape_.Lk);
+    pair_.skip_panel();
   }
 
   // Queries and grad_out by rows and by lanes, log-sum-exp and delta of one row n.
@@ -253,15 +213,11 @@ class BackwardItem {
       float* at = buffers_.grad_out_panel + i;
       store(at, load(at) * load(buffers_.factor + i % kLanes));
     }
-    with_side([&]<int Side>() {
-      pack_scatter_rows<kWords, Side>(q, queries_, shape_.D, nullptr, width_, buffers_.q_rows);
-      pack_scatter_rows<kWords, Side>(grad_out, queries_, shape_.D, correction, width_, buffers_.grad_out_rows);
+    with_side(shape_, [&]<int Side>() {
+      const int64_t width = scatter_width(shape_);
+      pack_scatter_rows<kWords, Side>(q, queries_, shape_.D, nullptr, width, buffers_.q_rows);
+      pack_scatter_rows<kWords, Side>(grad_out, queries_, shape_.D, correction, width, buffers_.grad_out_rows);
     });
-  }
-
-  template <class Body>
-  LONGFOLD_INLINE void with_side(Body&& body) const {
-    scatter_side(shape_) == 2 ? body.template operator()<2>() : body.template operator()<1>();
   }
 
   // delta += correction * sum over d of grad_out * out
@@ -285,10 +241,12 @@ class BackwardItem {
   void delta_of_row() {
     for (int64_t key = 0; key < shape_.Lk; key += kBackwardKeys) {
       const int64_t keys = std::min(kBackwardKeys, shape_.Lk - key);
-      all_weights(key, keys);
+      all_weights(key, keys, whole_row_);
       grad_weights<Then::kAddDelta>(key, keys, {});
     }
-    join_sums(buffers_.delta, buffers_.delta_rest, kLanes);
+    for (int64_t i = 0; i < kLanes; i += kWidth) {
+      store(buffers_.delta + i, joined(load(buffers_.delta + i), load(buffers_.delta_rest + i)));
+    }
   }
 
   [[nodiscard]] float* weights_of(int64_t key) const { return buffers_.weights + (whole_row_ ? key * kLanes : 0); }
@@ -298,9 +256,9 @@ class BackwardItem {
 
   void block(int64_t n, int64_t key, int64_t keys) {
     const bool all = part_begin_ == 0;
-    const PairSlab slab = all ? grad_pair_.from_key(key) : PairSlab{};
-    const bool pair_by_block = all && wants_pair_ && pair_sum_ == PairSum::kBlocks;
-    if (!whole_row_) all_weights(key, keys);
+    const PairSlab slab = all ? pair_.slab(key) : PairSlab{};
+    const bool pair_by_block = all && pair_.by_block();
+    if (!whole_row_) all_weights(key, keys, all);
     float *weights = weights_of(key), *grads = grad_weights_of(key);
     BlockGradients words{.weights = weights, .grads = grads, .grad_pairs = grads};
     const bool weighs_hidden = any_masked_ && biases_.has_hidden() && args_.fully_masked == FullyMasked::kMean;
@@ -314,12 +272,12 @@ class BackwardItem {
       }
       finish_grads<kPack<T>>(weights, grads, keys, buffers_.delta, slab, pair_by_block || wants_grads(), words);
     }
-    if (pair_by_block) add_to_partial(partial_, key, keys, grads, kLanes, n == item_begin_);
+    if (pair_by_block) pair_.add_block(key, keys, grads);
     if (all && args_.grad_logits.data != nullptr) add_grad_logits(n, key, keys, grads);
     if (key >= part_begin_ && key < part_end_) {
-      if (args_.grad_mask.data != nullptr) add_grad_mask(key, keys, grads);
-      scatter_block(words.weights, buffers_.grad_out_rows, key, keys, buffers_.grad_v, buffers_.grad_v_rest);
-      scatter_block(words.grads, buffers_.q_rows, key, keys, buffers_.grad_k, buffers_.grad_k_rest);
+      if (args_.grad_mask.data != nullptr) sums_.add_to_grad_mask(key, keys, grads);
+      sums_.add_to_grad_v(words.weights, buffers_.grad_out_rows, key, keys);
+      sums_.add_to_grad_k(words.grads, buffers_.q_rows, key, keys);
     }
     if (!all) return;
     const float* k = kPack<T> == 2 ? k_pairs_.block(key, keys) : k_.block(key, keys);
@@ -329,23 +287,13 @@ class BackwardItem {
       gather<Gather::kAdd, kPack<T>>(k, words.grad_pairs, shape_.D, keys, nullptr, buffers_.grad_q_panel);
   }
 
-  // Adds a block of keys to sums[rows at once][keys of a part][width].
-  void scatter_block(const float* words, const float* rows, int64_t key, int64_t keys, float* sums, float* rests) {
-    constexpr int64_t kWords = kLanes / kPack<T>;
-    const int64_t at = (sums_at_ * grad_kv_keys(shape_) + key - part_begin_) * width_;
-    with_side([&]<int Side>() {
-      if (has_long_columns(shape_))
-        scatter<kPack<T>, Side, true>(words, kWords, rows, width_, keys, sums + at, rests + at);
-      else
-        scatter<kPack<T>, Side>(words, kWords, rows, width_, keys, sums + at);
-    });
-  }
-
   [[nodiscard]] bool wants_grads() const {
     return args_.grad_mask.data != nullptr || args_.grad_logits.data != nullptr;
   }
 
-  void all_weights(int64_t key, int64_t keys) {
+  // `writes`: the gradients of these logits come next.
+  void all_weights(int64_t key, int64_t keys, bool writes) {
+    if (is_single_row(shape_)) prefetch_block(key, keys, writes);
     const float *pair = biases_.block(key, keys), *k = k_.block(key, keys);
     const MaskRow mask = biases_.mask(key, keys);
     with_biases(pair, mask,
@@ -434,24 +382,6 @@ class BackwardItem {
         });
   }
 
-  void add_grad_mask(int64_t first_key, int64_t keys, const float* grads) {
-    const int64_t at = sums_at_ * mask_row() + first_key - part_begin_;
-    for (int64_t key = 0; key < keys; key += kWidth) {
-      const int64_t count = std::min<int64_t>(kWidth, keys - key);
-      Vec rows[kWidth] = {};
-      for (int64_t j = 0; j < count; ++j) {
-        for (int64_t lane = 0; lane < kLanes; lane += kWidth) rows[j] += load(grads + (key + j) * kLanes + lane);
-      }
-      add_long(sums_of_rows(rows), buffers_.mask_sum + at + key, buffers_.mask_rest + at + key);
-    }
-  }
-
-  void write_grad_mask(int64_t n, int64_t at, int64_t keys) {
-    for (int64_t key = 0; key < keys; ++key) {
-      args_.grad_mask(b_, n, h_, part_begin_ + key) = joined(buffers_.mask_sum[at + key], buffers_.mask_rest[at + key]);
-    }
-  }
-
   void add_grad_logits(int64_t n, int64_t first_key, int64_t keys, const float* grads) {
     for (int64_t key = 0; key < keys; key += kWidth) {
       const int64_t count = std::min<int64_t>(kWidth, keys - key);
@@ -476,22 +406,17 @@ class BackwardItem {
 
   const BackwardArgs<T>& args_;
   Shape shape_;
-  int64_t width_;
-  bool wants_pair_;
-  PairSum pair_sum_;
-  PartialCopies partials_;
   bool whole_row_;
   BackwardBuffers buffers_;
+  PairGradient<T> pair_;
+  KeySums<T> sums_;
   BiasPanel biases_;
   PackedRows<T> k_, k_pairs_, v_;
   PanelSum grad_q_;
   Prefetcher prefetcher_;
+  int64_t panels_begin_ = 0, panels_end_ = 0;  // of the item
   int64_t b_ = 0, h_ = 0, query_ = 0, queries_ = 0, part_begin_ = 0, part_end_ = 0;
-  int64_t item_ = 0, item_begin_ = 0, item_end_ = 0;  // rows n of the item
-  int64_t sums_at_ = 0;                               // which of the rows at once is worked on
   bool any_masked_ = false;
-  PairSlab grad_pair_{};   // of the current panel
-  PartialCopy partial_{};  // of the current panel
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // The biases of one panel of 64 queries, summed by kind: pair biases as a transposed slab [key][64 queries] that is
-// made once and serves every row n, mask biases as one value a key, general biases transposed anew for every row. Keys
-// that a bias of kBool hides are looked up for each block.
+// made once and serves every row n, or block by block where there is one row, mask biases as one value a key, general
+// biases transposed anew for every row. Keys that a bias of kBool hides are looked up for each block.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +20,9 @@ struct MaskRow {
 
 class BiasPanel {
  public:
-  BiasPanel(std::span<const BiasView> biases, const Shape& shape, float* slab, float* row_slab, float* mask)
-      : biases_(biases), shape_(shape), slab_(slab), row_slab_(row_slab), mask_(mask) {
+  BiasPanel(std::span<const BiasView> biases, const Shape& shape, SlabHeld held, float* slab, float* row_slab,
+            float* mask)
+      : biases_(biases), shape_(shape), held_(held), slab_(slab), row_slab_(row_slab), mask_(mask) {
     bool any_general = false;
     int64_t num_slabs = 0;
     for (const BiasView& bias : biases) {
@@ -39,20 +40,20 @@ class BiasPanel {
     }
   }
 
-  // Makes the slabs of panels [first, last) of one head.
+  // Makes the slabs of panels [first, last) of one head, if rows to come need them too.
   void start_group(int64_t b, int64_t h, int64_t first, int64_t last) {
     at_ = {.b = b, .n = 0, .h = h, .query = 0, .key = 0};
     first_panel_ = first;
-    if (!has_pair_ || !keeps_slab()) return;
+    if (!has_pair_ || held_ != SlabHeld::kForRows) return;
     for (int64_t panel = first; panel < last; ++panel) {
-      start_panel(panel);
+      set_panel(panel);
       fill(BiasKind::kPair, 0, shape_.Lk, false, slab_of_panel());
     }
   }
 
   void start_row(int64_t n) {
     at_.n = n;
-    if (has_mask_ && keeps_slab()) fill_mask(0, shape_.Lk);
+    if (has_mask_ && keeps_mask()) fill_mask(0, shape_.Lk);
     hides_all_ = has_hidden_;
     for (int64_t key = 0; key < shape_.Lk && hides_all_; ++key) hides_all_ = hides_key(key);
   }
@@ -66,15 +67,15 @@ class BiasPanel {
   }
 
   void start_panel(int64_t panel) {
-    panel_ = panel;
-    at_.query = panel * kLanes;
-    queries_ = std::min(kLanes, shape_.Lq - at_.query);
+    set_panel(panel);
+    filled_ = 0;
   }
 
   // Pair and general biases of keys [key, key + keys) in the current row and panel; null if there are none.
   const float* block(int64_t key, int64_t keys) {
     const float* pair = nullptr;
-    if (has_pair_ && keeps_slab()) {
+    if (has_pair_ && held_ != SlabHeld::kForBlock) {
+      if (is_missing(key)) fill_panel(key, keys);
       pair = slab_of_panel() + key * kLanes;
     } else if (has_pair_) {
       fill(BiasKind::kPair, key, keys, false, slab_);
@@ -88,11 +89,23 @@ class BiasPanel {
     return row_slab_;
   }
 
+  // Asks for the pair biases of keys [key, key + keys) if block() will have to turn them.
+  void prefetch(int64_t key, int64_t keys, Prefetcher& prefetcher) const {
+    if (!has_pair_ || key >= shape_.Lk || !(held_ == SlabHeld::kForBlock || is_missing(key))) return;
+    BiasOrigin at = at_;
+    at.n = 0;
+    at.key = key;
+    for (const BiasView& bias : biases_) {
+      if (kind_here(bias) == BiasKind::kPair)
+        prefetch_slab(bias, at, queries_, std::min(keys, shape_.Lk - key), prefetcher);
+    }
+  }
+
   // Mask biases of the same keys.
   MaskRow mask(int64_t key, int64_t keys) {
     if (!has_mask_) return {};
-    if (!keeps_slab()) fill_mask(key, keys);
-    return {.added = keeps_slab() ? mask_ + key : mask_, .shown = has_hidden_ ? shown(key, keys) : nullptr};
+    if (!keeps_mask()) fill_mask(key, keys);
+    return {.added = keeps_mask() ? mask_ + key : mask_, .shown = has_hidden_ ? shown(key, keys) : nullptr};
   }
 
  private:
@@ -103,9 +116,24 @@ class BiasPanel {
     return kind == BiasKind::kPair && in_order_ ? BiasKind::kGeneral : kind;
   }
 
-  [[nodiscard]] bool keeps_slab() const { return shape_.Lk <= kSlabKeys; }
+  [[nodiscard]] bool keeps_mask() const { return mask_keys(shape_, 0) == shape_.Lk; }
 
-  [[nodiscard]] float* slab_of_panel() const { return slab_ + (panel_ - first_panel_) * shape_.Lk * kLanes; }
+  // Of a slab held for a panel, whose blocks come in order.
+  [[nodiscard]] bool is_missing(int64_t key) const { return held_ == SlabHeld::kForPanel && key >= filled_; }
+  void fill_panel(int64_t key, int64_t keys) {
+    fill(BiasKind::kPair, key, keys, false, slab_ + key * kLanes);
+    filled_ = key + keys;
+  }
+
+  void set_panel(int64_t panel) {
+    panel_ = panel;
+    at_.query = panel * kLanes;
+    queries_ = std::min(kLanes, shape_.Lq - at_.query);
+  }
+
+  [[nodiscard]] float* slab_of_panel() const {
+    return slab_ + (held_ == SlabHeld::kForRows ? panel_ - first_panel_ : 0) * shape_.Lk * kLanes;
+  }
 
   void fill_mask(int64_t key, int64_t keys) {
     BiasOrigin at = at_;
@@ -142,6 +170,7 @@ class BiasPanel {
 
   std::span<const BiasView> biases_;
   Shape shape_;
+  SlabHeld held_;
   float* slab_;
   float* row_slab_;
   float* mask_;
@@ -156,6 +185,7 @@ class BiasPanel {
   int64_t first_panel_ = 0;
   int64_t panel_ = 0;
   int64_t queries_ = 0;
+  int64_t filled_ = 0;  // keys of a slab held for a panel that are there
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "longfold/kernels/bias.h"
 #include "longfold/kernels/cpu/pack.h"
+#include "longfold/kernels/cpu/prefetch.h"
 
 namespace longfold::kernels {
 namespace {
@@ -95,6 +96,16 @@ inline void read_slab(const BiasView& bias, BiasOrigin at, int64_t queries, int6
       slab_of_columns(from, bias.strides[4], queries, keys, add, slab);
     else
       slab_of_rows(from, bias.strides[3], bias.strides[4], queries, keys, add, slab);
+  });
+}
+
+// Asks for what read_slab would read, if neighbours lie side by side.
+inline void prefetch_slab(const BiasView& bias, BiasOrigin at, int64_t queries, int64_t keys, Prefetcher& prefetcher) {
+  with_bias_data(bias, bias.offset(at.b, at.n, at.h, at.query, at.key), [&](const auto* from) {
+    if (bias.strides[4] == 1)
+      prefetcher.add(Matrix{from, bias.strides[3], 1}, 0, queries, keys);
+    else if (bias.strides[3] == 1)
+      prefetcher.add(Matrix{from, bias.strides[4], 1}, 0, keys, queries);
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "longfold/kernels/cpu/backward.h"
+#include "longfold/kernels/cpu/finish_backward.h"
 #include "longfold/kernels/cpu/forward.h"
 #include "longfold/kernels/cpu/isa_kernels.h"
 
@@ -23,7 +24,10 @@ void backward(const BackwardArgs<T>& args, const Shape& shape, int64_t begin, in
 
 template <class T>
 void finish(const BackwardArgs<T>& args, const Shape& shape, int64_t begin, int64_t end, float* workspace) {
-  for (int64_t item = begin; item < end; ++item) finish_grad_pair(args, shape, item, workspace);
+  for (int64_t item = begin; item < end; ++item) {
+    is_single_row(shape) ? finish_key_sums(args, shape, item, workspace)
+                         : finish_grad_pair(args, shape, item, workspace);
+  }
 }
 
 }  // namespace

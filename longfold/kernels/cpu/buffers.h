@@ -26,9 +26,9 @@ struct ForwardBuffers {
   float* q_panel;     // [D][64] queries, in the lanes
   float* k_rows;      // [packed_keys][D] keys
   float* v_pairs;     // [packed_keys][D] values
-  float* slab;        // [panels of a group][slab_keys][64] pair biases
+  float* slab;        // [panels of a group][keys][64] pair biases (slab_floats)
   float* row_slab;    // [block][64] pair biases and general biases of one row n
-  float* mask;        // [slab_keys] mask biases of one row n
+  float* mask;        // [mask_keys] mask biases of one row n
   float* weights;     // [block][64] logits, then softmax weights
   float* out_panel;   // [D][64] output, queries in the lanes
   float* out_sum;     // [D][64] its long sum, in long rows
@@ -46,9 +46,9 @@ struct ForwardBuffers {
     q_panel = bump.take(kLanes * shape.D);
     k_rows = bump.take_rows(packed_keys(shape, keys), shape.D);
     v_pairs = bump.take_rows(packed_keys(shape, keys), shape.D);
-    slab = bump.take(panel_group * slab_keys(shape, keys) * kLanes);
+    slab = bump.take(slab_floats(shape, slab_held(shape, false), panel_group, keys));
     row_slab = bump.take(keys * kLanes);
-    mask = bump.take(round_up(slab_keys(shape, keys), kWidestVector));
+    mask = bump.take(round_up(mask_keys(shape, keys), kWidestVector));
     weights = bump.take(keys * kLanes);
     out_panel = bump.take(kLanes * shape.D);
     out_sum = bump.take(shape.Lk > kLongRow ? kLanes * shape.D : 0);
@@ -62,17 +62,53 @@ struct ForwardBuffers {
   }
 };
 
+// Sums over the queries of a span.
+struct SpanSums {
+  float* grad_k = nullptr;  // [rows][keys][scatter_width]
+  float* grad_v = nullptr;
+  float* mask = nullptr;  // [rows][keys, whole vectors] logit gradients
+  float* mask_rest = nullptr;
+
+  SpanSums() = default;
+  [[gnu::always_inline]] inline SpanSums(const Shape& shape, int64_t rows, int64_t keys, Bump& bump)
+      : grad_k(bump.take(rows * keys * scatter_width(shape))),
+        grad_v(bump.take(rows * keys * scatter_width(shape))),
+        mask(bump.take(rows * round_up(keys, kWidestVector))),
+        mask_rest(bump.take(rows * round_up(keys, kWidestVector))) {}
+
+  // From the row of that index, and a key, on.
+  [[gnu::always_inline]] inline SpanSums from(const Shape& shape, int64_t keys, int64_t row, int64_t key) const {
+    const int64_t at = (row * keys + key) * scatter_width(shape), mask_at = row * round_up(keys, kWidestVector) + key;
+    SpanSums later;
+    later.grad_k = grad_k + at;
+    later.grad_v = grad_v + at;
+    later.mask = mask + mask_at;
+    later.mask_rest = mask_rest + mask_at;
+    return later;
+  }
+
+  // One of those in the workspace of a call whose items are spans (head: b * H + h).
+  [[gnu::always_inline]] static inline SpanSums of_item(const Shape& shape, int64_t head, int64_t span,
+                                                        float* workspace) {
+    Bump bump{workspace, (head * num_spans(shape) + span) * span_floats(shape, 1, shape.Lk)};
+    return {shape, 1, shape.Lk, bump};
+  }
+  [[gnu::always_inline]] static inline int64_t num_bytes(const Shape& shape) {
+    return shape.B * shape.H * num_spans(shape) * span_floats(shape, 1, shape.Lk) * 4;
+  }
+};
+
 struct BackwardBuffers {
   float* q_panel;         // [D][64]
   float* q_rows;          // [64 / side][scatter_width] queries
   float* grad_out_panel;  // [D][64]
   float* grad_out_rows;   // [64 / side][scatter_width]
   float* k_rows;          // [packed_keys][D]
-  float* k_pairs;         // [packed_keys][D]; the same as k_rows where words are single
+  float* k_pairs;         // [packed_keys / 2][D]; unused where words are single
   float* v_rows;          // [packed_keys][D]
-  float* slab;            // [panels of a group][slab_keys][64]
+  float* slab;            // [panels of a group][keys][64] (slab_floats)
   float* row_slab;        // [weight_keys][64]
-  float* mask;            // [slab_keys]
+  float* mask;            // [mask_keys]
   float* weights;         // [weight_keys][64] softmax weights
   float* grad_weights;    // [weight_keys][64] grad_out . v, then gradients of the logits
   float* weight_words;    // [block][64] weights as words along the queries
@@ -85,12 +121,10 @@ struct BackwardBuffers {
   float* delta;           // [64] sum over d of grad_out * out
   float* delta_rest;      // [64]
   float* factor;          // [64]
-  float* grad_k;          // [rows at once][grad_kv_keys][scatter_width]
-  float* grad_v;          // [rows at once][grad_kv_keys][scatter_width]
-  float* grad_k_rest;     // the same, where there are so many queries that these are long sums
+  SpanSums sums;          // over all queries, of the rows at once and grad_kv_keys keys
+  SpanSums span;          // over those of one span, where it has several panels
+  float* grad_k_rest;     // of sums.grad_k, where there are so many queries that these are long sums
   float* grad_v_rest;
-  float* mask_sum;   // [rows at once][grad_kv_keys] logit gradients summed over queries
-  float* mask_rest;  // [rows at once][grad_kv_keys]
   float* pair_sum;   // [panels of a group][Lk][64] logit gradients of some rows n (PairSum::kItem, kRows)
   float* pair_rest;  // the same (PairSum::kItem)
   int64_t num_floats;
@@ -104,11 +138,12 @@ struct BackwardBuffers {
     grad_out_panel = bump.take(kLanes * shape.D);
     grad_out_rows = bump.take(kLanes * scatter_width(shape) / scatter_side(shape));
     k_rows = bump.take_rows(packed_keys(shape, block), shape.D);
-    k_pairs = delta_from_weights ? bump.take_rows(packed_keys(shape, block), shape.D) : k_rows;
+    k_pairs = delta_from_weights ? bump.take_rows(divide_up(packed_keys(shape, block), 2), shape.D) : k_rows;
     v_rows = bump.take_rows(packed_keys(shape, block), shape.D);
-    slab = bump.take(backward_panel_group(shape) * slab_keys(shape, block) * kLanes);
+    const SlabHeld held = slab_held(shape, backward_keys_pass_twice(shape, delta_from_weights));
+    slab = bump.take(slab_floats(shape, held, backward_panel_group(shape), block));
     row_slab = bump.take(block * kLanes);
-    mask = bump.take(round_up(slab_keys(shape, block), kWidestVector));
+    mask = bump.take(round_up(mask_keys(shape, block), kWidestVector));
     weights = bump.take(weight_keys * kLanes);
     grad_weights = bump.take(weight_keys * kLanes);
     weight_words = delta_from_weights ? bump.take(block * kLanes) : weights;
@@ -121,14 +156,12 @@ struct BackwardBuffers {
     delta = bump.take(kLanes);
     delta_rest = bump.take(kLanes);
     factor = bump.take(kLanes);
-    const int64_t kv = backward_rows_at_once(shape) * grad_kv_keys(shape) * scatter_width(shape);
-    grad_k = bump.take(kv);
-    grad_v = bump.take(kv);
+    const int64_t rows = backward_rows_at_once(shape), keys = grad_kv_keys(shape);
+    sums = SpanSums(shape, rows, keys, bump);
+    if (num_spans(shape) > 1 && !has_long_columns(shape)) span = SpanSums(shape, rows, keys, bump);
+    const int64_t kv = rows * keys * scatter_width(shape);
     grad_k_rest = bump.take(has_long_columns(shape) ? kv : 0);
     grad_v_rest = bump.take(has_long_columns(shape) ? kv : 0);
-    const int64_t keys = round_up(grad_kv_keys(shape), kWidestVector);
-    mask_sum = bump.take(backward_rows_at_once(shape) * keys);
-    mask_rest = bump.take(backward_rows_at_once(shape) * keys);
     const PairSum how = kernels::pair_sum(shape);
     const int64_t slabs = backward_panel_group(shape) * shape.Lk * kLanes;
     pair_sum = bump.take(how == PairSum::kItem || how == PairSum::kRows ? slabs : 0);
@@ -164,6 +197,7 @@ struct PartialCopies {
   }
 
   [[gnu::always_inline]] static inline int64_t num_floats(const Shape& shape) {
+    if (pair_sum(shape) == PairSum::kDirect) return 0;
     return partial_offset(shape, shape.B * shape.H * cut_backward(shape, true).row_groups, 0);
   }
   [[gnu::always_inline]] static inline int64_t num_bytes(const Shape& shape) {

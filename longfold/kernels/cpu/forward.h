@@ -29,7 +29,7 @@ class ForwardItem {
         shape_(shape),
         cut_(cut_forward(shape, args.num_threads)),
         buffers_(shape, cut_.panel_group, scratch),
-        biases_(args.biases, shape, buffers_.slab, buffers_.row_slab, buffers_.mask),
+        biases_(args.biases, shape, slab_held(shape, false), buffers_.slab, buffers_.row_slab, buffers_.mask),
         k_(args.k, shape, PackedRows<T>::Form::kRows, kForwardKeys, buffers_.k_rows),
         v_(args.v, shape, PackedRows<T>::Form::kPairs, kForwardKeys, buffers_.v_pairs),
         out_(buffers_.out_panel, buffers_.out_sum, buffers_.out_rest, kLanes * shape.D, shape.Lk) {}
@@ -48,7 +48,7 @@ class ForwardItem {
       k_.start_row(b_, n, h_);
       v_.start_row(b_, n, h_);
       for (int64_t panel = first; panel < last; ++panel) {
-        prefetch_next(n, panel, first, last, n + 1 < end);
+        if (!is_single_row(shape_)) prefetch_next(n, panel, first, last, n + 1 < end);
         run_panel(n, panel);
       }
     }
@@ -77,7 +77,27 @@ class ForwardItem {
       prefetcher_.add(matrix(args_.v, n + 1, 0), begin, end, shape_.D);
     }
     prefetcher_.add(matrix(args_.out, n, panel * kLanes), 0, num_queries(panel), shape_.D);
-    prefetcher_.spread(num_score_tiles(shape_.Lk));
+    prefetcher_.spread(num_steps(shape_.Lk));
+  }
+
+  // The same for a block of a single row: the next one's biases, and a share of the output and the next queries.
+  void prefetch_block(int64_t key, int64_t keys) {
+    prefetcher_.clear();
+    biases_.prefetch(key + keys, kForwardKeys, prefetcher_);
+    const auto add = [&](const auto& tensor, int64_t first) {
+      if (first >= shape_.Lq) return;
+      const int64_t rows = std::min(kLanes, shape_.Lq - first);
+      prefetcher_.add(matrix(tensor, 0, first), rows * key / shape_.Lk, rows * (key + keys) / shape_.Lk, shape_.D);
+    };
+    add(args_.out, query_);
+    add(args_.q, query_ + kLanes);
+    prefetcher_.spread(num_steps(keys));
+  }
+
+  // Steps of the prefetcher while so many keys pass.
+  [[nodiscard]] static int64_t num_steps(int64_t keys) {
+    constexpr int kRows = kWeighAtOnce ? kWeighRows : kTileRows<kTileColumns>;
+    return num_score_tiles<kRows>(keys, kForwardKeys);
   }
 
   void run_panel(int64_t n, int64_t panel) {
@@ -106,6 +126,7 @@ class ForwardItem {
   }
 
   void block(int64_t key, int64_t keys) {
+    if (is_single_row(shape_)) prefetch_block(key, keys);
     const float* pair = biases_.block(key, keys);
     const MaskRow mask = biases_.mask(key, keys);
     const float* k = k_.block(key, keys);

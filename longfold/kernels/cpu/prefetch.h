@@ -18,7 +18,7 @@ class Prefetcher {
     rate_ = 0;
   }
 
-  // Rows [begin, end) of a matrix with D columns.
+  // Rows [begin, end) of a matrix with D columns. Further ranges than there is room for are left out.
   template <class T>
   void add(Matrix<T> from, int64_t begin, int64_t end, int64_t D) {
     if (begin >= end || num_ranges_ == kMostRanges) return;
@@ -30,7 +30,7 @@ class Prefetcher {
     rows_ += end - begin;
   }
 
-  // So many calls of step() will follow.
+  // So many calls of step() will follow: num_score_tiles (products.h) of the tile height that they come with.
   void spread(int64_t steps) { rate_ = (rows_ + steps - 1) / steps; }
 
   LONGFOLD_INLINE void step() {

@@ -9,6 +9,7 @@
 #include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/prefetch.h"
 #include "longfold/kernels/cpu/tile.h"
+#include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels {
 namespace {
@@ -130,9 +131,11 @@ LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float*
   }
 }
 
-// At most as often as for_score_tiles calls Prefetcher::step() for a row of Lk keys.
-[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk) {
-  return std::max<int64_t>(1, Lk / kTileRows<kTileColumns> * (kLanes / (kTileColumns * kWidth)));
+// How often for_score_tiles calls Prefetcher::step() for a row of Lk keys that pass in blocks.
+template <int MostRows>
+[[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk, int64_t block) {
+  const int64_t row_groups = Lk / block * num_row_groups<MostRows>(block) + num_row_groups<MostRows>(Lk % block);
+  return row_groups * (kLanes / (kTileColumns * kWidth));
 }
 
 // Calls body.operator()<HasPair, Mask>() for what is there.
@@ -182,11 +185,12 @@ LONGFOLD_INLINE void gather(const float* a, const float* weights, int64_t D, int
   }
 }
 
-// to[key][width] += sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and Side
-// of them are taken in one step. Width is a multiple of the widest vector. With rests a long sum.
+// to[key][width] (+)= sum over the 64 queries of w[key][query] * rows[query][width]; w has `lanes` words a key, and
+// Side of them are taken in one step. Width is a multiple of the widest vector.
+// With rests a long sum.
 template <int Pack, int Side, bool HasRest = false>
 LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* rows, int64_t width, int64_t keys,
-                             float* to, float* rest = nullptr) {
+                             bool add, float* to, float* rest = nullptr) {
   for_column_groups(width / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
     for_row_groups<kTileRows<C>>(keys, [&]<int R>(Rows<R>, int64_t key) LONGFOLD_INLINE_LAMBDA {
       Tile<R, C> tile;
@@ -200,7 +204,7 @@ LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* r
           }
         }
       } else {
-        tile.add_to(to + at, width);
+        add ? tile.add_to(to + at, width) : tile.write_to(to + at, width);
       }
     });
   });

@@ -7,6 +7,12 @@
 namespace longfold::kernels {
 namespace {
 
+// Calls body.operator()<Side>().
+template <class Body>
+LONGFOLD_INLINE void with_side(const Shape& shape, Body&& body) {
+  scatter_side(shape) == 2 ? body.template operator()<2>() : body.template operator()<1>();
+}
+
 // Words [d, d + kWidth) of one summed step: row `step`, or rows 2 step and 2 step + 1 in pairs; zero past `count`.
 template <int Pack, class T>
 LONGFOLD_INLINE Vec step_words(Matrix<const T> from, int64_t step, int64_t count, const float* factor, int64_t d,

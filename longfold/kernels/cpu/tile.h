@@ -81,15 +81,28 @@ constexpr int kTileRows = kRegisters == 32 ? (C == 4   ? 6
                                            : (C == 2 ? 6 : 12);
 constexpr int kTileColumns = kRegisters == 32 ? 4 : 2;
 
+// Rows that are left when tiles of Largest rows have taken what they can.
+template <int Largest>
+[[nodiscard]] LONGFOLD_INLINE constexpr int64_t rows_left(int64_t count) {
+  const int64_t left = count % Largest;
+  return Largest == 6 && left == 2 && count >= 8 ? 8 : left;  // 4 + 4 keeps the pipes fuller than 6 + 2
+}
+
 // Covers `count` rows with tiles of at most Largest rows: body(Rows<R>{}, first row).
 template <int Largest, class Body>
 LONGFOLD_INLINE void for_row_groups(int64_t count, Body&& body) {
   int64_t row = 0;
-  int64_t remainder = count % Largest;
-  if (Largest == 6 && remainder == 2 && count >= 8) remainder = 8;  // 4 + 4 keeps the pipes fuller than 6 + 2
+  const int64_t remainder = rows_left<Largest>(count);
   for (; row < count - remainder; row += Largest) body(Rows<Largest>{}, row);
   for (; row + 4 <= count; row += 4) body(Rows<4>{}, row);
   for (; row < count; ++row) body(Rows<1>{}, row);
+}
+
+// How many tiles that makes.
+template <int Largest>
+[[nodiscard]] constexpr int64_t num_row_groups(int64_t count) {
+  const int64_t left = rows_left<Largest>(count);
+  return (count - left) / Largest + left / 4 + left % 4;
 }
 
 // Covers a row of `count` vectors with groups of at most kTileColumns: body(Columns<C>{}, first vector).
