@@ -93,7 +93,9 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   const int64_t blocks_of_queries = int64_t{p.B} * p.N * p.H * divide_up(p.Lq, kStatisticsBlock);
   DeviceMemory statistics(blocks_of_queries * kStatisticsBytes), partials(4 * params.pair_groups * planes * plane);
   params.statistics = statistics.as<QueryStatistics>();
-  params.pair_partials = params.pair_groups > 0 ? partials.as<float>() : nullptr;
+  params.pair_sums = params.pair_groups > 0 ? partials.as<float>() : nullptr;
+  const int64_t pair_strides[4] = {planes * plane, problem.H * plane, plane, problem.Lk};
+  std::copy_n(pair_strides, 4, params.pair_strides);
   const auto head_dim = static_cast<int>(args.q.sizes[4]);
   simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
   with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
@@ -105,7 +107,7 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   for (int64_t i = 0; i < (params.pair_groups > 0 ? planes * plane : 0); ++i) {
     double sum = 0;
     for (int group = 0; group < params.pair_groups; ++group) {
-      sum += static_cast<double>(params.pair_partials[group * planes * plane + i]);
+      sum += static_cast<double>(params.pair_sums[group * planes * plane + i]);
     }
     args.grad_pair(i / plane / p.H, i / plane % p.H, i % plane / p.Lk, i % p.Lk) = static_cast<float>(sum);
   }

@@ -95,6 +95,19 @@ int groups_of(const BackwardArgs<T>& args) {
   return args.grad_pair.data == nullptr ? 0 : pair_groups(B * H, N, Lq, args.k.sizes[2]);
 }
 
+// Whether the one group's sums are the gradient, as it lies.
+template <class T>
+bool writes_pair_at_once(const BackwardArgs<T>& args) {
+  const auto& pair = args.grad_pair;
+  return groups_of(args) == 1 && pair.sizes[0] == args.q.sizes[0] && pair.sizes[1] == args.q.sizes[3] &&
+         (pair.strides[3] == 1 || pair.sizes[3] == 1);
+}
+
+template <class T>
+int64_t pair_plane(const BackwardArgs<T>& args) {
+  return args.q.sizes[2] * args.k.sizes[2];
+}
+
 template <class T>
 BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& problem, std::span<std::byte> workspace) {
   BackwardParams params{};
@@ -116,8 +129,14 @@ BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& probl
   }
   params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
   params.pair_groups = groups_of(args);
-  if (params.pair_groups > 0) {
-    params.pair_partials = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
+  if (writes_pair_at_once(args)) {
+    params.pair_sums = args.grad_pair.data;
+    std::copy_n(args.grad_pair.strides.begin(), 3, params.pair_strides + 1);
+  } else if (params.pair_groups > 0) {
+    params.pair_sums = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
+    const int64_t plane = pair_plane(args), H = problem.H,
+                  strides[4] = {problem.B * H * plane, H * plane, plane, problem.Lk};
+    std::copy_n(strides, 4, params.pair_strides);
   }
   return params;
 }
@@ -160,7 +179,8 @@ bool takes(const BackwardArgs<T>& args) {
 template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
-  return statistics_bytes(args) + groups_of(args) * B * H * Lq * args.k.sizes[2] * int64_t{sizeof(float)};
+  const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
+  return statistics_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
 }
 
 template <class T>
@@ -179,7 +199,7 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
       Kernels::grad_kv(params, call.form, call.one_row, stream);
       if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);
     });
-    if (params.pair_groups > 0) run_sum_of_groups(params, args.grad_pair, stream);
+    if (params.pair_groups > 0 && !writes_pair_at_once(args)) run_sum_of_groups(params, args.grad_pair, stream);
   }
 }
 

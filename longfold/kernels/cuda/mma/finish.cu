@@ -21,33 +21,34 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct GroupSums {
-  const float* planes;
-  int B, N, H, groups;  // of the planes
-  int64_t plane;        // elements
-  int Lk, to_B, to_H;
+  const float* planes;  // [group, B, H, Lq, Lk], contiguous
+  int B, H, groups;     // of the planes
+  int Lq, Lk, to_B, to_H;
   float* to;
   int64_t strides[4];
 };
 
+// A block for a row of keys.
 __global__ void __launch_bounds__(kThreads) sum_of_groups_kernel(const __grid_constant__ GroupSums args) {
-  const int64_t all = int64_t{args.to_B} * args.to_H * args.plane;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < all; i += int64_t{gridDim.x} * kThreads) {
-    const int64_t place = i % args.plane, h = i / args.plane % args.to_H, b = i / args.plane / args.to_H;
-    float sum = 0, rest = 0;
-    for (int from_b = args.to_B == 1 ? 0 : static_cast<int>(b); from_b < (args.to_B == 1 ? args.B : b + 1); ++from_b) {
-      for (int from_h = args.to_H == 1 ? 0 : static_cast<int>(h); from_h < (args.to_H == 1 ? args.H : h + 1);
-           ++from_h) {
-        for (int group = 0; group < args.groups; ++group) {
-          const float term = args.planes[((int64_t{group} * args.B + from_b) * args.H + from_h) * args.plane + place];
-          const float all_of_it = __fadd_rn(sum, term), there = __fsub_rn(all_of_it, sum);  // two-sum
-          rest += __fadd_rn(__fsub_rn(sum, __fsub_rn(all_of_it, there)), __fsub_rn(term, there));
-          sum = all_of_it;
+  const int64_t rows = int64_t{args.to_B} * args.to_H * args.Lq, plane = int64_t{args.Lq} * args.Lk;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const int64_t i = row % args.Lq, h = row / args.Lq % args.to_H, b = row / args.Lq / args.to_H;
+    const int64_t end_b = args.to_B == 1 ? args.B : b + 1, end_h = args.to_H == 1 ? args.H : h + 1;
+    float* const to = args.to + b * args.strides[0] + h * args.strides[1] + i * args.strides[2];
+    for (int key = static_cast<int>(threadIdx.x); key < args.Lk; key += kThreads) {
+      float sum = 0, rest = 0;
+      for (int64_t from_b = args.to_B == 1 ? 0 : b; from_b < end_b; ++from_b) {
+        for (int64_t from_h = args.to_H == 1 ? 0 : h; from_h < end_h; ++from_h) {
+          for (int64_t group = 0; group < args.groups; ++group) {
+            const float term = args.planes[((group * args.B + from_b) * args.H + from_h) * plane + i * args.Lk + key];
+            const float all = __fadd_rn(sum, term), there = __fsub_rn(all, sum);  // two-sum
+            rest += __fadd_rn(__fsub_rn(sum, __fsub_rn(all, there)), __fsub_rn(term, there));
+            sum = all;
+          }
         }
       }
+      to[key * args.strides[3]] = rest == rest ? sum + rest : sum;
     }
-    const int64_t at = b * args.strides[0] + h * args.strides[1] + place / args.Lk * args.strides[2] +
-                       place % args.Lk * args.strides[3];
-    args.to[at] = rest == rest ? sum + rest : sum;
   }
 }
 
@@ -66,19 +67,18 @@ template void run_statistics<float16>(const BackwardParams&, int, Stream);
 
 void run_sum_of_groups(const BackwardParams& params, const TensorView<float, 4>& grad_pair, Stream stream) {
   const Problem& p = params.problem;
-  GroupSums args{.planes = params.pair_partials,
+  GroupSums args{.planes = params.pair_sums,
                  .B = p.B,
-                 .N = p.N,
                  .H = p.H,
                  .groups = params.pair_groups,
-                 .plane = int64_t{p.Lq} * p.Lk,
+                 .Lq = p.Lq,
                  .Lk = p.Lk,
                  .to_B = static_cast<int>(grad_pair.sizes[0]),
                  .to_H = static_cast<int>(grad_pair.sizes[1]),
                  .to = grad_pair.data,
                  .strides = {}};
   std::copy(grad_pair.strides.begin(), grad_pair.strides.end(), args.strides);
-  sum_of_groups_kernel<<<num_blocks(args.to_B * args.to_H * args.plane), kThreads, 0, stream>>>(args);
+  sum_of_groups_kernel<<<num_blocks(int64_t{args.to_B} * args.to_H * p.Lq * kThreads), kThreads, 0, stream>>>(args);
   check_launch("evoformer_attention_backward");
 }
 

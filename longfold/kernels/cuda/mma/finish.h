@@ -10,7 +10,7 @@ namespace longfold::kernels::cuda::mma {
 template <class T>
 void run_statistics(const BackwardParams& params, int head_dim, Stream stream);
 
-// grad_pair = the groups' planes [group, B, H, Lq, Lk] added up in their order, and over B and H where grad_pair is of
+// grad_pair = the groups' sums, params.pair_sums, added up in their order, and over B and H where grad_pair is of
 // size 1 there.
 void run_sum_of_groups(const BackwardParams& params, const TensorView<float, 4>& grad_pair, Stream stream);
 

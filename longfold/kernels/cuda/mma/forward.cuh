@@ -97,7 +97,7 @@ struct Forward {
         float s[kM][kTiles][4];
         logits<Mask>(s, q, place, step, scale, lane);
         weigh(s, to_log2, rows.minus_reference, sums);
-        pack_weights<T>(weights[step], s);
+        pack_weights<T>(weights[step], 0, s);
       }
       bool grown = false;
 #pragma unroll

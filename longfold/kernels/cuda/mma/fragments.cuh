@@ -71,9 +71,10 @@ __device__ __forceinline__ void multiply_rows(float (&s)[M][Tiles][4], const Row
   }
 }
 
-// The weights of 16 by 8 * Tiles positions as a first factor.
-template <class T, int M, int Tiles>
-__device__ __forceinline__ void pack_weights(uint32_t (&a)[M][Tiles / 2][4], const float (&s)[M][Tiles][4]) {
+// The weights of 16 by 8 * Tiles positions as first factors: from a[first] on.
+template <class T, int Factors, int M, int Tiles>
+__device__ __forceinline__ void pack_weights(uint32_t (&a)[Factors][Tiles / 2][4], int first,
+                                             const float (&s)[M][Tiles][4]) {
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -81,8 +82,21 @@ __device__ __forceinline__ void pack_weights(uint32_t (&a)[M][Tiles / 2][4], con
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float* pair = &s[m][2 * k + i / 2][i % 2 * 2];
-        a[m][k][i] = ptx::pack<T>(pair[0], pair[1]);
+        a[first + m][k][i] = ptx::pack<T>(pair[0], pair[1]);
       }
+    }
+  }
+}
+
+// sums[m] += what the rows of s hold in this thread.
+template <int M, int Tiles>
+__device__ __forceinline__ void add_rows(float (&sums)[M][2], const float (&s)[M][Tiles][4]) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+#pragma unroll
+    for (int j = 0; j < Tiles; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][i / 2] += s[m][j][i];
     }
   }
 }

@@ -157,9 +157,9 @@ struct GradKV {
       }
     }
     uint32_t packed[kM][kTiles / 2][4];
-    pack_weights<T>(packed, s);
+    pack_weights<T>(packed, 0, s);
     add_weighted_rows<T, QueryTile>(sums.grad_v, packed, grad_out, lane);
-    pack_weights<T>(packed, grad);
+    pack_weights<T>(packed, 0, grad);
     add_weighted_rows<T, QueryTile>(sums.grad_k, packed, queries, lane);
   }
 

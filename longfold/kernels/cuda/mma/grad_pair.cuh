@@ -147,9 +147,9 @@ struct GradPair {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
-            float grad[kM][kTiles][4];
+            float grad[kM][kTiles][4], weights[kM][kTiles][4];
             logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
-                grad, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
+                grad, weights, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
                 mask + 8 * at + 16 * (lane % 4), p, lane);
 #pragma unroll
             for (int e = 0; e < kM * kTiles * 4; ++e) {
@@ -167,9 +167,9 @@ struct GradPair {
   static __device__ void finish(const BackwardParams& params, const float (&sums)[kM][kTileKeys / 8][4],
                                 const TileItem& item, int query, int key) {
     const Problem& p = params.problem;
-    float* const plane =
-        params.pair_partials + ((int64_t{item.group} * p.B + item.b) * p.H + item.h) * p.Lq * int64_t{p.Lk};
-    const bool in_twos = p.Lk % 2 == 0;
+    const int64_t* strides = params.pair_strides;
+    float* const plane = params.pair_sums + item.group * strides[0] + item.b * strides[1] + item.h * strides[2];
+    const bool in_twos = (reinterpret_cast<uintptr_t>(plane) / 4 | strides[3] | p.Lk) % 2 == 0;
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -179,7 +179,7 @@ struct GradPair {
 #pragma unroll
         for (int t = 0; t < kTileKeys / 8; ++t) {
           const int j = key + 8 * t + lane_of_warp() % 4 * 2;
-          float* const to = plane + i * int64_t{p.Lk} + j;
+          float* const to = plane + i * strides[3] + j;
           const float x = sums[m][t][2 * row], y = sums[m][t][2 * row + 1];
           if (in_twos && j < p.Lk) {
             *reinterpret_cast<float2*>(to) = float2{x, y};

@@ -45,7 +45,8 @@ struct GradQ {
       const ThisItem item(p, p.Lq, i);
       const int n = min(item.n + row, p.N - 1);
       RowFragments<HeadDim> q[kM], grad_out[kM];
-      float sums[kM][HeadDim / 8][4] = {};
+      float sums[2 * kM][HeadDim / 8][4] = {};  // gradients times keys; weights times keys
+      float of_gradients[kM][2] = {};           // the sum of a row's logit gradients in this thread
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m)
@@ -67,25 +68,54 @@ struct GradQ {
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
-            float grad[kM][kTiles][4];
-            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(grad, q, grad_out, rows, here,
+            float grad[kM][kTiles][4], weights[kM][kTiles][4];
+            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(grad, weights, q, grad_out, rows, here,
                                                                            values + at * KeyTile::kChunk, bias, at,
                                                                            mask + 8 * at + 16 * (lane % 4), p, lane);
-            uint32_t packed[kM][kTiles / 2][4];
-            pack_weights<T>(packed, grad);
+            add_rows(of_gradients, grad);
+            uint32_t packed[2 * kM][kTiles / 2][4];
+            pack_weights<T>(packed, 0, grad);
+            pack_weights<T>(packed, kM, weights);
             add_weighted_rows<T, KeyTile>(sums, packed, here, lane);
           }
         });
         ring.leave(lane);
       }
       if (item.n + row >= p.N) continue;
-      const float factor[2] = {p.scale, p.scale};
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        store_rows<T, HeadDim>(params.grad_q, rows_of(params.grad_q, item.b, n, item.h), item.first + first + 16 * m,
-                               p.Lq, sums[m], factor);
+        finish(params, sums[m], sums[kM + m], of_gradients[m], rows.minus_delta[m], item, n,
+               item.first + first + 16 * m, lane);
       }
     }
+  }
+
+  // A row's logit gradients add up to the gradient of its log_sum_exp. What they add up to beyond that is the error of
+  // delta, which came from the rounded output: it is taken off here, and off the statistics for the kernels that
+  // follow.
+  static __device__ void finish(const BackwardParams& params, float (&grad_q)[HeadDim / 8][4],
+                                const float (&keys)[HeadDim / 8][4], const float (&of_gradients)[2],
+                                const float (&minus_delta)[2], const ThisItem& item, int n, int first, int lane) {
+    const Problem& p = params.problem;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float error = of_gradients[half];
+      error += ptx::shuffle_xor(error, 1);
+      error += ptx::shuffle_xor(error, 2);
+      const int query = first + 8 * half + lane / 4;
+      if (query < p.Lq) {
+        error -= grad_lse_at(params, item.b, n, item.h, query);
+        if (!(minus_delta[half] == minus_delta[half] && error == error)) error = 0;  // NaN stays where it is
+        if (lane % 4 == 0) correct_delta(params, item.b, n, item.h, query, minus_delta[half] - error);
+      }
+#pragma unroll
+      for (int u = 0; u < HeadDim / 8; ++u) {
+        grad_q[u][2 * half] -= error * keys[u][2 * half];
+        grad_q[u][2 * half + 1] -= error * keys[u][2 * half + 1];
+      }
+    }
+    const float factor[2] = {p.scale, p.scale};
+    store_rows<T, HeadDim>(params.grad_q, rows_of(params.grad_q, item.b, n, item.h), first, p.Lq, grad_q, factor);
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {

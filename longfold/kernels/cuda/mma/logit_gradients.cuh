@@ -49,15 +49,15 @@ __device__ __forceinline__ void with_kinds(uint32_t mask_tile, bool some_uniform
 }
 
 // Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
-// SomeUniform: some of the rows may have weights of 1 / Lk.
+// `s` becomes the weights. SomeUniform: some of the rows may have weights of 1 / Lk.
 template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, bool SomeUniform, int M, int Tiles,
           int HeadDim = KeyTile::kRowBytes / 2>
-__device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], const RowFragments<HeadDim> (&q)[M],
+__device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], float (&s)[M][Tiles][4],
+                                                const RowFragments<HeadDim> (&q)[M],
                                                 const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
                                                 uint32_t keys, uint32_t values, uint32_t bias, int key, uint32_t mask,
                                                 const Problem& p, int lane) {
   constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
-  float s[M][Tiles][4];
   multiply_rows<T, KeyTile>(s, q, keys, lane, MaskStart<Mask>{mask});
   multiply_rows<T, KeyTile>(grad, grad_out, values, lane, [&](int m, int, float (&start)[4]) {
 #pragma unroll

@@ -21,6 +21,18 @@ __device__ __forceinline__ QueryStatistics statistics_at(const BackwardParams& p
   return reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
 }
 
+__device__ __forceinline__ void correct_delta(const BackwardParams& params, int b, int n, int h, int query,
+                                              float minus_delta) {
+  char* block = reinterpret_cast<char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
+  reinterpret_cast<QueryStatistics*>(block)[query % kStatisticsBlock].minus_delta = minus_delta;
+}
+
+__device__ __forceinline__ float grad_lse_at(const BackwardParams& params, int b, int n, int h, int query) {
+  const int64_t* s = params.grad_lse_strides;
+  if (params.grad_log_sum_exp == nullptr) return 0;
+  return params.grad_log_sum_exp[b * s[0] + n * s[1] + h * s[2] + query * s[3]];
+}
+
 struct alignas(16) Unit {
   uint32_t words[4];
 };
@@ -66,7 +78,7 @@ __device__ QueryStatistics statistics_of(const BackwardParams& params, int head_
   const char* out = rows_of(params.out, b, n, h) + 2 * query * params.out.strides[2];
   const char* grad_out = rows_of(params.grad_out, b, n, h) + 2 * query * params.grad_out.strides[2];
   float minus_delta = -dot_of_rows<T>(params.out, out, params.grad_out, grad_out, head_dim);
-  if (params.grad_log_sum_exp != nullptr) minus_delta += params.grad_log_sum_exp[at(params.grad_lse_strides)];
+  minus_delta += grad_lse_at(params, b, n, h, query);
   if (masked && !p.mean_if_masked) return {-INFINITY, 0};
   if (masked) return {kUniform, minus_delta};
   return {-((lse - shift) * kLog2E - log2f(params.lse_correction[at(params.correction_strides)])), minus_delta};

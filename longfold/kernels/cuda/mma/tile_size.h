@@ -34,8 +34,7 @@ consteval TileSize forward_tile_size(int head_dim, bool one_row) {
 
 consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
   if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 64 ? 2 : 1};
-  if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 3, .blocks = 1};
-  if (head_dim <= 64) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
+  if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
   return {.query_tiles = 1, .warps = 4, .rows = 2, .blocks = 1};
 }
 
