@@ -94,7 +94,7 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   DeviceMemory statistics(blocks_of_queries * kStatisticsBytes), partials(4 * params.pair_groups * planes * plane);
   params.statistics = statistics.as<QueryStatistics>();
   params.pair_sums = params.pair_groups > 0 ? partials.as<float>() : nullptr;
-  const int64_t pair_strides[4] = {planes * plane, problem.H * plane, plane, problem.Lk};
+  const int64_t pair_strides[4] = {planes * plane, p.H * plane, plane, p.Lk};
   std::copy_n(pair_strides, 4, params.pair_strides);
   const auto head_dim = static_cast<int>(args.q.sizes[4]);
   simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
