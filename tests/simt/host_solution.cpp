@@ -90,14 +90,13 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   const Problem& p = call.problem;
   BackwardParams params = backward_params(args, p);
   const int64_t plane = int64_t{p.Lq} * p.Lk, planes = int64_t{p.B} * p.H;
-  const int64_t blocks_of_queries = int64_t{p.B} * p.N * p.H * divide_up(p.Lq, kStatisticsBlock);
-  DeviceMemory statistics(blocks_of_queries * kStatisticsBytes), partials(4 * params.pair_groups * planes * plane);
-  params.statistics = statistics.as<QueryStatistics>();
+  DeviceMemory minus_delta(4 * int64_t{p.B} * p.N * p.H * p.Lq), partials(4 * params.pair_groups * planes * plane);
+  params.minus_delta = minus_delta.as<float>();
   params.pair_sums = params.pair_groups > 0 ? partials.as<float>() : nullptr;
   const int64_t pair_strides[4] = {planes * plane, p.H * plane, plane, p.Lk};
   std::copy_n(pair_strides, 4, params.pair_strides);
   const auto head_dim = static_cast<int>(args.q.sizes[4]);
-  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
+  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_minus_delta<T>, params, head_dim);
   with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
     Kernels::grad_q(params, call.form, call.one_row, launch);
     Kernels::grad_kv(params, call.form, call.one_row, launch);

@@ -83,10 +83,9 @@ bool have_equal_strides(const TensorView<T, 4>& a, const TensorView<T, 4>& b) {
 }
 
 template <class T>
-int64_t statistics_bytes(const BackwardArgs<T>& args) {
+int64_t delta_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
-  const int64_t bytes = B * N * H * divide_up(Lq, kStatisticsBlock) * kStatisticsBytes;
-  return divide_up(bytes, 256) * 256;
+  return divide_up(B * N * H * Lq * int64_t{sizeof(float)}, 256) * 256;
 }
 
 template <class T>
@@ -127,13 +126,13 @@ BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& probl
     params.grad_lse_strides[dim] = args.grad_log_sum_exp.strides[dim];
     params.grad_mask_strides[dim] = args.grad_mask.strides[dim];
   }
-  params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
+  params.minus_delta = reinterpret_cast<float*>(workspace.data());
   params.pair_groups = groups_of(args);
   if (writes_pair_at_once(args)) {
     params.pair_sums = args.grad_pair.data;
     std::copy_n(args.grad_pair.strides.begin(), 3, params.pair_strides + 1);
   } else if (params.pair_groups > 0) {
-    params.pair_sums = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
+    params.pair_sums = reinterpret_cast<float*>(workspace.data() + delta_bytes(args));
     const int64_t plane = pair_plane(args), H = problem.H,
                   strides[4] = {problem.B * H * plane, H * plane, plane, problem.Lk};
     std::copy_n(strides, 4, params.pair_strides);
@@ -180,7 +179,7 @@ template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
   const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
-  return statistics_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
+  return delta_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
 }
 
 template <class T>
@@ -193,7 +192,7 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
   if constexpr (kIs16Bit<T>) {
     const Call call = call_on_device(args).value();
     const BackwardParams params = backward_params(args, call.problem, workspace);
-    run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
+    run_minus_delta<T>(params, static_cast<int>(args.q.sizes[4]), stream);
     with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
       Kernels::grad_q(params, call.form, call.one_row, stream);
       Kernels::grad_kv(params, call.form, call.one_row, stream);

@@ -73,17 +73,23 @@ struct GradPair {
                                               item.key);
       }
       bias.hand_over();
-      // The masks of the first tile, which has the shift, and of a warp's own, a row ahead.
-      const int mask_tile = producer.warp - 1;
-      const auto read = [&](int n, int key) {
-        return mask_tile < 0 || mask_tile > 1 ? float2{}
-                                              : read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key, p.Lk);
+      // Warps 1 and 2 bring a tile of the mask each, warp 3 the statistics, all read a row ahead; the first tile of the
+      // mask has the shift.
+      const int my_key = item.key + (producer.warp - 1) * kTileKeys;
+      const auto mask_of = [&](int n, int key) {
+        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key, p.Lk);
       };
-      const int my_key = item.key + mask_tile * kTileKeys;
-      float2 next_first = read(item.begin, 0), next = read(item.begin, my_key);
+      float2 next_first = mask_of(item.begin, 0), next = mask_of(item.begin, my_key < 0 ? 0 : my_key);
+      StatisticsReader readers[kBlocks];
+      const auto read_statistics = [&](int n) {
+#pragma unroll
+        for (int i = 0; i < kBlocks; ++i) readers[i].read(params, item.b, n, item.h, item.query + i * kStatisticsBlock);
+      };
+      if (producer.warp == 3) read_statistics(item.begin);
       for (int n = item.begin; n < item.end; ++n) {
         const float2 first = next_first, values = next;
-        if (n + 1 < item.end) next_first = read(n + 1, 0), next = read(n + 1, my_key);
+        const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
+        if (n + 1 < item.end) next_first = mask_of(n + 1, 0), next = mask_of(n + 1, my_key < 0 ? 0 : my_key);
         ring.wait_until_empty();
         const uint32_t stage = ring.stage(), barrier = ring.barrier();
         if (!p.maps.are_used) {
@@ -104,11 +110,14 @@ struct GradPair {
             copy_rows<KeyTile>(stage + kValuesAt, barrier, p.v, p.maps.v, item.b, n, item.h, item.key);
           }
         }
-        if (mask_tile == 0 || mask_tile == 1) {
-          const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
-          store_mask(stage + kMaskAt + mask_tile * kMaskBytes, values, shift, p.scale);
-        } else if (mask_tile == 2) {
-          load_statistics(stage + kStatisticsAt, params, item.b, n, item.h, item.query, kBlocks);
+        if (producer.warp == 1 || producer.warp == 2) {
+          store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, values, shift, p.scale);
+        } else if (producer.warp == 3) {
+#pragma unroll
+          for (int i = 0; i < kBlocks; ++i) {
+            readers[i].store(stage + kStatisticsAt + i * kStatisticsBytes, params, shift);
+          }
+          if (n + 1 < item.end) read_statistics(n + 1);
         }
         ring.hand_over();
       }

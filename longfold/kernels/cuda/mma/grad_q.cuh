@@ -58,8 +58,13 @@ struct GradQ {
         load_fragments<QueryTile>(grad_out[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
       }
       ring.leave(lane);
+      const float shift = shift_of_row(p.mask, bias_offset(p.mask, item.b, n, item.h), p.Lk);
       const QueryRows<kM> rows(
-          [&](int query) { return statistics_at(params, item.b, n, item.h, item.first + first + query); }, lane);
+          [&](int query) {
+            const int i = item.first + first + query;
+            return statistics_from(read_statistics(params, item.b, n, item.h, i), params, shift, i);
+          },
+          lane);
       for (int key = 0; key < p.Lk; key += kTileKeys) {
         ring.wait_until_full();
         const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
@@ -91,8 +96,8 @@ struct GradQ {
   }
 
   // A row's logit gradients add up to the gradient of its log_sum_exp. What they add up to beyond that is the error of
-  // delta, which came from the rounded output: it is taken off here, and off the statistics for the kernels that
-  // follow.
+  // delta, which came from the rounded output: it is taken off here, and off the delta that is stored for the kernels
+  // that follow.
   static __device__ void finish(const BackwardParams& params, float (&grad_q)[HeadDim / 8][4],
                                 const float (&keys)[HeadDim / 8][4], const float (&of_gradients)[2],
                                 const float (&minus_delta)[2], const ThisItem& item, int n, int first, int lane) {
@@ -106,7 +111,7 @@ struct GradQ {
       if (query < p.Lq) {
         error -= grad_lse_at(params, item.b, n, item.h, query);
         if (!(minus_delta[half] == minus_delta[half] && error == error)) error = 0;  // NaN stays where it is
-        if (lane % 4 == 0) correct_delta(params, item.b, n, item.h, query, minus_delta[half] - error);
+        if (lane % 4 == 0) minus_delta_at(params, item.b, n, item.h, query) = minus_delta[half] - error;
       }
 #pragma unroll
       for (int u = 0; u < HeadDim / 8; ++u) {

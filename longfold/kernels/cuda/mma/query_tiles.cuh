@@ -52,6 +52,11 @@ struct QueryTiles {
     const Problem& p = params.problem;
     load_keys(producer, p, p.k, p.maps.k, item, ring);
     load_keys(producer, p, p.v, p.maps.v, item, ring);
+    // The statistics come through the last warps, since the first ones copy tiles; read while the tile before is used.
+    const int row = producer.warp - (kProducers - NumRows), n = min(item.n + max(row, 0), p.N - 1);
+    const float shift = shift_of_row(p.mask, bias_offset(p.mask, item.b, n, item.h), p.Lk);
+    StatisticsReader reader;
+    reader.read(params, item.b, n, item.h, 0);
     for (int query = 0; query < p.Lq; query += kTileKeys) {
       ring.wait_until_empty();
       const uint32_t stage = ring.stage(), barrier = ring.barrier();
@@ -75,10 +80,9 @@ struct QueryTiles {
           copy_pair_bias<Form, kTileKeys, Keys>(bias(stage), barrier, p, item.b, item.n, item.h, query, item.first);
         }
       }
-      // The last warps, since the first ones copy tiles.
-      const int row = producer.warp - (kProducers - NumRows);
       if (row >= 0) {
-        load_statistics(statistics(stage, row), params, item.b, min(item.n + row, p.N - 1), item.h, query, 1);
+        reader.store(statistics(stage, row), params, shift);
+        reader.read(params, item.b, n, item.h, query + kTileKeys);
       }
       ring.hand_over();
     }

@@ -1,5 +1,4 @@
-// What the backward pass wants to know of each query: QueryStatistics, in blocks of kStatisticsBlock queries, each with
-// a word behind it: whether a query of the block has weights of 1 / Lk. A warp for a block.
+// What the backward pass wants to know of each query: QueryStatistics, from its log-sum-exp and its delta.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/mask.cuh"
@@ -8,24 +7,58 @@ namespace longfold::kernels::cuda::mma {
 
 constexpr float kUniform = INFINITY;  // minus_lse of a query whose weights are 1 / Lk
 
-// Bytes from the first to the block of this b, n, h and query.
-__host__ __device__ inline int64_t statistics_offset(const Problem& p, int64_t b, int64_t n, int64_t h, int64_t query) {
-  const int64_t blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock;
-  return (((b * p.N + n) * p.H + h) * blocks + query / kStatisticsBlock) * kStatisticsBytes;
+__device__ __forceinline__ float& minus_delta_at(const BackwardParams& params, int b, int n, int h, int query) {
+  const Problem& p = params.problem;
+  return params.minus_delta[((static_cast<int64_t>(b) * p.N + n) * p.H + h) * p.Lq + query];
 }
 
-__device__ __forceinline__ QueryStatistics statistics_at(const BackwardParams& params, int b, int n, int h, int query) {
-  if (query >= params.problem.Lq) return {-INFINITY, 0};
-  const char* block =
-      reinterpret_cast<const char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
-  return reinterpret_cast<const QueryStatistics*>(block)[query % kStatisticsBlock];
+// As they lie in memory.
+struct StoredStatistics {
+  float lse, correction, minus_delta;
+};
+
+__device__ __forceinline__ StoredStatistics read_statistics(const BackwardParams& params, int b, int n, int h,
+                                                            int query) {
+  if (query >= params.problem.Lq) return {-INFINITY, 1, 0};
+  const auto at = [&](const int64_t (&strides)[4]) {
+    return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
+  };
+  return {params.log_sum_exp[at(params.lse_strides)], params.lse_correction[at(params.correction_strides)],
+          minus_delta_at(params, b, n, h, query)};
 }
 
-__device__ __forceinline__ void correct_delta(const BackwardParams& params, int b, int n, int h, int query,
-                                              float minus_delta) {
-  char* block = reinterpret_cast<char*>(params.statistics) + statistics_offset(params.problem, b, n, h, query);
-  reinterpret_cast<QueryStatistics*>(block)[query % kStatisticsBlock].minus_delta = minus_delta;
+// `shift` is the mask's.
+__device__ __forceinline__ QueryStatistics statistics_from(const StoredStatistics& stored, const BackwardParams& params,
+                                                           float shift, int query) {
+  const Problem& p = params.problem;
+  if (query >= p.Lq) return {-INFINITY, 0};
+  if (stored.lse <= kHidesAt) return {p.mean_if_masked ? kUniform : -INFINITY, stored.minus_delta};
+  return {-((stored.lse - shift) * kLog2E - log2f(stored.correction)), stored.minus_delta};
 }
+
+// Of a block of kStatisticsBlock queries, on their way to shared memory through a producer warp, whose lanes have two
+// each.
+class StatisticsReader {
+ public:
+  __device__ void read(const BackwardParams& params, int b, int n, int h, int first) {
+    first_ = first + 2 * lane_of_warp();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) stored_[i] = read_statistics(params, b, n, h, first_ + i);
+  }
+
+  // In shared memory they lie one after the other; behind them a word: whether one of them is uniform.
+  __device__ void store(uint32_t to, const BackwardParams& params, float shift) const {
+    const QueryStatistics x = statistics_from(stored_[0], params, shift, first_);
+    const QueryStatistics y = statistics_from(stored_[1], params, shift, first_ + 1);
+    ptx::store_shared(to + 16 * lane_of_warp(), float4{x.minus_lse, x.minus_delta, y.minus_lse, y.minus_delta});
+    const bool some_uniform = ptx::any(x.minus_lse == kUniform || y.minus_lse == kUniform);
+    if (lane_of_warp() == 0) ptx::store_shared(to + 8 * kStatisticsBlock, static_cast<uint32_t>(some_uniform));
+  }
+
+ private:
+  int first_;
+  StoredStatistics stored_[2];
+};
 
 __device__ __forceinline__ float grad_lse_at(const BackwardParams& params, int b, int n, int h, int query) {
   const int64_t* s = params.grad_lse_strides;
@@ -65,56 +98,26 @@ __device__ float dot_of_rows(const Rows& a, const char* row_a, const Rows& b, co
   return sum + ptx::shuffle_xor(sum, 2);
 }
 
-// Of a query that is there; by four lanes, all of the warp at once.
+// minus_delta of all queries, from the rounded output: see GradQ::finish. Four lanes for a query.
 template <class T>
-__device__ QueryStatistics statistics_of(const BackwardParams& params, int head_dim, float shift, int b, int n, int h,
-                                         int query) {
+__device__ void write_minus_delta(const BackwardParams& params, int head_dim) {
   const Problem& p = params.problem;
-  const auto at = [&](const int64_t (&strides)[4]) {
-    return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
-  };
-  const float lse = params.log_sum_exp[at(params.lse_strides)];
-  const bool masked = lse <= kHidesAt;
-  const char* out = rows_of(params.out, b, n, h) + 2 * query * params.out.strides[2];
-  const char* grad_out = rows_of(params.grad_out, b, n, h) + 2 * query * params.grad_out.strides[2];
-  float minus_delta = -dot_of_rows<T>(params.out, out, params.grad_out, grad_out, head_dim);
-  minus_delta += grad_lse_at(params, b, n, h, query);
-  if (masked && !p.mean_if_masked) return {-INFINITY, 0};
-  if (masked) return {kUniform, minus_delta};
-  return {-((lse - shift) * kLog2E - log2f(params.lse_correction[at(params.correction_strides)])), minus_delta};
-}
-
-template <class T>
-__device__ void write_statistics(const BackwardParams& params, int head_dim) {
-  const Problem& p = params.problem;
-  const int blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock, lane = lane_of_warp();
+  const int lane = lane_of_warp(), blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock;
   const int64_t warps = int64_t{gridDim.x} * blockDim.x / kLanes, all = int64_t{p.B} * p.N * p.H * blocks;
   for (int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes; i < all; i += warps) {
     const int first = static_cast<int>(i % blocks) * kStatisticsBlock, h = static_cast<int>(i / blocks % p.H);
     const int n = static_cast<int>(i / blocks / p.H % p.N), b = static_cast<int>(i / blocks / p.H / p.N);
-    const float shift = shift_of_row(p.mask, bias_offset(p.mask, b, n, h), p.Lk);
-    char* const to = reinterpret_cast<char*>(params.statistics) + i * kStatisticsBytes;
-    bool is_mean = false;
+    const char* out = rows_of(params.out, b, n, h);
+    const char* grad_out = rows_of(params.grad_out, b, n, h);
 #pragma unroll 4
     for (int q = lane / 4; q < kStatisticsBlock; q += kLanes / 4) {
-      QueryStatistics found = statistics_of<T>(params, head_dim, shift, b, n, h, min(first + q, p.Lq - 1));
-      if (first + q >= p.Lq) found = {-INFINITY, 0};
-      if (lane % 4 == 0) reinterpret_cast<QueryStatistics*>(to)[q] = found;
-      is_mean |= found.minus_lse == kUniform;
+      const int query = min(first + q, p.Lq - 1);
+      const float delta = dot_of_rows<T>(params.out, out + 2 * query * params.out.strides[2], params.grad_out,
+                                         grad_out + 2 * query * params.grad_out.strides[2], head_dim);
+      if (lane % 4 == 0 && first + q < p.Lq) {
+        minus_delta_at(params, b, n, h, query) = grad_lse_at(params, b, n, h, query) - delta;
+      }
     }
-    is_mean = ptx::any(is_mean);
-    if (lane < 4) reinterpret_cast<uint32_t*>(to + 8 * kStatisticsBlock)[lane] = is_mean;
-  }
-}
-
-// Blocks of them, into shared memory kStatisticsBytes apart, by one producer warp; `query` is the first one's.
-__device__ __forceinline__ void load_statistics(uint32_t to, const BackwardParams& params, int b, int n, int h,
-                                                int query, int num_blocks) {
-  const Problem& p = params.problem;
-  const char* from = reinterpret_cast<const char*>(params.statistics) + statistics_offset(p, b, n, h, query);
-  const int there = ((p.Lq + kStatisticsBlock - 1) / kStatisticsBlock - query / kStatisticsBlock) * kStatisticsBytes;
-  for (int byte = 16 * lane_of_warp(); byte < num_blocks * kStatisticsBytes; byte += 16 * kLanes) {
-    ptx::copy_async(to + byte, from + byte, byte < there);
   }
 }
 

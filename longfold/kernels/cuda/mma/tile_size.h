@@ -14,7 +14,7 @@ namespace longfold::kernels::cuda::mma {
 constexpr int kStepKeys = 32;
 constexpr int kTileKeys = 64;  // in a stage; grad_kv: queries
 constexpr int kStatisticsBlock = 64;
-constexpr int kMostPairGroups = 8;  // of rows n, each with a sum of its own of the pair gradient
+constexpr int kMostPairGroups = 7;  // of rows n, each with a sum of its own of the pair gradient
 constexpr int kMostSharedBytes = 227 * 1024;
 constexpr int kProducers = 4;  // warps, in every block
 
