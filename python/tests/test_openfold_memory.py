@@ -108,7 +108,7 @@ parts = {{"inputs": 4 * row + edges + 24 * 128 * size, "output": row, "gradients
 assert longfold.parts == stock.parts == parts, (longfold.parts, parts)
 assert 0 < longfold.extra <= sum(example.contract(shape, 24, place).values())
 logits = shape.logits(24, size)
-assert 2.9 * logits < stock.extra < 3.6 * logits, stock.extra / logits
+assert 2.9 * logits < stock.extra < (4.1 if place.device.type == "cuda" else 3.6) * logits, stock.extra / logits
 assert difference < (1e-5 if size == 4 else 3e-2)
 assert example.rows_that_fit(shape, 1 << 40, place) == 40
 """)

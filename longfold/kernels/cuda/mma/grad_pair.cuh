@@ -73,23 +73,23 @@ struct GradPair {
                                               item.key);
       }
       bias.hand_over();
-      // Warps 1 and 2 bring a tile of the mask each, warp 3 the statistics, all read a row ahead; the first tile of the
-      // mask has the shift.
-      const int my_key = item.key + (producer.warp - 1) * kTileKeys;
+      // Read a row ahead: warps 1 and 2 bring a tile of the mask each, warps 3 and 0 a block of statistics. The first
+      // tile of the mask has the shift.
+      const int my_key = item.key + max(producer.warp - 1, 0) * kTileKeys, my_block = producer.warp == 3 ? 0 : 1;
+      const bool brings_statistics = producer.warp % 3 == 0 && my_block < kBlocks;
       const auto mask_of = [&](int n, int key) {
         return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key, p.Lk);
       };
-      float2 next_first = mask_of(item.begin, 0), next = mask_of(item.begin, my_key < 0 ? 0 : my_key);
-      StatisticsReader readers[kBlocks];
+      StatisticsReader reader;
       const auto read_statistics = [&](int n) {
-#pragma unroll
-        for (int i = 0; i < kBlocks; ++i) readers[i].read(params, item.b, n, item.h, item.query + i * kStatisticsBlock);
+        reader.read(params, item.b, n, item.h, item.query + my_block * kStatisticsBlock);
       };
-      if (producer.warp == 3) read_statistics(item.begin);
+      float2 next_first = mask_of(item.begin, 0), next = mask_of(item.begin, my_key);
+      if (brings_statistics) read_statistics(item.begin);
       for (int n = item.begin; n < item.end; ++n) {
         const float2 first = next_first, values = next;
         const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
-        if (n + 1 < item.end) next_first = mask_of(n + 1, 0), next = mask_of(n + 1, my_key < 0 ? 0 : my_key);
+        if (n + 1 < item.end) next_first = mask_of(n + 1, 0), next = mask_of(n + 1, my_key);
         ring.wait_until_empty();
         const uint32_t stage = ring.stage(), barrier = ring.barrier();
         if (!p.maps.are_used) {
@@ -112,11 +112,8 @@ struct GradPair {
         }
         if (producer.warp == 1 || producer.warp == 2) {
           store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, values, shift, p.scale);
-        } else if (producer.warp == 3) {
-#pragma unroll
-          for (int i = 0; i < kBlocks; ++i) {
-            readers[i].store(stage + kStatisticsAt + i * kStatisticsBytes, params, shift);
-          }
+        } else if (brings_statistics) {
+          reader.store(stage + kStatisticsAt + my_block * kStatisticsBytes, params, shift);
           if (n + 1 < item.end) read_statistics(n + 1);
         }
         ring.hand_over();
@@ -159,7 +156,7 @@ struct GradPair {
             float grad[kM][kTiles][4], weights[kM][kTiles][4];
             logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
                 grad, weights, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
-                mask + 8 * at + 16 * (lane % 4), p, lane);
+                p.Lk - item.key - first_key - at, mask + 8 * at + 16 * (lane % 4), p, lane);
 #pragma unroll
             for (int e = 0; e < kM * kTiles * 4; ++e) {
               sums[e / (4 * kTiles)][at / 8 + e / 4 % kTiles][e % 4] += grad[e / (4 * kTiles)][e / 4 % kTiles][e % 4];

@@ -74,9 +74,9 @@ struct GradQ {
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4], weights[kM][kTiles][4];
-            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(grad, weights, q, grad_out, rows, here,
-                                                                           values + at * KeyTile::kChunk, bias, at,
-                                                                           mask + 8 * at + 16 * (lane % 4), p, lane);
+            logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
+                grad, weights, q, grad_out, rows, here, values + at * KeyTile::kChunk, bias, at, p.Lk - key - at,
+                mask + 8 * at + 16 * (lane % 4), p, lane);
             add_rows(of_gradients, grad);
             uint32_t packed[2 * kM][kTiles / 2][4];
             pack_weights<T>(packed, 0, grad);

@@ -48,15 +48,16 @@ __device__ __forceinline__ void with_kinds(uint32_t mask_tile, bool some_uniform
   }
 }
 
-// Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`.
+// Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`; from the
+// keys_left'th on there are none.
 // `s` becomes the weights. SomeUniform: some of the rows may have weights of 1 / Lk.
 template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, bool SomeUniform, int M, int Tiles,
           int HeadDim = KeyTile::kRowBytes / 2>
 __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], float (&s)[M][Tiles][4],
                                                 const RowFragments<HeadDim> (&q)[M],
                                                 const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
-                                                uint32_t keys, uint32_t values, uint32_t bias, int key, uint32_t mask,
-                                                const Problem& p, int lane) {
+                                                uint32_t keys, uint32_t values, uint32_t bias, int key, int keys_left,
+                                                uint32_t mask, const Problem& p, int lane) {
   constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
   multiply_rows<T, KeyTile>(s, q, keys, lane, MaskStart<Mask>{mask});
   multiply_rows<T, KeyTile>(grad, grad_out, values, lane, [&](int m, int, float (&start)[4]) {
@@ -93,7 +94,8 @@ __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], floa
       for (int j = 0; j < Tiles; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          if (rows.minus_lse[m][i / 2] == kUniform) s[m][j][i] = uniform;
+          const bool is_there = 8 * j + lane % 4 * 2 + i % 2 < keys_left;
+          if (rows.minus_lse[m][i / 2] == kUniform) s[m][j][i] = is_there ? uniform : 0;
         }
       }
     }
