@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build programs demo test test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda format clean
+.PHONY: help setup build programs demo test test-nightly test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -32,11 +32,20 @@ demo: programs ## trains on a whole phage genome, then runs Evoformer attention 
 test: build ## builds and passes all tests, then the C++ ones under sanitizers and, where its tools are, for Arm
 	python tools/check_includes.py
 	ctest --preset $(PRESET)
-	python -m pytest -q python/tests tests/cli tests/install
+	python -m pytest -q -m "not nightly" python/tests tests/cli tests/install tests/cuda
 	@$(MAKE) --no-print-directory test-dev
 	@$(MAKE) --no-print-directory test-tsan
 	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64; \
 	else echo 'make test: leaves out test-aarch64, which needs the Debian packages $(aarch64_missing)'; fi
+
+test-nightly: build ## what takes too long for `make test`: all kernels in the emulator, long tests at every level, slow gradients
+	@cmake --preset nightly --log-level=WARNING
+	@cmake --build --preset nightly --target test_kernels test_simt
+	ctest --preset nightly
+	python -m pytest -q -m nightly python/tests
+	@cmake --preset dev --log-level=WARNING
+	@cmake --build --preset dev --target test_kernels test_simt
+	ctest --preset dev-nightly
 
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
 	@cmake --preset dev --log-level=WARNING

@@ -11,6 +11,9 @@ from longfold import evoformer_attention
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cpu_only: has nothing to do with other devices")
+    config.addinivalue_line(
+        "markers", "nightly: takes long, and shorter tests guard the same; `make test` leaves it out"
+    )
 
 
 def why_no_cuda() -> str:

@@ -83,13 +83,19 @@ CALLS = {
     ),
 }
 every_call = pytest.mark.parametrize("call, inputs, constants", CALLS.values(), ids=CALLS.keys())
+# Second derivatives of these take long. The same op runs in the others, with each kind of operand.
+SLOW = {"evoformer_attention", "with_log_sum_exp", "triangle_attention_mask", "attention", "evo_attention"}
+every_call_by_speed = pytest.mark.parametrize(
+    "call, inputs, constants",
+    [pytest.param(*CALLS[x], id=x, marks=[pytest.mark.nightly] if x in SLOW else []) for x in CALLS],
+)
 
 
 def leaves_of(inputs):
     return [x.detach().clone().requires_grad_() for x in inputs]
 
 
-@every_call
+@every_call_by_speed
 def test_gradcheck_and_gradgradcheck_with_batched_gradients(call, inputs, constants):
     def function(*x):
         return call(*x, *constants)

@@ -44,13 +44,19 @@ def raises_after(function, tensors, changed, backend="inductor"):
     return False
 
 
-@pytest.mark.parametrize("name", CALLS)
+def slow_if(slow: bool, *values, **kwargs):
+    return pytest.param(*values, marks=[pytest.mark.nightly] if slow else [], **kwargs)
+
+
+@pytest.mark.parametrize("name", [slow_if(name == "evo_attention", name) for name in CALLS])
 def test_an_argument_that_changed_raises(name):
     changed = range(4 if name == "triangle_attention" else 5)
     assert all(raises_after(CALLS[name], inputs(), i) for i in changed)
 
 
-@pytest.mark.parametrize("call", [attention, evo_attention], ids=["attention", "evo_attention"])
+@pytest.mark.parametrize(
+    "call", [slow_if(False, attention, id="attention"), slow_if(True, evo_attention, id="evo_attention")]
+)
 def test_fewer_leading_dimensions(call):
     def function(q, k, v, pair, mask):
         return call(q, k, v, [mask, pair])
@@ -58,6 +64,7 @@ def test_fewer_leading_dimensions(call):
     assert all(raises_after(function, inputs(four=True), i) for i in range(5))
 
 
+@pytest.mark.nightly
 def test_triangle_attention_without_batch():
     def function(q, k, v, pair, mask):
         return triangle_attention(q, k, v, pair, mask > 0)

@@ -1,0 +1,78 @@
+"""The compiled kernels on tensor cores take no more than kernel_resources.json says. Takes 10 s, needs no GPU."""
+
+import json
+
+import kernel_resources
+import pytest
+from kernel_resources import Missing, counts, differences, name_of, resources, text_of
+
+TABLE = json.loads(kernel_resources.TABLE.read_text())
+REMAKE = "where that is meant: `make build PRESET=ci && python tests/cuda/kernel_resources.py --write`"
+
+
+def test_no_kernel_takes_more_than_the_table_says():
+    try:
+        build = kernel_resources.build_folder()
+        release = kernel_resources.nvcc_release(build)
+        if release != TABLE["nvcc"]:
+            pytest.skip(f"the table is of nvcc {TABLE['nvcc']}, this build of {release}")
+        found = kernel_resources.read(build)
+    except Missing as why:
+        pytest.skip(str(why))
+    lines = differences(found["kernels"], TABLE["kernels"])
+    lines += differences(found["shared_memory"], TABLE["shared_memory"])
+    assert not lines, "\n".join([*lines, REMAKE])
+
+
+def test_the_table_is_as_it_is_written():
+    assert text_of(TABLE) == kernel_resources.TABLE.read_text()
+    per_instance = 3 * 3 * 2 + 3  # three passes by three biases by rows or one row; the pair bias's gradient
+    assert len(TABLE["kernels"]) == per_instance * len(kernel_resources.INSTANCES)
+    assert all(kernel["products"] > 0 and kernel["exponentials"] > 0 for kernel in TABLE["kernels"].values())
+
+
+@pytest.mark.parametrize("key", next(iter(TABLE["kernels"].values())))
+def test_a_change_is_found(key):
+    (name, numbers), *_ = TABLE["kernels"].items()
+    more, less = ({name: numbers | {key: numbers[key] + by}} for by in (1, -1))
+    table = {name: numbers}
+    assert differences(table, table) == []
+    (line,) = differences(more, table)
+    assert line.startswith(f"{name}: [{key}] expected ") and line.endswith(f"{numbers[key]}, got {numbers[key] + 1}")
+    assert len(differences(less, table)) == (key not in kernel_resources.LIMITS)
+
+
+def test_a_kernel_that_comes_or_goes_is_found():
+    assert differences({}, {"a": {}}) == ["a: in the table, and not built"]
+    assert differences({"a": {}}, {}) == ["a: not in the table"]
+
+
+def test_local_memory_in_the_loop_around_a_product():
+    code = [
+        (0x00, "STL", " [R1], R2 "),
+        (0x10, "LDL.LU", " R2, [R1] "),  # in the outer loop alone
+        (0x20, "LDL", " R2, [R1] "),
+        (0x30, "HMMA.16816.F32.BF16", " R4, R8, R12, R4 "),
+        (0x40, "BRA", " 0x60 "),
+        (0x50, "MUFU.EX2", " R4, R4 "),
+        (0x60, "BRA", " P0, 0x20 "),
+        (0x70, "BRA", " 0x10 "),
+        (0x80, "LDGSTS.E.BYPASS.128", " [R4], [R6] "),
+    ]
+    assert counts(code) == {
+        "local_memory": 3,
+        "local_memory_in_loops": 1,
+        "products": 1,
+        "exponentials": 1,
+        "global_loads": 1,
+    }
+
+
+def test_other_architectures_and_other_kernels_are_left_out():
+    kernel = "_ZN4cuda3mma11pass_kernelINS2_{}INS0_8bfloat16ELi32ELNS2_8BiasFormE{}EEENS2_14BackwardParamsEEEvT0_"
+    assert name_of(kernel.format("8GradPair", "2")) == "GradPair<bfloat16, 32, k32>"
+    assert name_of(kernel.format("5GradQ", "1ELb1")) == "GradQ<bfloat16, 32, k16, one row>"
+    assert name_of(kernel.format("7Forward", "0ELb0")) == "Forward<bfloat16, 32, kNone, rows>"
+    assert name_of("_ZN4cuda17sum_middle_kernelIdEEvNS0_10KernelArgsIT_EE") is None
+    usage = "arch = {}\n Function f{}:\n  REG:40 STACK:8 SHARED:0 LOCAL:0 CONSTANT[0]:568\n"
+    assert resources(usage.format("sm_80", 1) + usage.format("sm_90a", 2)) == {"f2": {"registers": 40, "stack": 8}}
