@@ -20,7 +20,7 @@ struct Forward {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
+  static constexpr int kStages = stages_in(shared_bytes_of(kSize, HeadDim), Tiles::kStageBytes);
   static constexpr int kTiles = kStepKeys / 8;
   static_assert(kStages >= 2);
 

@@ -24,7 +24,7 @@ struct GradPair {
   static constexpr int kBlocks = kQueries / kStatisticsBlock;
   static constexpr int kStageBytes = round_up(kStatisticsAt + kBlocks * kStatisticsBytes, 1024);
   static constexpr int kBiasBytes = round_up(PairTile::kBytes, 1024);
-  static constexpr int kStages = stages_in(kMostSharedBytes - 2 * 1024 - kBiasBytes, kStageBytes);
+  static constexpr int kStages = stages_in(most_shared_bytes(HeadDim) - 2 * 1024 - kBiasBytes, kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
   static_assert(kStages >= 1);
 

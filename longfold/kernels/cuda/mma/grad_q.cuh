@@ -17,7 +17,7 @@ struct GradQ {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  static constexpr int kStages = stages_in(shared_bytes_of(kSize), Tiles::kStageBytes);
+  static constexpr int kStages = stages_in(shared_bytes_of(kSize, HeadDim), Tiles::kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
   static_assert(kStages >= 2);
 

@@ -15,8 +15,7 @@ constexpr int kStepKeys = 32;
 constexpr int kTileKeys = 64;  // in a stage; grad_kv: queries
 constexpr int kStatisticsBlock = 64;
 constexpr int kMostPairGroups = 7;  // of rows n, each with a sum of its own of the pair gradient
-constexpr int kMostSharedBytes = 227 * 1024;
-constexpr int kProducers = 4;  // warps, in every block
+constexpr int kProducers = 4;       // warps, in every block
 
 struct TileSize {
   int query_tiles;  // of 16, in a warp: each key and value that it reads serves all of them
@@ -68,10 +67,14 @@ consteval int round_up(int value, int unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-// What a block may take. Two on a multiprocessor are small enough for one on those with 100 KiB (compute
-// capability 8.6).
-consteval int shared_bytes_of(TileSize size) {
-  return size.blocks == 1 ? kMostSharedBytes - 1024 : 98 * 1024;
+// Of a multiprocessor: what an A100 has, and for wide heads an H100. Two blocks on one are small enough for one block
+// on those with 100 KiB (compute capability 8.6).
+consteval int most_shared_bytes(int head_dim) {
+  return (head_dim <= 64 ? 163 : 227) * 1024;
+}
+// What a block may take.
+consteval int shared_bytes_of(TileSize size, int head_dim) {
+  return most_shared_bytes(head_dim) / size.blocks - 1024;
 }
 
 consteval int stages_in(int shared_bytes, int stage) {
