@@ -100,6 +100,14 @@ TEST(EvoformerAttention, FullyMaskedRows) {
   }
 }
 
+// Alone, so that no other row's gradients are the scale that errors are held to.
+TEST(EvoformerAttention, EveryRowFullyMasked) {
+  kernels::Problem problem = make_problem<bfloat16>(kSmall);
+  for (double& mask : problem.bias(BiasKind::kMask)) mask = -1e9;
+  problem.fully_masked = FullyMasked::kMean;
+  EXPECT_EQ(check_on_host<bfloat16>(problem), "");
+}
+
 // Gradients of logits are the plain kernels' business: here plain loops give them.
 TEST(EvoformerAttention, TheRuleRejectsWrongAnswers) {
   expect_wrong_answers_to_be_rejected<bfloat16>(1.02, [](const kernels::Problem& problem) {

@@ -57,8 +57,8 @@ class StatisticsReader {
   }
 
  private:
-  int first_;
-  StoredStatistics stored_[2];
+  int first_ = 0;
+  StoredStatistics stored_[2] = {};
 };
 
 __device__ __forceinline__ float grad_lse_at(const BackwardParams& params, int b, int n, int h, int query) {
