@@ -61,8 +61,8 @@ struct GradQ {
       const float shift = shift_of_row(p.mask, bias_offset(p.mask, item.b, n, item.h), p.Lk);
       const QueryRows<kM> rows(
           [&](int query) {
-            const int i = item.first + first + query;
-            return statistics_from(read_statistics(params, item.b, n, item.h, i), params, shift, i);
+            const int position = item.first + first + query;
+            return statistics_from(read_statistics(params, item.b, n, item.h, position), params, shift, position);
           },
           lane);
       for (int key = 0; key < p.Lk; key += kTileKeys) {
