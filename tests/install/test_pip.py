@@ -81,7 +81,13 @@ def install(tree, build):
     pth.write_text("".join(f"{path}\n" for path in seen))
     path = f"{folder / 'bin'}:{pathlib.Path(sys.executable).parent}:/usr/bin:/bin"
     cache = dict(re.findall(r"^(\w+):\w+=(.*)$", (build / "CMakeCache.txt").read_text(), flags=re.MULTILINE))
-    flags = f"-DCMAKE_COMPILE_WARNING_AS_ERROR={cache.get('CMAKE_COMPILE_WARNING_AS_ERROR', 'OFF')}"
+    same = [
+        "CMAKE_COMPILE_WARNING_AS_ERROR",
+        "CMAKE_CUDA_ARCHITECTURES",
+        "LONGFOLD_CUDA_HEAD_DIMS",
+        "LONGFOLD_CUDA_TYPES",
+    ]
+    flags = " ".join(f"'-D{name}={cache[name]}'" for name in same if name in cache)
     settings = {"PATH": path, "CXX": cache["CMAKE_CXX_COMPILER"], "CMAKE_ARGS": flags, "PIP_NO_INDEX": "1"}
     return lambda command: run(command, cwd=tree, env=settings)
 
