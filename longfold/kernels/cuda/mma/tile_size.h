@@ -1,8 +1,8 @@
 // Sizes of blocks and tiles of the kernels on tensor cores. Pure functions, for host and device.
 //
 // A block is some consumer warps and kProducers producer warps, for which registers are left anyway: a multiprocessor's
-// four parts have as many warps each. A consumer has query_tiles * 16 queries (grad_kv: keys) of one
-// row n, or of each of the block's rows in turn (grad_q). Rows n of a block share the pair bias in shared memory.
+// four parts have as many warps each. A consumer has query_tiles * 16 queries (grad_kv: keys) of one row n. Rows n of a
+// block share the pair bias in shared memory.
 //
 // Keys are taken kStepKeys at a time whatever the block: a row's bits depend on nothing else.
 #pragma once
@@ -41,7 +41,7 @@ consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
 consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
   if (one_row) return {.query_tiles = 1, .warps = 4, .rows = 1, .blocks = head_dim <= 64 ? 2 : 1};
   if (head_dim <= 32) return {.query_tiles = 2, .warps = 4, .rows = 2, .blocks = 1};
-  // Keys, values and both sums are in registers: 255 of them, with no more than seven warps beside the producer.
+  // Keys, values and both sums are in registers; of wide heads in up to 255 of them, which eight warps in all can have.
   return {.query_tiles = 1, .warps = 4, .rows = head_dim <= 64 ? 2 : 1, .blocks = 1};
 }
 
