@@ -100,9 +100,11 @@ TEST(EvoformerAttention, FullyMaskedRows) {
   }
 }
 
-// Alone, so that no other row's gradients are the scale that errors are held to.
+// Alone, so that no other row's gradients are the scale that errors are held to; and with few keys, so that the many of
+// a tile that are not there would show.
 TEST(EvoformerAttention, EveryRowFullyMasked) {
-  kernels::Problem problem = make_problem<bfloat16>(kSmall);
+  kernels::Problem problem =
+      make_problem<bfloat16>({.name = "few_keys", .B = 1, .N = 2, .Lq = 20, .Lk = 9, .H = 2, .D = 32});
   for (double& mask : problem.bias(BiasKind::kMask)) mask = -1e9;
   problem.fully_masked = FullyMasked::kMean;
   EXPECT_EQ(check_on_host<bfloat16>(problem), "");
