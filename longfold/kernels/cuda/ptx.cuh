@@ -14,8 +14,11 @@
 
 namespace longfold::kernels::cuda::ptx {
 
+// Once it is known it stays in a register.
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+  uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+  asm volatile("" : "+r"(address));
+  return address;
 }
 
 // Aligned to their own size.
@@ -87,6 +90,18 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void copies_arrive(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
+// Until all that this thread has loaded is in its registers, before it arrives at a barrier with nothing of that used
+// yet: arrivals overtake loads that wait in a queue, and the copy that follows an arrival then comes before the load.
+// (Seen: one row of keys in 4,000 blocks was of the next tile.)
+__device__ __forceinline__ void wait_for_loads() {
+  asm volatile("fence.acq_rel.cta;" ::: "memory");
+}
+// Between this thread's stores and products of warpgroups that read them.
+__device__ __forceinline__ void fence_stores_to_products() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
 // Until the phase of this parity has ended.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
@@ -125,9 +140,18 @@ __device__ __forceinline__ void copy_box(uint32_t to, const void* map, uint32_t 
       "l"(map), "r"(barrier), "r"(first[0]), "r"(first[1]), "r"(first[2]), "r"(first[3]), "r"(first[4])
       : "memory");
 }
+// Bytes that lie side by side, both addresses and their number multiples of 16; else as copy_box.
+__device__ __forceinline__ void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
 #else
 __device__ __forceinline__ bool elect() {
   return false;
+}
+__device__ __forceinline__ void copy_bytes(uint32_t, const void*, uint32_t, uint32_t) {
+  __trap();
 }
 __device__ __forceinline__ void expect_bytes(uint32_t, uint32_t) {
   __trap();  // there are no tensor maps for these devices
@@ -137,8 +161,8 @@ __device__ __forceinline__ void copy_box(uint32_t, const void*, uint32_t, const 
 }
 #endif
 
-// Registers of each thread of this warp from here on, by whole groups of four warps: fewer than before, more than before.
-// Where a GPU does not know this, nothing.
+// Registers of each thread of this warp from here on, by whole groups of four warps: fewer than before, more than
+// before. Where a GPU does not know this, nothing.
 template <int Count>
 __device__ __forceinline__ void give_registers() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

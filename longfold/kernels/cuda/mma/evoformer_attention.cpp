@@ -11,8 +11,10 @@
 #include "longfold/kernels/cuda/mma/instances.h"
 #include "longfold/kernels/cuda/mma/pair_groups.h"
 #include "longfold/kernels/cuda/mma/problem.h"
+#include "longfold/kernels/cuda/mma/tensor_maps.h"
 #include "longfold/kernels/cuda/mma/tile_size.h"
 #include "longfold/kernels/cuda/runtime.h"
+#include "longfold/kernels/cuda/wgmma/instances.h"
 #include "longfold/kernels/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
@@ -32,46 +34,85 @@ bool with_kernels(int64_t head_dim, const Function& function) {
 #undef LONGFOLD_INSTANCE
   return false;
 }
-
-int device_attribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  check(cudaGetDevice(&device), "evoformer_attention");
-  check(cudaDeviceGetAttribute(&value, attribute, device), "evoformer_attention");
-  return value;
-}
-
-bool device_takes(int shared_bytes) {
-  return device_attribute(cudaDevAttrComputeCapabilityMajor) >= 8 &&
-         shared_bytes <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-}
-
-// The call, in blocks of one row where the others take more shared memory than there is.
-template <class T, class Args, class SharedBytes>
-std::optional<Call> call_on_device(const Args& args, const SharedBytes& shared_bytes) {
-  std::optional<Call> call = call_of<T>(args);
-  bool fits = false;
-  if (call) {
-    with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
-      fits = device_takes(shared_bytes(Kernels(), call->form, call->one_row));
-      if (fits || call->one_row) return;
-      call->one_row = true;
-      fits = device_takes(shared_bytes(Kernels(), call->form, true));
-    });
+// The same with those whose products are of warpgroups.
+template <class T, class Function>
+bool with_warpgroup_kernels(int64_t head_dim, const Function& function) {
+#define LONGFOLD_INSTANCE(Type, HeadDim)                                            \
+  if constexpr (std::is_same_v<T, Type>) {                                          \
+    if (head_dim == (HeadDim)) return function(wgmma::Kernels<T, HeadDim>()), true; \
   }
-  return fits ? call : std::nullopt;
+  LONGFOLD_WGMMA_INSTANCES(LONGFOLD_INSTANCE)
+#undef LONGFOLD_INSTANCE
+  return false;
+}
+
+struct Device {
+  int capability, shared_bytes;
+};
+
+Device current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "evoformer_attention");
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, device), "evoformer_attention");
+    return value;
+  };
+  return {
+      .capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor),
+      .shared_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)};
+}
+
+struct CallOnDevice : Call {
+  bool by_warpgroups;
+};
+
+// Products of warpgroups where they are and take the call; else those of warps, in blocks of one row where the others
+// take more shared memory than there is.
+template <class T, class Args, class SharedBytes>
+std::optional<CallOnDevice> call_on_device(const Args& args, const Rows* grad_out, const SharedBytes& shared_bytes) {
+  const std::optional<Call> found = call_of<T>(args);
+  if (!found) return {};
+  CallOnDevice call{*found, false};
+  const int64_t head_dim = args.q.sizes[4];
+  const Device device = current_device();
+  const bool wants_mean_gradients = grad_out != nullptr && call.problem.mean_if_masked;
+  if (device.capability == 90 && !wants_mean_gradients && can_have_maps(call.problem, grad_out)) {
+    call.by_warpgroups = with_warpgroup_kernels<T>(head_dim, [](auto) {});
+    if (call.by_warpgroups) return call;
+  }
+  bool fits = false;
+  with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
+    const auto is_enough = [&](bool one_row) {
+      return device.capability >= 80 && shared_bytes(Kernels(), call.form, one_row) <= device.shared_bytes;
+    };
+    fits = is_enough(call.one_row) || is_enough(true);
+    call.one_row = call.one_row || !is_enough(false);
+  });
+  return fits ? std::optional(call) : std::nullopt;
 }
 
 template <class T>
-std::optional<Call> call_on_device(const ForwardArgs<T>& args) {
-  return call_on_device<T>(args, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+std::optional<CallOnDevice> call_on_device(const ForwardArgs<T>& args) {
+  return call_on_device<T>(args, nullptr, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
     return Kernels::forward_shared_bytes(form, one_row);
   });
 }
 template <class T>
-std::optional<Call> call_on_device(const BackwardArgs<T>& args) {
-  return call_on_device<T>(args, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+std::optional<CallOnDevice> call_on_device(const BackwardArgs<T>& args) {
+  const Rows grad_out = rows_of_view(args.grad_out);
+  return call_on_device<T>(args, &grad_out, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
     return Kernels::backward_shared_bytes(form, one_row);
   });
+}
+
+// Calls function with the kernels that the call is for.
+template <class T, class Function>
+void with_kernels_of(const CallOnDevice& call, int64_t head_dim, const Function& function) {
+  if (call.by_warpgroups)
+    with_warpgroup_kernels<T>(head_dim, function);
+  else
+    with_kernels<T>(head_dim, function);
 }
 
 template <class T>
@@ -83,9 +124,13 @@ bool have_equal_strides(const TensorView<T, 4>& a, const TensorView<T, 4>& b) {
 }
 
 template <class T>
-int64_t delta_bytes(const BackwardArgs<T>& args) {
+int64_t statistics_pitch(const BackwardArgs<T>& args) {
+  return divide_up(args.q.sizes[2], kMostQueries) * kMostQueries;
+}
+template <class T>
+int64_t statistics_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
-  return divide_up(B * N * H * Lq * int64_t{sizeof(float)}, 256) * 256;
+  return B * N * H * statistics_pitch(args) * int64_t{sizeof(QueryStatistics)};
 }
 
 template <class T>
@@ -126,13 +171,14 @@ BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& probl
     params.grad_lse_strides[dim] = args.grad_log_sum_exp.strides[dim];
     params.grad_mask_strides[dim] = args.grad_mask.strides[dim];
   }
-  params.minus_delta = reinterpret_cast<float*>(workspace.data());
+  params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
+  params.statistics_pitch = statistics_pitch(args);
   params.pair_groups = groups_of(args);
   if (writes_pair_at_once(args)) {
     params.pair_sums = args.grad_pair.data;
     std::copy_n(args.grad_pair.strides.begin(), 3, params.pair_strides + 1);
   } else if (params.pair_groups > 0) {
-    params.pair_sums = reinterpret_cast<float*>(workspace.data() + delta_bytes(args));
+    params.pair_sums = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
     const int64_t plane = pair_plane(args), H = problem.H,
                   strides[4] = {problem.B * H * plane, H * plane, plane, problem.Lk};
     std::copy_n(strides, 4, params.pair_strides);
@@ -153,15 +199,15 @@ bool takes(const ForwardArgs<T>& args) {
 template <class T>
 void run_forward(const ForwardArgs<T>& args, Stream stream) {
   if constexpr (kIs16Bit<T>) {
-    const Call call = call_on_device(args).value();
+    const CallOnDevice call = call_on_device(args).value();
     ForwardParams params{};
     params.problem = call.problem;
     params.out = rows_of_view(args.out);
     params.log_sum_exp = args.log_sum_exp.data;
     params.lse_correction = args.lse_correction.data;
     std::copy(args.log_sum_exp.strides.begin(), args.log_sum_exp.strides.end(), params.lse_strides);
-    with_kernels<T>(args.q.sizes[4],
-                    [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
+    with_kernels_of<T>(call, args.q.sizes[4],
+                       [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
   }
 }
 
@@ -179,7 +225,7 @@ template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
   const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
-  return delta_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
+  return statistics_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
 }
 
 template <class T>
@@ -190,10 +236,10 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
                                 std::to_string(workspace.size()));
   }
   if constexpr (kIs16Bit<T>) {
-    const Call call = call_on_device(args).value();
+    const CallOnDevice call = call_on_device(args).value();
     const BackwardParams params = backward_params(args, call.problem, workspace);
-    run_minus_delta<T>(params, static_cast<int>(args.q.sizes[4]), stream);
-    with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
+    run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
+    with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
       Kernels::grad_q(params, call.form, call.one_row, stream);
       Kernels::grad_kv(params, call.form, call.one_row, stream);
       if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);

@@ -16,8 +16,8 @@ unsigned num_blocks(int64_t threads) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    minus_delta_kernel(const __grid_constant__ BackwardParams params, int head_dim) {
-  write_minus_delta<T>(params, head_dim);
+    statistics_kernel(const __grid_constant__ BackwardParams params, int head_dim) {
+  write_statistics<T>(params, head_dim);
 }
 
 struct GroupSums {
@@ -55,15 +55,15 @@ __global__ void __launch_bounds__(kThreads) sum_of_groups_kernel(const __grid_co
 }  // namespace
 
 template <class T>
-void run_minus_delta(const BackwardParams& params, int head_dim, Stream stream) {
+void run_statistics(const BackwardParams& params, int head_dim, Stream stream) {
   const Problem& p = params.problem;
-  const int64_t warps = int64_t{p.B} * p.N * p.H * divide_up(p.Lq, kStatisticsBlock);
-  minus_delta_kernel<T><<<num_blocks(warps * kLanes), kThreads, 0, stream>>>(params, head_dim);
+  const int64_t warps = int64_t{p.B} * p.N * p.H * (params.statistics_pitch / kStatisticsBlock);
+  statistics_kernel<T><<<num_blocks(warps * kLanes), kThreads, 0, stream>>>(params, head_dim);
   check_launch("evoformer_attention_backward");
 }
 
-template void run_minus_delta<bfloat16>(const BackwardParams&, int, Stream);
-template void run_minus_delta<float16>(const BackwardParams&, int, Stream);
+template void run_statistics<bfloat16>(const BackwardParams&, int, Stream);
+template void run_statistics<float16>(const BackwardParams&, int, Stream);
 
 void run_sum_of_groups(const BackwardParams& params, const TensorView<float, 4>& grad_pair, Stream stream) {
   const Problem& p = params.problem;

@@ -6,9 +6,9 @@
 
 namespace longfold::kernels::cuda::mma {
 
-// Fills params.minus_delta.
+// Fills params.statistics.
 template <class T>
-void run_minus_delta(const BackwardParams& params, int head_dim, Stream stream);
+void run_statistics(const BackwardParams& params, int head_dim, Stream stream);
 
 // grad_pair = the groups' sums, params.pair_sums, added up in their order, and over B and H where grad_pair is of
 // size 1 there.

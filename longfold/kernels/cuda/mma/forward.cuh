@@ -5,6 +5,7 @@
 // registers.
 #pragma once
 
+#include "longfold/kernels/cuda/mma/finish_forward.cuh"
 #include "longfold/kernels/cuda/mma/key_tiles.cuh"
 #include "longfold/kernels/cuda/mma/softmax.cuh"
 
@@ -12,6 +13,7 @@ namespace longfold::kernels::cuda::mma {
 
 template <class T, int HeadDim, BiasForm Form, bool OneRow>
 struct Forward {
+  static constexpr bool kForWarpgroups = false;
   static constexpr TileSize kSize = forward_tile_size(HeadDim, OneRow);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
   static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + kProducers);
@@ -121,7 +123,7 @@ struct Forward {
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       Tiles::load_queries(producer, p, p.q, p.maps.q, item, ring);
-      Tiles::load_keys(producer, p, item, ring);
+      Tiles::template load_keys<T>(producer, p, item, ring);
     }
   }
 
@@ -136,7 +138,7 @@ struct Forward {
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        load_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
+        take_fragments<QueryTile>(q[m], Tiles::queries(ring.stage(), row, first + 16 * m), lane);
       }
       ring.leave(lane);
       MaskRow mask_row{};
@@ -149,104 +151,18 @@ struct Forward {
         if (key + kTileKeys >= p.Lk) mask_row = read_mask_row(mask);
         ring.leave(lane);
       }
-      if (item.n + row < p.N) finish(params, running, mask_row, item, item.n + row, item.first + first);
-    }
-  }
-
-  // The mean of v, as accumulators hold it.
-  static __device__ void mean_of_values(const Problem& p, int b, int n, int h, float (&mean)[HeadDim / 8][4]) {
-    const int lane = lane_of_warp();
-    const char* values = rows_of(p.v, b, n, h) + 4 * (lane % 4) * p.v.strides[4];
-    float sums[HeadDim / 8][2] = {};
-    for (int key = lane / 4; key < p.Lk; key += 8) {
-      const char* from = values + 2 * key * p.v.strides[2];
+      if (item.n + row >= p.N) continue;
 #pragma unroll
-      for (int i = 0; i < HeadDim / 4; ++i) {
-        const char* at = from + 2 * (i / 2 * 8 + i % 2) * p.v.strides[4];
-        sums[i / 2][i % 2] += ptx::unpack<T>(*reinterpret_cast<const uint16_t*>(at)).x;
+      for (int m = 0; m < kM; ++m) {
+        finish_forward<T, HeadDim>(params, running.out[m], running.sum[m], running.minus_reference[m], mask_row, item.b,
+                                   item.n + row, item.h, item.first + first + 16 * m);
       }
-    }
-#pragma unroll
-    for (int i = 0; i < HeadDim / 4; ++i) {
-      float sum = sums[i / 2][i % 2];
-      for (int far = 4; far < kLanes; far *= 2) sum += ptx::shuffle_xor(sum, far);
-      mean[i / 2][i % 2] = mean[i / 2][2 + i % 2] = sum / static_cast<float>(p.Lk);
-    }
-  }
-
-  static __device__ void finish(const ForwardParams& params, Running& running, const MaskRow& mask,
-                                const ThisItem& item, int n, int first_query) {
-    constexpr float kLn2 = 0.6931471805599453f, kLn2Rest = -1.9046543e-9f;  // ln 2 less its fp32 number
-    const Problem& p = params.problem;
-    const int lane = lane_of_warp();
-    char* const out = const_cast<char*>(rows_of(params.out, item.b, n, item.h));
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      float factor[2];
-      bool masked[2];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float sum = running.sum[m][half];
-        sum += ptx::shuffle_xor(sum, 1);
-        sum += ptx::shuffle_xor(sum, 2);
-        const float reference = -running.minus_reference[m][half];  // in units of log2 e
-        const bool all_hidden = reference <= kHiddenLogit;
-        const float of_reference = fmaf(reference, kLn2, mask.shift);
-        masked[half] = (all_hidden || of_reference <= kHidesAt) && sum == sum;
-        factor[half] = masked[half] ? 0 : 1 / sum;
-        const int query = first_query + 16 * m + 8 * half + lane / 4;
-        if (query < p.Lq && lane % 4 == 0) {
-          const float log_of_sum = logf(sum);
-          float lse = of_reference + log_of_sum, correction = 1;
-          if (masked[half]) {
-            lse = all_hidden ? mask.largest : of_reference;
-          } else {
-            // What roundings left out of reference * ln 2 + shift + log_of_sum.
-            const float rest = fmaf(reference, kLn2, -lse) + mask.shift;
-            correction = expf(-(rest + (log_of_sum + reference * kLn2Rest)));
-          }
-          const int64_t at = item.b * params.lse_strides[0] + n * params.lse_strides[1] +
-                             item.h * params.lse_strides[2] + query * params.lse_strides[3];
-          params.log_sum_exp[at] = lse;
-          params.lse_correction[at] = correction;
-        }
-      }
-      if (masked[0] || masked[1]) {
-#pragma unroll
-        for (int i = 0; i < HeadDim / 2; ++i) {
-          if (masked[i % 4 / 2]) running.out[m][i / 4][i % 4] = 0;
-        }
-      }
-      if (p.mean_if_masked && ptx::any(masked[0] || masked[1])) {
-        float mean[HeadDim / 8][4];
-        mean_of_values(p, item.b, n, item.h, mean);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          if (!masked[half]) continue;
-          factor[half] = 1;
-#pragma unroll
-          for (int u = 0; u < HeadDim / 8; ++u) {
-            running.out[m][u][2 * half] = mean[u][2 * half];
-            running.out[m][u][2 * half + 1] = mean[u][2 * half + 1];
-          }
-        }
-      }
-      store_rows<T, HeadDim>(params.out, out, first_query + 16 * m, p.Lq, running.out[m], factor);
     }
   }
 
   static __device__ void run(const ForwardParams& params, uint32_t shared) {
-    if (threadIdx.x == 0) {
-      Stages::init(shared);
-      ptx::fence_barrier_init();
-    }
-    ptx::sync_block();
-    const bool produces = threadIdx.x / kLanes >= kConsumers;
-    share_registers<kConsumers, kSize.blocks>(produces);
-    if (produces)
-      produce(params.problem, Stages(shared));
-    else
-      consume(params, Stages(shared));
+    run_block<Stages, kConsumers, kSize.blocks>(
+        shared, [&](Stages ring) { produce(params.problem, ring); }, [&](Stages ring) { consume(params, ring); });
   }
 };
 

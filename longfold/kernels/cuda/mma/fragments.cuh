@@ -32,6 +32,13 @@ __device__ __forceinline__ void load_fragments(RowFragments<HeadDim>& to, uint32
   }
 }
 
+// The same, and waits until they have come: what must be before a stage is left, where nothing used them yet.
+template <class Tile, int HeadDim = Tile::kRowBytes / 2>
+__device__ __forceinline__ void take_fragments(RowFragments<HeadDim>& to, uint32_t rows, int lane) {
+  load_fragments<Tile>(to, rows, lane);
+  ptx::wait_for_loads();
+}
+
 // s[m][j] = start(m, j) + a[m] rows(j)^T: products over the head dim, with 8 * Tiles rows of a tile, from the one at
 // `rows` on.
 template <class T, class Tile, int M, int Tiles, class Start, int HeadDim = Tile::kRowBytes / 2>
@@ -124,32 +131,31 @@ __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4
   }
 }
 
-// Two neighbours of a row of results, elements column and column + 1.
-template <class T>
-__device__ __forceinline__ void store_two(const Rows& rows, char* row, int column, float first, float second) {
-  const uint32_t word = ptx::pack<T>(first, second);
-  if (rows.in_units) {
-    *reinterpret_cast<uint32_t*>(row + 2 * column) = word;
-  } else {
-    *reinterpret_cast<uint16_t*>(row + 2 * column * rows.strides[4]) = static_cast<uint16_t>(word);
-    *reinterpret_cast<uint16_t*>(row + 2 * (column + 1) * rows.strides[4]) = static_cast<uint16_t>(word >> 16);
-  }
-}
-
-// 16 rows of results times their factors, those of them from first on that are before `end`.
-template <class T, int HeadDim>
+// 16 rows of results times their factors, those of them from first on that are before `end`. Sums may be wider than
+// rows.
+template <class T, int HeadDim, int Units>
 __device__ __forceinline__ void store_rows(const Rows& rows, const char* of_head, int first, int end,
-                                           const float (&sums)[HeadDim / 8][4], const float (&factor)[2]) {
-  const int lane = lane_of_warp();
+                                           const float (&sums)[Units][4], const float (&factor)[2]) {
+  static_assert(Units >= HeadDim / 8);
+  const int lane = lane_of_warp(), column = 2 * (lane % 4);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int position = first + half * 8 + lane / 4;
     if (position >= end) continue;
-    char* row = const_cast<char*>(of_head) + 2 * position * rows.strides[2];
+    char* const row = const_cast<char*>(of_head) + 2 * (position * rows.strides[2] + column * rows.strides[4]);
+    const auto word = [&](int u) {
+      return ptx::pack<T>(sums[u][2 * half] * factor[half], sums[u][2 * half + 1] * factor[half]);
+    };
+    if (rows.in_units) {
 #pragma unroll
-    for (int u = 0; u < HeadDim / 8; ++u) {
-      store_two<T>(rows, row, 8 * u + 2 * (lane % 4), sums[u][2 * half] * factor[half],
-                   sums[u][2 * half + 1] * factor[half]);
+      for (int u = 0; u < HeadDim / 8; ++u) reinterpret_cast<uint32_t*>(row)[4 * u] = word(u);
+    } else {
+#pragma unroll
+      for (int u = 0; u < HeadDim / 8; ++u) {
+        uint16_t* const at = reinterpret_cast<uint16_t*>(row) + 8 * u * rows.strides[4];
+        at[0] = static_cast<uint16_t>(word(u));
+        at[rows.strides[4]] = static_cast<uint16_t>(word(u) >> 16);
+      }
     }
   }
 }

@@ -2,6 +2,7 @@
 // along the rows of its fragments: products and weights are transposed. Tiles of queries come by.
 #pragma once
 
+#include "longfold/kernels/cuda/mma/finish_grad_kv.cuh"
 #include "longfold/kernels/cuda/mma/logits.cuh"
 #include "longfold/kernels/cuda/mma/query_tiles.cuh"
 
@@ -31,6 +32,7 @@ __device__ __forceinline__ void read_pair_bias_transposed(float (&two)[2][4], ui
 
 template <class T, int HeadDim, BiasForm Form, bool OneRow>
 struct GradKV {
+  static constexpr bool kForWarpgroups = false;
   static constexpr TileSize kSize = grad_kv_tile_size(HeadDim, OneRow);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kWarps = kSize.warps;
   static constexpr int kConsumers = kWarps * kRows, kThreads = kLanes * (kConsumers + kProducers);
@@ -58,7 +60,10 @@ struct GradKV {
     const Problem& p = params.problem;
     const Producer producer(kConsumers);
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lk); i += gridDim.x) {
-      Tiles::load_item(producer, params, ThisItem(p, p.Lk, i), ring);
+      const ThisItem item(p, p.Lk, i);
+      Tiles::load_keys(producer, p, p.k, p.maps.k, item, ring);
+      Tiles::load_keys(producer, p, p.v, p.maps.v, item, ring);
+      Tiles::load_queries(producer, params, item, ring);
     }
   }
 
@@ -175,12 +180,12 @@ struct GradKV {
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m)
-        load_fragments<KeyTile>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
+        take_fragments<KeyTile>(keys.k[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
       ring.leave(lane);
       ring.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m)
-        load_fragments<KeyTile>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
+        take_fragments<KeyTile>(keys.v[m], Tiles::keys(ring.stage(), row, first + 16 * m), lane);
       ring.leave(lane);
       const int64_t mask = bias_offset(p.mask, item.b, n, item.h);
       look_at_keys(keys, p, mask, shift_of_row(p.mask, mask, p.Lk), item.first + first);
@@ -206,48 +211,18 @@ struct GradKV {
           steps.template operator()<MaskTile::kSomeHidden, false>();
         ring.leave(lane);
       }
-      if (item.n + row < p.N) finish(params, sums, item, n, item.first + first);
-    }
-  }
-
-  static __device__ void finish(const BackwardParams& params, const Sums& sums, const ThisItem& item, int n,
-                                int first_key) {
-    const Problem& p = params.problem;
-    const float factor[2] = {p.scale, p.scale}, one[2] = {1, 1};
+      if (item.n + row >= p.N) continue;
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      const int first = first_key + 16 * m;
-      store_rows<T, HeadDim>(params.grad_k, rows_of(params.grad_k, item.b, n, item.h), first, p.Lk, sums.grad_k[m],
-                             factor);
-      store_rows<T, HeadDim>(params.grad_v, rows_of(params.grad_v, item.b, n, item.h), first, p.Lk, sums.grad_v[m],
-                             one);
-      if (params.grad_mask == nullptr) continue;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float sum = sums.mask[m][half];
-        sum += ptx::shuffle_xor(sum, 1);
-        sum += ptx::shuffle_xor(sum, 2);
-        const int key = first + 8 * half + lane_of_warp() / 4;
-        const int64_t* strides = params.grad_mask_strides;
-        if (lane_of_warp() % 4 == 0 && key < p.Lk) {
-          params.grad_mask[item.b * strides[0] + n * strides[1] + item.h * strides[2] + key * strides[3]] = sum;
-        }
+      for (int m = 0; m < kM; ++m) {
+        finish_grad_kv<T, HeadDim>(params, sums.grad_k[m], sums.grad_v[m], sums.mask[m], item.b, n, item.h,
+                                   item.first + first + 16 * m);
       }
     }
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    if (threadIdx.x == 0) {
-      Stages::init(shared);
-      ptx::fence_barrier_init();
-    }
-    ptx::sync_block();
-    const bool produces = threadIdx.x / kLanes >= kConsumers;
-    share_registers<kConsumers, kSize.blocks>(produces);
-    if (produces)
-      produce(params, Stages(shared));
-    else
-      consume(params, Stages(shared));
+    run_block<Stages, kConsumers, kSize.blocks>(
+        shared, [&](Stages ring) { produce(params, ring); }, [&](Stages ring) { consume(params, ring); });
   }
 };
 

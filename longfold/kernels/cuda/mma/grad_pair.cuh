@@ -4,12 +4,14 @@
 // order.
 #pragma once
 
+#include "longfold/kernels/cuda/mma/finish_grad_pair.cuh"
 #include "longfold/kernels/cuda/mma/logit_gradients.cuh"
 
 namespace longfold::kernels::cuda::mma {
 
 template <class T, int HeadDim, BiasForm Form>
 struct GradPair {
+  static constexpr bool kForWarpgroups = false;
   static constexpr TileSize kSize = grad_pair_tile_size(HeadDim);
   static constexpr int kM = kSize.query_tiles, kWarps = kSize.warps;
   static constexpr int kConsumers = 2 * kWarps, kThreads = kLanes * (kConsumers + kProducers);
@@ -33,36 +35,13 @@ struct GradPair {
   static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes + Bias::kBytes;
 
-  struct TileItem {
-    int b, h, query, key, begin, end, group;  // rows n from begin to end
-
-    __device__ TileItem(const BackwardParams& params, uint32_t index) {
-      const Problem& p = params.problem;
-      const uint32_t queries = (p.Lq + kQueries - 1) / kQueries, keys = (p.Lk + kKeys - 1) / kKeys;
-      key = static_cast<int>(index % keys) * kKeys;
-      index /= keys;
-      query = static_cast<int>(index % queries) * kQueries;
-      index /= queries;
-      group = static_cast<int>(index % params.pair_groups);
-      index /= params.pair_groups;
-      h = static_cast<int>(index % p.H);
-      b = static_cast<int>(index / p.H);
-      const int rows = (p.N + params.pair_groups - 1) / params.pair_groups;
-      begin = group * rows;
-      end = min(begin + rows, p.N);
-    }
-  };
-
-  __host__ __device__ static int64_t num_items(const BackwardParams& params) {
-    const Problem& p = params.problem;
-    return int64_t{p.B} * p.H * params.pair_groups * ((p.Lq + kQueries - 1) / kQueries) * ((p.Lk + kKeys - 1) / kKeys);
-  }
+  using ThisItem = PairItem<kQueries, kKeys>;
 
   static __device__ void produce(const BackwardParams& params, Stages ring, Bias bias) {
     const Problem& p = params.problem;
     const Producer producer(kConsumers);
-    for (uint32_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
-      const TileItem item(params, i);
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
+      const ThisItem item(params, i);
       bias.wait_until_empty();
       if (!p.maps.are_used) {
         load_pair_bias<Form, kQueries, kKeys>(producer, bias.stage(), p, item.b, item.begin, item.h, item.query,
@@ -77,19 +56,21 @@ struct GradPair {
       // tile of the mask has the shift.
       const int my_key = item.key + max(producer.warp - 1, 0) * kTileKeys, my_block = producer.warp == 3 ? 0 : 1;
       const bool brings_statistics = producer.warp % 3 == 0 && my_block < kBlocks;
-      const auto mask_of = [&](int n, int key) {
-        return read_mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key, p.Lk);
+      const auto ask_for_mask = [&](int n, int key) {
+        MaskOfLane mask(p.mask, bias_offset(p.mask, item.b, n, item.h), key);
+        mask.ask(p.Lk - key);
+        return mask;
       };
       StatisticsReader reader;
       const auto read_statistics = [&](int n) {
         reader.read(params, item.b, n, item.h, item.query + my_block * kStatisticsBlock);
       };
-      float2 next_first = mask_of(item.begin, 0), next = mask_of(item.begin, my_key);
+      MaskOfLane next_first = ask_for_mask(item.begin, 0), next = ask_for_mask(item.begin, my_key);
       if (brings_statistics) read_statistics(item.begin);
       for (int n = item.begin; n < item.end; ++n) {
-        const float2 first = next_first, values = next;
+        const float2 first = next_first.values(), values = next.values();
         const float shift = p.mask.data == nullptr ? 0 : shift_of(first);
-        if (n + 1 < item.end) next_first = mask_of(n + 1, 0), next = mask_of(n + 1, my_key);
+        if (n + 1 < item.end) next_first = ask_for_mask(n + 1, 0), next = ask_for_mask(n + 1, my_key);
         ring.wait_until_empty();
         const uint32_t stage = ring.stage(), barrier = ring.barrier();
         if (!p.maps.are_used) {
@@ -113,7 +94,7 @@ struct GradPair {
         if (producer.warp == 1 || producer.warp == 2) {
           store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, values, shift, p.scale);
         } else if (brings_statistics) {
-          reader.store(stage + kStatisticsAt + my_block * kStatisticsBytes, params, shift);
+          reader.store(stage + kStatisticsAt + my_block * kStatisticsBytes);
           if (n + 1 < item.end) read_statistics(n + 1);
         }
         ring.hand_over();
@@ -125,8 +106,8 @@ struct GradPair {
     const Problem& p = params.problem;
     const int warp = static_cast<int>(threadIdx.x) / kLanes, first = warp % kWarps * kM * 16;
     const int half = warp / kWarps, first_key = half * kTileKeys, lane = ptx::lane();
-    for (uint32_t i = blockIdx.x; i < num_items(params); i += gridDim.x) {
-      const TileItem item(params, i);
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
+      const ThisItem item(params, i);
       float sums[kM][kTileKeys / 8][4] = {};
       bias.wait_until_full();
       const uint32_t bias_rows = bias.stage() + first * PairTile::kChunk;
@@ -166,52 +147,17 @@ struct GradPair {
         ring.leave(lane);
       }
       bias.leave(lane);
-      finish(params, sums, item, item.query + first, item.key + first_key);
-    }
-  }
-
-  static __device__ void finish(const BackwardParams& params, const float (&sums)[kM][kTileKeys / 8][4],
-                                const TileItem& item, int query, int key) {
-    const Problem& p = params.problem;
-    const int64_t* strides = params.pair_strides;
-    float* const plane = params.pair_sums + item.group * strides[0] + item.b * strides[1] + item.h * strides[2];
-    const bool in_twos = (reinterpret_cast<uintptr_t>(plane) / 4 | strides[3] | p.Lk) % 2 == 0;
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const int i = query + 16 * m + 8 * row + lane_of_warp() / 4;
-        if (i >= p.Lq) continue;
-#pragma unroll
-        for (int t = 0; t < kTileKeys / 8; ++t) {
-          const int j = key + 8 * t + lane_of_warp() % 4 * 2;
-          float* const to = plane + i * strides[3] + j;
-          const float x = sums[m][t][2 * row], y = sums[m][t][2 * row + 1];
-          if (in_twos && j < p.Lk) {
-            *reinterpret_cast<float2*>(to) = float2{x, y};
-          } else {
-            if (j < p.Lk) to[0] = x;
-            if (j + 1 < p.Lk) to[1] = y;
-          }
-        }
+      for (int m = 0; m < kM; ++m) {
+        finish_grad_pair(params, sums[m], item, item.query + first + 16 * m, item.key + first_key);
       }
     }
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    const uint32_t bias = shared + Stages::kBytes;
-    if (threadIdx.x == 0) {
-      Stages::init(shared);
-      Bias::init(bias);
-      ptx::fence_barrier_init();
-    }
-    ptx::sync_block();
-    const bool produces = threadIdx.x / kLanes >= kConsumers;
-    share_registers<kConsumers, kSize.blocks>(produces);
-    if (produces)
-      produce(params, Stages(shared), Bias(bias));
-    else
-      consume(params, Stages(shared), Bias(bias));
+    run_block<Stages, Bias, kConsumers, kSize.blocks>(
+        shared, [&](Stages ring, Bias bias) { produce(params, ring, bias); },
+        [&](Stages ring, Bias bias) { consume(params, ring, bias); });
   }
 };
 

@@ -8,15 +8,22 @@
 namespace longfold::kernels::cuda::mma {
 
 // How a stage holds them; in one of queries, these take the place of the keys and values.
-template <int HeadDim, BiasForm Form, int NumRows, int Queries>
-struct KeyTiles {
-  using QueryTile = Tile<Queries, 2 * HeadDim>;
-  using KeyTile = Tile<kTileKeys, 2 * HeadDim>;
+//
+// ForWarpgroups: hidden keys are told by a column of numbers too, see wgmma/products.cuh; tiles may be wider than rows,
+// what is beyond becomes zero; and there are tensor maps.
+template <int HeadDim, BiasForm Form, int NumRows, int Queries, bool ForWarpgroups = false, int Wide = HeadDim>
+class KeyTiles {
+ public:
+  using QueryTile = Tile<Queries, 2 * Wide>;
+  using KeyTile = Tile<kTileKeys, 2 * Wide>;
   using PairTile = BiasTile<Form, Queries, kTileKeys>;
-  static constexpr int kBiasAt = round_up(NumRows * larger_of(2 * KeyTile::kBytes, QueryTile::kBytes), 1024);
+  static constexpr int kQueryBytes = round_up(NumRows * QueryTile::kBytes, 1024);
+  static constexpr int kBiasAt =
+      larger_of(round_up(NumRows * 2 * KeyTile::kBytes, 1024), ForWarpgroups ? 0 : kQueryBytes);
   static constexpr int kMaskAt = kBiasAt + PairTile::kBytes;
-  static constexpr int kStageBytes = round_up(kMaskAt + NumRows * kMaskBytes, 1024);
-  static_assert(NumRows <= kProducers, "each producer warp brings the masks of one row");
+  static constexpr int kColumnAt = round_up(kMaskAt + NumRows * kMaskBytes, 1024);
+  static constexpr int kStageBytes = round_up(kColumnAt + (ForWarpgroups ? NumRows * ColumnTile::kBytes : 0), 1024);
+  static_assert(NumRows < kProducers, "each producer warp but the last brings the masks of one row");
   using ThisItem = Item<NumRows, Queries>;
 
   static __device__ uint32_t queries(uint32_t stage, int row, int first) {
@@ -25,13 +32,14 @@ struct KeyTiles {
   static __device__ uint32_t keys(uint32_t stage, int row) { return stage + 2 * row * KeyTile::kBytes; }
   static __device__ uint32_t values(uint32_t stage, int row) { return keys(stage, row) + KeyTile::kBytes; }
   static __device__ uint32_t mask(uint32_t stage, int row) { return stage + kMaskAt + row * kMaskBytes; }
+  static __device__ uint32_t column(uint32_t stage, int row) { return stage + kColumnAt + row * ColumnTile::kBytes; }
   static __device__ uint32_t bias(uint32_t stage, int first) { return stage + kBiasAt + first * PairTile::kChunk; }
 
   template <class Stages>
-  static __device__ void load_queries(const Producer& producer, const Problem& p, const Rows& rows,
-                                      const TensorMap& map, const ThisItem& item, Stages& ring) {
+  static __device__ __forceinline__ void load_queries(const Producer& producer, const Problem& p, const Rows& rows,
+                                                      const TensorMap& map, const ThisItem& item, Stages& ring) {
     ring.wait_until_empty();
-    if (!p.maps.are_used) {
+    if (!ForWarpgroups && !p.maps.are_used) {
       for (int r = 0; r < NumRows; ++r) {
         load_rows<QueryTile>(producer, queries(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first,
                              p.Lq);
@@ -44,33 +52,74 @@ struct KeyTiles {
     ring.hand_over();
   }
 
-  // All that comes for an item, but its queries.
-  template <class Stages>
-  static __device__ void load_keys(const Producer& producer, const Problem& p, const ThisItem& item, Stages& ring) {
-    const int row = min(producer.warp, NumRows - 1);
-    MaskReader mask_reader(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
+  // All that comes for an item, but its queries. The first warps bring keys, values and masks, each of one row n, and
+  // the last warp the pair bias.
+  template <class T, class Stages>
+  static __device__ __forceinline__ void load_keys(const Producer& producer, const Problem& p, const ThisItem& item,
+                                                   Stages& ring) {
+    if (!ForWarpgroups && !p.maps.are_used)
+      load_keys_by_all<T>(producer, p, item, ring);
+    else if (producer.warp < NumRows)
+      copy_keys<T>(producer.warp, p, item, ring);
+    else
+      copy_bias(producer.warp == kProducers - 1, p, item, ring);
+  }
+
+ private:
+  template <class T>
+  static __device__ __forceinline__ void store_masks(MaskReader& masks, uint32_t stage, int row, const Problem& p,
+                                                     int num_keys) {
+    const float2 hidden = masks.store_next(mask(stage, row), p, num_keys);
+    if constexpr (ForWarpgroups) store_column<T>(column(stage, row), hidden);
+  }
+
+  template <class T, class Stages>
+  static __device__ __forceinline__ void copy_keys(int row, const Problem& p, const ThisItem& item, Stages& ring) {
+    MaskReader masks(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
+#pragma unroll 1
     for (int key = 0; key < p.Lk; key += kTileKeys) {
       ring.wait_until_empty();
       const uint32_t stage = ring.stage(), barrier = ring.barrier();
-      if (!p.maps.are_used) {
-        load_pair_bias<Form, Queries, kTileKeys>(producer, stage + kBiasAt, p, item.b, item.n, item.h, item.first, key);
-        for (int r = 0; r < NumRows; ++r) {
-          load_rows<KeyTile>(producer, keys(stage, r), p.k, p, item.b, item.n + r, item.h, key, p.Lk);
-          load_rows<KeyTile>(producer, values(stage, r), p.v, p, item.b, item.n + r, item.h, key, p.Lk);
-        }
-      } else {
-        if (producer.warp < NumRows && ptx::elect()) {
-          ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
-          copy_rows<KeyTile>(keys(stage, row), barrier, p.k, p.maps.k, item.b, item.n + row, item.h, key);
-          copy_rows<KeyTile>(values(stage, row), barrier, p.v, p.maps.v, item.b, item.n + row, item.h, key);
-        }
-        if (Form != BiasForm::kNone && producer.warp == kProducers - 1 && ptx::elect()) {
-          ptx::expect_bytes(barrier, PairTile::kBytes);
-          copy_pair_bias<Form, Queries, kTileKeys>(stage + kBiasAt, barrier, p, item.b, item.n, item.h, item.first,
-                                                   key);
-        }
+      if (ptx::elect()) {
+        ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
+        copy_rows<KeyTile>(keys(stage, row), barrier, p.k, p.maps.k, item.b, item.n + row, item.h, key);
+        copy_rows<KeyTile>(values(stage, row), barrier, p.v, p.maps.v, item.b, item.n + row, item.h, key);
       }
-      if (producer.warp < NumRows) mask_reader.store_next(mask(stage, row), p, key);
+      store_masks<T>(masks, stage, row, p, p.Lk - key);
+      ring.hand_over();
+    }
+  }
+
+  template <class Stages>
+  static __device__ __forceinline__ void copy_bias(bool copies, const Problem& p, const ThisItem& item, Stages& ring) {
+#pragma unroll 1
+    for (int key = 0; key < p.Lk; key += kTileKeys) {
+      ring.wait_until_empty();
+      if (Form != BiasForm::kNone && copies && ptx::elect()) {
+        ptx::expect_bytes(ring.barrier(), PairTile::kBytes);
+        copy_pair_bias<Form, Queries, kTileKeys>(ring.stage() + kBiasAt, ring.barrier(), p, item.b, item.n, item.h,
+                                                 item.first, key);
+      }
+      ring.hand_over();
+    }
+  }
+
+  template <class T, class Stages>
+  static __device__ __forceinline__ void load_keys_by_all(const Producer& producer, const Problem& p,
+                                                          const ThisItem& item, Stages& ring) {
+    const int row = min(producer.warp, NumRows - 1);
+    MaskReader masks(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
+#pragma unroll 1
+    for (int key = 0; key < p.Lk; key += kTileKeys) {
+      ring.wait_until_empty();
+      const uint32_t stage = ring.stage();
+      load_pair_bias<Form, Queries, kTileKeys>(producer, stage + kBiasAt, p, item.b, item.n, item.h, item.first, key);
+#pragma unroll 1
+      for (int r = 0; r < NumRows; ++r) {
+        load_rows<KeyTile>(producer, keys(stage, r), p.k, p, item.b, item.n + r, item.h, key, p.Lk);
+        load_rows<KeyTile>(producer, values(stage, r), p.v, p, item.b, item.n + r, item.h, key, p.Lk);
+      }
+      if (producer.warp < NumRows) store_masks<T>(masks, stage, row, p, p.Lk - key);
       ring.hand_over();
     }
   }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "longfold/kernels/cuda/mma/instances.h"
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
@@ -14,12 +16,18 @@ namespace longfold::kernels::cuda::mma {
 template <class Pass, class Params>
 __global__ void __launch_bounds__(Pass::kThreads, Pass::kSize.blocks)
     pass_kernel(const __grid_constant__ Params params) {
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-  extern __shared__ __align__(1024) char shared[];
-  Pass::run(params, ptx::shared_address(shared));
+  // takes() sends no other devices here.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  constexpr bool kIsFor = __CUDA_ARCH__ >= 800 && !Pass::kForWarpgroups;
 #else
-  __trap();  // takes() sends none of these devices here
+  constexpr bool kIsFor = true;
 #endif
+  if constexpr (kIsFor) {
+    extern __shared__ __align__(1024) char shared[];
+    Pass::run(params, ptx::shared_address(shared));
+  } else {
+    __trap();
+  }
 }
 
 inline const Rows* grad_out_of(const ForwardParams&) {
@@ -29,7 +37,8 @@ inline const Rows* grad_out_of(const BackwardParams& params) {
   return &params.grad_out;
 }
 
-template <class Pass, class Params>
+// HeadDim: of the tensors; tiles may be wider.
+template <class Pass, int HeadDim = Pass::QueryTile::kRowBytes / 2, class Params>
 void launch(const char* name, Params params, int64_t items, Stream stream) {
   const auto kernel = pass_kernel<Pass, Params>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Pass::kSharedBytes), name);
@@ -39,8 +48,11 @@ void launch(const char* name, Params params, int64_t items, Stream stream) {
     using Queries = typename Pass::QueryTile;
     using Keys = typename Pass::KeyTile;
     using Pair = typename Pass::PairTile;
-    make_tensor_maps(params.problem, grad_out_of(params), Queries::kRowBytes / 2, {Queries::kRows, Queries::kChunk},
+    make_tensor_maps(params.problem, grad_out_of(params), HeadDim, {Queries::kRows, Queries::kChunk},
                      {Keys::kRows, Keys::kChunk}, {Pair::kRows, Pair::kChunk}, Pass::kPairBytes);
+  }
+  if (Pass::kForWarpgroups && !params.problem.maps.are_used) {
+    throw std::runtime_error(std::string("[") + name + "] the driver made no map of a tensor");
   }
   int device = 0, multiprocessors = 0;
   check(cudaGetDevice(&device), name);

@@ -61,10 +61,14 @@ __device__ __forceinline__ void add_mask(float (&logits)[M][Tiles][4], uint32_t 
   }
 }
 
+__device__ __forceinline__ MaskTile mask_kind(uint32_t mask_tile) {
+  return static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt));
+}
+
 // Calls function with the kind as a constant.
 template <class Function>
 __device__ __forceinline__ void with_mask_kind(uint32_t mask_tile, const Function& function) {
-  switch (static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt))) {
+  switch (mask_kind(mask_tile)) {
     case MaskTile::kAllShown:
       return function.template operator()<MaskTile::kAllShown>();
     case MaskTile::kSomeHidden:

@@ -24,16 +24,53 @@ __device__ __forceinline__ bool is_value(float mask) {
   return !(mask == 0 || mask <= kHidesAt);
 }
 
-// The values of keys 2 lane and 2 lane + 1 of a tile; hidden where there are none.
-__device__ __forceinline__ float2 read_mask(const Bias& mask, int64_t offset, int first_key, int num_keys) {
-  const int key = first_key + 2 * lane_of_warp();
-  float2 two{key < num_keys ? 0 : -INFINITY, key + 1 < num_keys ? 0 : -INFINITY};
-  if (mask.data == nullptr) return two;
-  const int64_t at = offset + key * mask.strides[4];
-  if (key < num_keys) two.x = read_bias(mask, at);
-  if (key + 1 < num_keys) two.y = read_bias(mask, at + mask.strides[4]);
-  return two;
-}
+// The values of a row's mask, for keys 2 lane and 2 lane + 1 of a tile. They are asked for, and read later.
+class MaskOfLane {
+ public:
+  // `offset`: of the row, in elements. The first tile is that from first_key on.
+  __device__ __forceinline__ MaskOfLane(const Bias& mask, int64_t offset, int first_key) : dtype_(mask.dtype) {
+    const int64_t size = dtype_ == DType::kFloat64 ? 8 : dtype_ == DType::kFloat32 ? 4 : 2;
+    to_next_ = size * mask.strides[4];
+    at_ = static_cast<const char*>(mask.data);
+    if (at_ != nullptr) at_ += size * offset + (first_key + 2 * lane_of_warp()) * to_next_;
+  }
+
+  // Asks for the values of the tile, which is one of num_keys keys from its first one on, and goes on to the next one.
+  __device__ __forceinline__ void ask(int num_keys) {
+    left_ = num_keys - 2 * lane_of_warp();
+    x_ = y_ = 0;
+    if (at_ == nullptr) return;
+    if (dtype_ == DType::kBFloat16 || dtype_ == DType::kFloat16) {
+      if (left_ > 0) x_ = *reinterpret_cast<const uint16_t*>(at_);
+      if (left_ > 1) y_ = *reinterpret_cast<const uint16_t*>(at_ + to_next_);
+    } else if (dtype_ == DType::kFloat32) {
+      if (left_ > 0) x_ = *reinterpret_cast<const uint32_t*>(at_);
+      if (left_ > 1) y_ = *reinterpret_cast<const uint32_t*>(at_ + to_next_);
+    } else {
+      if (left_ > 0) x_ = __float_as_uint(static_cast<float>(*reinterpret_cast<const double*>(at_)));
+      if (left_ > 1) y_ = __float_as_uint(static_cast<float>(*reinterpret_cast<const double*>(at_ + to_next_)));
+    }
+    at_ += kTileKeys * to_next_;
+  }
+
+  // What was asked for; hidden where there are no keys.
+  [[nodiscard]] __device__ __forceinline__ float2 values() const {
+    return {left_ > 0 ? number(x_) : -INFINITY, left_ > 1 ? number(y_) : -INFINITY};
+  }
+
+ private:
+  [[nodiscard]] __device__ __forceinline__ float number(uint32_t bits) const {
+    if (dtype_ == DType::kBFloat16) return ptx::unpack<bfloat16>(bits).x;
+    if (dtype_ == DType::kFloat16) return ptx::unpack<float16>(bits).x;
+    return __uint_as_float(bits);
+  }
+
+  const char* at_;
+  int64_t to_next_;
+  DType dtype_;
+  int left_ = 0;
+  uint32_t x_ = 0, y_ = 0;
+};
 
 __device__ __forceinline__ float largest_of_warp(float value) {
   for (int far = kLanes / 2; far > 0; far /= 2) value = fmaxf(value, ptx::shuffle_xor(value, far));
@@ -47,14 +84,30 @@ __device__ __forceinline__ float shift_of(float2 first_values) {
   return largest > kHidesAt && largest < INFINITY ? largest : 0;
 }
 __device__ __forceinline__ float shift_of_row(const Bias& mask, int64_t offset, int num_keys) {
-  return mask.data == nullptr ? 0 : shift_of(read_mask(mask, offset, 0, num_keys));
+  if (mask.data == nullptr) return 0;
+  MaskOfLane first(mask, offset, 0);
+  first.ask(num_keys);
+  return shift_of(first.values());
 }
 
-// By all lanes of a warp.
-__device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shift, float scale) {
+// Numbers that are added to the logits of 64 keys by a product, in the first of 16 elements; see wgmma/products.cuh.
+using ColumnTile = Tile<kTileKeys, 32>;
+
+// Of keys 2 lane and 2 lane + 1. The other elements are zero from the start.
+template <class T>
+__device__ __forceinline__ void store_column(uint32_t to, float2 values) {
+  const int key = 2 * lane_of_warp();
+  ptx::store_shared(ColumnTile::unit(to, key, 0), ptx::pack<T>(values.x, 0));
+  ptx::store_shared(ColumnTile::unit(to, key + 1, 0), ptx::pack<T>(values.y, 0));
+}
+
+// By all lanes of a warp. Returns what products of keys 2 lane and 2 lane + 1 start from, where keys are hidden or
+// shown; zero where the mask has other values.
+__device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float shift, float scale) {
   const int lane = lane_of_warp();
   const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
   MaskTile kind = MaskTile::kValues;
+  float2 start{0, 0};
   if (shift != 0 || ptx::any(is_value(values.x) || is_value(values.y))) {
     const float x = values.x - shift, y = values.y - shift;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
@@ -62,8 +115,10 @@ __device__ __forceinline__ void store_mask(uint32_t to, float2 values, float shi
     kind = ptx::any(hides_x || hides_y) ? MaskTile::kSomeHidden : MaskTile::kAllShown;
     const float hidden = kHiddenLogit / scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
+    start = {x, y};
   }
   if (lane == 0) ptx::store_shared(to + kMaskKindAt, static_cast<uint32_t>(kind));
+  return start;
 }
 
 // Of a row n, once its last tile is there.
@@ -71,33 +126,37 @@ struct MaskRow {
   float shift, largest;
 };
 __device__ __forceinline__ MaskRow read_mask_row(uint32_t tile) {
-  return {ptx::load_shared<float>(tile + kMaskShiftAt), ptx::load_shared<float>(tile + kMaskLargestAt)};
+  const MaskRow row{ptx::load_shared<float>(tile + kMaskShiftAt), ptx::load_shared<float>(tile + kMaskLargestAt)};
+  ptx::wait_for_loads();
+  return row;
 }
 
-// The masks of a row n, tile by tile, each read while the one before is used.
+// The masks of a row n, tile by tile, each asked for while the one before is used.
 class MaskReader {
  public:
-  __device__ MaskReader(const Problem& p, int64_t offset)
-      : offset_(offset), values_(read_mask(p.mask, offset, 0, p.Lk)) {
-    shift_ = p.mask.data == nullptr ? 0 : shift_of(values_);
+  __device__ MaskReader(const Problem& p, int64_t offset) : next_(p.mask, offset, 0) {
+    next_.ask(p.Lk);
+    shift_ = p.mask.data == nullptr ? 0 : shift_of(next_.values());
   }
 
-  __device__ void store_next(uint32_t to, const Problem& p, int first_key) {
-    largest_ = fmaxf(largest_, fmaxf(values_.x, values_.y));
-    store_mask(to, values_, shift_, p.scale);
-    if (first_key + kTileKeys >= p.Lk) {
+  // The tile of these many keys at most. Returns what store_mask does.
+  __device__ __forceinline__ float2 store_next(uint32_t to, const Problem& p, int num_keys) {
+    const float2 values = next_.values();
+    if (num_keys > kTileKeys) next_.ask(num_keys - kTileKeys);
+    largest_ = fmaxf(largest_, fmaxf(values.x, values.y));
+    const float2 start = store_mask(to, values, shift_, p.scale);
+    if (num_keys <= kTileKeys) {
       const float largest = largest_of_warp(largest_);
       if (lane_of_warp() == 0) {
         ptx::store_shared(to + kMaskShiftAt, shift_);
         ptx::store_shared(to + kMaskLargestAt, largest);
       }
     }
-    values_ = read_mask(p.mask, offset_, first_key + kTileKeys, p.Lk);
+    return start;
   }
 
  private:
-  int64_t offset_;
-  float2 values_;
+  MaskOfLane next_;
   float shift_, largest_ = -INFINITY;
 };
 

@@ -69,7 +69,8 @@ struct BackwardParams {
   Rows out, grad_out, grad_q, grad_k, grad_v;
   const float *log_sum_exp, *lse_correction, *grad_log_sum_exp;  // the last may be null
   int64_t lse_strides[4], correction_strides[4], grad_lse_strides[4];
-  float* minus_delta;            // [B, N, H, Lq]
+  QueryStatistics* statistics;   // [B, N, H, statistics_pitch]; those beyond Lq have no weights
+  int64_t statistics_pitch;      // Lq rounded up to a multiple of kMostQueries (tile_size.h)
   float* pair_sums;              // [group, B, H, Lq, Lk], the last side by side; null: not wanted
   int64_t pair_strides[4];       // of all others
   int pair_groups;               // of rows n, each with a partial sum of its own

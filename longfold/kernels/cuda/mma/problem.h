@@ -19,7 +19,7 @@ template <class T>
 [[nodiscard]] Rows rows_of_view(const TensorView<T, 5>& view);
 
 // Nothing if there is no such kernel: biases of kBool, two that are the same for all queries, two others, a scale that
-// is not positive. Strides and N make no difference to that, so that they make none to the bits.
+// is not positive. N makes no difference to that, so that it makes none to the bits.
 template <class T, class Args>
 [[nodiscard]] std::optional<Call> call_of(const Args& args);
 

@@ -8,16 +8,22 @@
 namespace longfold::kernels::cuda::mma {
 
 // How a stage holds them; in one of keys or values, these take the place of the queries.
-template <int HeadDim, BiasForm Form, int NumRows, int Keys>
-struct QueryTiles {
-  using QueryTile = Tile<kTileKeys, 2 * HeadDim>;
-  using KeyTile = Tile<Keys, 2 * HeadDim>;
+//
+// ForWarpgroups: tiles may be wider than rows, what is beyond becomes zero; there are tensor maps, and no query is
+// uniform.
+template <int HeadDim, BiasForm Form, int NumRows, int Keys, bool ForWarpgroups = false, int Wide = HeadDim>
+class QueryTiles {
+ public:
+  using QueryTile = Tile<kTileKeys, 2 * Wide>;
+  using KeyTile = Tile<Keys, 2 * Wide>;
   using PairTile = BiasTile<Form, kTileKeys, Keys>;
-  static constexpr int kBiasAt = round_up(NumRows * larger_of(2 * QueryTile::kBytes, KeyTile::kBytes), 1024);
+  static constexpr int kKeyBytes = round_up(NumRows * KeyTile::kBytes, 1024);
+  static constexpr int kBiasAt =
+      larger_of(round_up(NumRows * 2 * QueryTile::kBytes, 1024), ForWarpgroups ? 0 : kKeyBytes);
   static constexpr int kStatisticsAt = kBiasAt + PairTile::kBytes;
   static constexpr int kStageBytes = round_up(kStatisticsAt + NumRows * kStatisticsBytes, 1024);
   static_assert(kTileKeys == kStatisticsBlock);
-  static_assert(NumRows <= kProducers, "each producer warp brings the statistics of one row");
+  static_assert(NumRows < kProducers, "each producer warp but the last brings the statistics of one row");
   using ThisItem = Item<NumRows, Keys>;
 
   static __device__ uint32_t keys(uint32_t stage, int row, int first) {
@@ -31,10 +37,10 @@ struct QueryTiles {
   }
 
   template <class Stages>
-  static __device__ void load_keys(const Producer& producer, const Problem& p, const Rows& rows, const TensorMap& map,
-                                   const ThisItem& item, Stages& ring) {
+  static __device__ __forceinline__ void load_keys(const Producer& producer, const Problem& p, const Rows& rows,
+                                                   const TensorMap& map, const ThisItem& item, Stages& ring) {
     ring.wait_until_empty();
-    if (!p.maps.are_used) {
+    if (!ForWarpgroups && !p.maps.are_used) {
       for (int r = 0; r < NumRows; ++r) {
         load_rows<KeyTile>(producer, keys(ring.stage(), r, 0), rows, p, item.b, item.n + r, item.h, item.first, p.Lk);
       }
@@ -46,42 +52,82 @@ struct QueryTiles {
     ring.hand_over();
   }
 
+  // All that comes for an item, but its keys and values. The first warps bring queries, output gradients and
+  // statistics, each of one row n, and the last warp the pair bias.
   template <class Stages>
-  static __device__ void load_item(const Producer& producer, const BackwardParams& params, const ThisItem& item,
-                                   Stages& ring) {
+  static __device__ __forceinline__ void load_queries(const Producer& producer, const BackwardParams& params,
+                                                      const ThisItem& item, Stages& ring) {
+    if (!ForWarpgroups && !params.problem.maps.are_used)
+      load_queries_by_all(producer, params, item, ring);
+    else if (producer.warp < NumRows)
+      copy_queries(producer.warp, params, item, ring);
+    else
+      copy_bias(producer.warp == kProducers - 1, params.problem, item, ring);
+  }
+
+ private:
+  template <class Stages>
+  static __device__ __forceinline__ void copy_queries(int row, const BackwardParams& params, const ThisItem& item,
+                                                      Stages& ring) {
     const Problem& p = params.problem;
-    load_keys(producer, p, p.k, p.maps.k, item, ring);
-    load_keys(producer, p, p.v, p.maps.v, item, ring);
-    // The statistics come through the last warps, since the first ones copy tiles; read while the tile before is used.
-    const int row = producer.warp - (kProducers - NumRows), n = min(item.n + max(row, 0), p.N - 1);
-    const float shift = shift_of_row(p.mask, bias_offset(p.mask, item.b, n, item.h), p.Lk);
+    const int n = min(item.n + row, p.N - 1);
     StatisticsReader reader;
-    reader.read(params, item.b, n, item.h, 0);
+    if constexpr (!ForWarpgroups) reader.read(params, item.b, n, item.h, 0);
+#pragma unroll 1
     for (int query = 0; query < p.Lq; query += kTileKeys) {
       ring.wait_until_empty();
       const uint32_t stage = ring.stage(), barrier = ring.barrier();
-      if (!p.maps.are_used) {
-        load_pair_bias<Form, kTileKeys, Keys>(producer, bias(stage), p, item.b, item.n, item.h, query, item.first);
-        for (int r = 0; r < NumRows; ++r) {
-          load_rows<QueryTile>(producer, queries(stage, r), p.q, p, item.b, item.n + r, item.h, query, p.Lq);
-          load_rows<QueryTile>(producer, grad_out(stage, r), params.grad_out, p, item.b, item.n + r, item.h, query,
-                               p.Lq);
-        }
-      } else {
-        const int r = producer.warp;
-        if (r < NumRows && ptx::elect()) {
-          ptx::expect_bytes(barrier, 2 * QueryTile::kBytes);
-          copy_rows<QueryTile>(queries(stage, r), barrier, p.q, p.maps.q, item.b, item.n + r, item.h, query);
-          copy_rows<QueryTile>(grad_out(stage, r), barrier, params.grad_out, p.maps.grad_out, item.b, item.n + r,
-                               item.h, query);
-        }
-        if (Form != BiasForm::kNone && r == kProducers - 1 && ptx::elect()) {
-          ptx::expect_bytes(barrier, PairTile::kBytes);
-          copy_pair_bias<Form, kTileKeys, Keys>(bias(stage), barrier, p, item.b, item.n, item.h, query, item.first);
+      if (ptx::elect()) {
+        ptx::expect_bytes(barrier, 2 * QueryTile::kBytes + (ForWarpgroups ? 8 * kStatisticsBlock : 0));
+        copy_rows<QueryTile>(queries(stage, row), barrier, p.q, p.maps.q, item.b, item.n + row, item.h, query);
+        copy_rows<QueryTile>(grad_out(stage, row), barrier, params.grad_out, p.maps.grad_out, item.b, item.n + row,
+                             item.h, query);
+        if constexpr (ForWarpgroups) {
+          ptx::copy_bytes(statistics(stage, row), statistics_of(params, item.b, n, item.h) + query,
+                          8 * kStatisticsBlock, barrier);
         }
       }
-      if (row >= 0) {
-        reader.store(statistics(stage, row), params, shift);
+      if constexpr (!ForWarpgroups) {
+        reader.store(statistics(stage, row));
+        reader.read(params, item.b, n, item.h, query + kTileKeys);
+      }
+      ring.hand_over();
+    }
+  }
+
+  template <class Stages>
+  static __device__ __forceinline__ void copy_bias(bool copies, const Problem& p, const ThisItem& item, Stages& ring) {
+#pragma unroll 1
+    for (int query = 0; query < p.Lq; query += kTileKeys) {
+      ring.wait_until_empty();
+      if (Form != BiasForm::kNone && copies && ptx::elect()) {
+        ptx::expect_bytes(ring.barrier(), PairTile::kBytes);
+        copy_pair_bias<Form, kTileKeys, Keys>(bias(ring.stage()), ring.barrier(), p, item.b, item.n, item.h, query,
+                                              item.first);
+      }
+      ring.hand_over();
+    }
+  }
+
+  template <class Stages>
+  static __device__ __forceinline__ void load_queries_by_all(const Producer& producer, const BackwardParams& params,
+                                                             const ThisItem& item, Stages& ring) {
+    const Problem& p = params.problem;
+    const int row = min(producer.warp, NumRows - 1), n = min(item.n + row, p.N - 1);
+    StatisticsReader reader;
+    reader.read(params, item.b, n, item.h, 0);
+#pragma unroll 1
+    for (int query = 0; query < p.Lq; query += kTileKeys) {
+      ring.wait_until_empty();
+      const uint32_t stage = ring.stage();
+      load_pair_bias<Form, kTileKeys, Keys>(producer, bias(stage), p, item.b, item.n, item.h, query, item.first);
+#pragma unroll 1
+      for (int r = 0; r < NumRows; ++r) {
+        load_rows<QueryTile>(producer, queries(stage, r), p.q, p, item.b, item.n + r, item.h, query, p.Lq);
+        load_rows<QueryTile>(producer, grad_out(stage, r), params.grad_out, p, item.b, item.n + r, item.h, query, p.Lq);
+      }
+      if (producer.warp < NumRows) {
+        reader.store(statistics(stage, row));
         reader.read(params, item.b, n, item.h, query + kTileKeys);
       }
       ring.hand_over();

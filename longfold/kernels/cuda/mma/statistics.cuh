@@ -7,34 +7,21 @@ namespace longfold::kernels::cuda::mma {
 
 constexpr float kUniform = INFINITY;  // minus_lse of a query whose weights are 1 / Lk
 
-__device__ __forceinline__ float& minus_delta_at(const BackwardParams& params, int b, int n, int h, int query) {
+// Of the first query of a b, n and head; others follow.
+__device__ __forceinline__ QueryStatistics* statistics_of(const BackwardParams& params, int b, int n, int h) {
   const Problem& p = params.problem;
-  return params.minus_delta[((static_cast<int64_t>(b) * p.N + n) * p.H + h) * p.Lq + query];
-}
-
-// As they lie in memory.
-struct StoredStatistics {
-  float lse, correction, minus_delta;
-};
-
-__device__ __forceinline__ StoredStatistics read_statistics(const BackwardParams& params, int b, int n, int h,
-                                                            int query) {
-  if (query >= params.problem.Lq) return {-INFINITY, 1, 0};
-  const auto at = [&](const int64_t (&strides)[4]) {
-    return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
-  };
-  return {params.log_sum_exp[at(params.lse_strides)], params.lse_correction[at(params.correction_strides)],
-          minus_delta_at(params, b, n, h, query)};
+  return params.statistics + ((static_cast<int64_t>(b) * p.N + n) * p.H + h) * params.statistics_pitch;
 }
 
 // `shift` is the mask's.
-__device__ __forceinline__ QueryStatistics statistics_from(const StoredStatistics& stored, const BackwardParams& params,
-                                                           float shift, int query) {
-  const Problem& p = params.problem;
-  if (query >= p.Lq) return {-INFINITY, 0};
-  if (stored.lse <= kHidesAt) return {p.mean_if_masked ? kUniform : -INFINITY, stored.minus_delta};
+__device__ __forceinline__ float minus_lse(const BackwardParams& params, int b, int n, int h, int query, float shift) {
+  const auto at = [&](const int64_t (&strides)[4]) {
+    return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
+  };
+  const float lse = params.log_sum_exp[at(params.lse_strides)];
+  if (lse <= kHidesAt) return params.problem.mean_if_masked ? kUniform : -INFINITY;
   // The correction is 1 but for some 1e-7: its logarithm is what it differs by.
-  return {((stored.correction - 1) - (stored.lse - shift)) * kLog2E, stored.minus_delta};
+  return ((params.lse_correction[at(params.correction_strides)] - 1) - (lse - shift)) * kLog2E;
 }
 
 // Of a block of kStatisticsBlock queries, on their way to shared memory through a producer warp, whose lanes have two
@@ -42,23 +29,20 @@ __device__ __forceinline__ QueryStatistics statistics_from(const StoredStatistic
 class StatisticsReader {
  public:
   __device__ void read(const BackwardParams& params, int b, int n, int h, int first) {
-    first_ = first + 2 * lane_of_warp();
-#pragma unroll
-    for (int i = 0; i < 2; ++i) stored_[i] = read_statistics(params, b, n, h, first_ + i);
+    if (first < params.statistics_pitch) {
+      two_ = reinterpret_cast<const float4*>(statistics_of(params, b, n, h) + first)[lane_of_warp()];
+    }
   }
 
   // In shared memory they lie one after the other; behind them a word: whether one of them is uniform.
-  __device__ void store(uint32_t to, const BackwardParams& params, float shift) const {
-    const QueryStatistics x = statistics_from(stored_[0], params, shift, first_);
-    const QueryStatistics y = statistics_from(stored_[1], params, shift, first_ + 1);
-    ptx::store_shared(to + 16 * lane_of_warp(), float4{x.minus_lse, x.minus_delta, y.minus_lse, y.minus_delta});
-    const bool some_uniform = ptx::any(x.minus_lse == kUniform || y.minus_lse == kUniform);
+  __device__ void store(uint32_t to) const {
+    ptx::store_shared(to + 16 * lane_of_warp(), two_);
+    const bool some_uniform = ptx::any(two_.x == kUniform || two_.z == kUniform);
     if (lane_of_warp() == 0) ptx::store_shared(to + 8 * kStatisticsBlock, static_cast<uint32_t>(some_uniform));
   }
 
  private:
-  int first_ = 0;
-  StoredStatistics stored_[2] = {};
+  float4 two_ = {};
 };
 
 __device__ __forceinline__ float grad_lse_at(const BackwardParams& params, int b, int n, int h, int query) {
@@ -99,25 +83,28 @@ __device__ float dot_of_rows(const Rows& a, const char* row_a, const Rows& b, co
   return sum + ptx::shuffle_xor(sum, 2);
 }
 
-// minus_delta of all queries, from the rounded output: see GradQ::finish. Four lanes for a query.
+// The statistics of all queries, delta from the rounded output: see GradQ::finish. Four lanes for a query.
 template <class T>
-__device__ void write_minus_delta(const BackwardParams& params, int head_dim) {
+__device__ void write_statistics(const BackwardParams& params, int head_dim) {
   const Problem& p = params.problem;
-  const int lane = lane_of_warp(), blocks = (p.Lq + kStatisticsBlock - 1) / kStatisticsBlock;
+  const int lane = lane_of_warp(), blocks = static_cast<int>(params.statistics_pitch) / kStatisticsBlock;
   const int64_t warps = int64_t{gridDim.x} * blockDim.x / kLanes, all = int64_t{p.B} * p.N * p.H * blocks;
   for (int64_t i = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kLanes; i < all; i += warps) {
     const int first = static_cast<int>(i % blocks) * kStatisticsBlock, h = static_cast<int>(i / blocks % p.H);
     const int n = static_cast<int>(i / blocks / p.H % p.N), b = static_cast<int>(i / blocks / p.H / p.N);
     const char* out = rows_of(params.out, b, n, h);
     const char* grad_out = rows_of(params.grad_out, b, n, h);
+    const float shift = shift_of_row(p.mask, bias_offset(p.mask, b, n, h), p.Lk);
+    QueryStatistics* const to = statistics_of(params, b, n, h) + first;
 #pragma unroll 4
     for (int q = lane / 4; q < kStatisticsBlock; q += kLanes / 4) {
       const int query = min(first + q, p.Lq - 1);
       const float delta = dot_of_rows<T>(params.out, out + 2 * query * params.out.strides[2], params.grad_out,
                                          grad_out + 2 * query * params.grad_out.strides[2], head_dim);
-      if (lane % 4 == 0 && first + q < p.Lq) {
-        minus_delta_at(params, b, n, h, query) = grad_lse_at(params, b, n, h, query) - delta;
-      }
+      if (lane % 4 != 0) continue;
+      to[q] = first + q < p.Lq ? QueryStatistics{minus_lse(params, b, n, h, query, shift),
+                                                 grad_lse_at(params, b, n, h, query) - delta}
+                               : QueryStatistics{-INFINITY, 0};
     }
   }
 }

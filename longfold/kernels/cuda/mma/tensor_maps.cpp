@@ -26,25 +26,33 @@ bool encode(TensorMap& to, const void* data, int element_bytes, int64_t columns,
 }
 
 bool encode_rows(TensorMap& to, const Problem& p, const Rows& rows, int length, int head_dim, Box box) {
-  if (!rows.in_units || (rows.strides[2] == 0 && length != 1)) return false;
   return encode(to, rows.data, 2, head_dim,
                 {{{length, rows.strides[2]}, {p.H, rows.strides[3]}, {p.N, rows.strides[1]}, {p.B, rows.strides[0]}}},
                 box);
 }
 
+// A map knows but one place of a tensor that does not vary along a dimension.
+bool can_have_map(const Rows& rows, int length) {
+  return rows.in_units && (rows.strides[2] != 0 || length == 1);
+}
+
 }  // namespace
+
+bool can_have_maps(const Problem& p, const Rows* grad_out) {
+  return can_have_map(p.q, p.Lq) && can_have_map(p.k, p.Lk) && can_have_map(p.v, p.Lk) &&
+         (grad_out == nullptr || can_have_map(*grad_out, p.Lq)) && (p.pair.data == nullptr || p.pair.in_units);
+}
 
 void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
                       int pair_element_bytes) {
   TensorMaps& maps = p.maps;
   const auto& s = p.pair.strides;
-  maps.are_used = encode_rows(maps.q, p, p.q, p.Lq, head_dim, of_queries) &&
+  maps.are_used = can_have_maps(p, grad_out) && encode_rows(maps.q, p, p.q, p.Lq, head_dim, of_queries) &&
                   encode_rows(maps.k, p, p.k, p.Lk, head_dim, of_keys) &&
                   encode_rows(maps.v, p, p.v, p.Lk, head_dim, of_keys) &&
                   (grad_out == nullptr || encode_rows(maps.grad_out, p, *grad_out, p.Lq, head_dim, of_queries)) &&
-                  (p.pair.data == nullptr ||
-                   (p.pair.in_units && encode(maps.pair, p.pair.data, pair_element_bytes, p.Lk,
-                                              {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, of_pair)));
+                  (p.pair.data == nullptr || encode(maps.pair, p.pair.data, pair_element_bytes, p.Lk,
+                                                    {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, of_pair));
 }
 
 }  // namespace longfold::kernels::cuda::mma

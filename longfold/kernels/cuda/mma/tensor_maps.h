@@ -25,7 +25,10 @@ struct MappedTensor {
 // Whether there can be such a map. The driver makes it; tests/simt/ has a function of this name for the host.
 [[nodiscard]] bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor);
 
-// Fills p.maps with what a pass copies, if all of that lies in whole units of 16 bytes. `grad_out` may be null.
+// Whether all that a pass copies lies in whole units of 16 bytes. `grad_out` may be null.
+[[nodiscard]] bool can_have_maps(const Problem& p, const Rows* grad_out);
+
+// Fills p.maps, if so.
 void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
                       int pair_element_bytes);
 

@@ -14,6 +14,7 @@ namespace longfold::kernels::cuda::mma {
 constexpr int kStepKeys = 32;
 constexpr int kTileKeys = 64;  // in a stage; grad_kv: queries
 constexpr int kStatisticsBlock = 64;
+constexpr int kMostQueries = 128;   // in a block of any pass
 constexpr int kMostPairGroups = 7;  // of rows n, each with a sum of its own of the pair gradient
 constexpr int kProducers = 4;       // warps, in every block
 

@@ -1,0 +1,236 @@
+// The pair bias's gradient by products of warpgroups. Items and their order are those of mma/grad_pair.cuh: a block has
+// a tile of queries by keys and goes through the rows n of its group, whose logit gradients it sums in registers. A
+// warpgroup has 64 of the queries and kTiles * 64 of the keys.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/finish_grad_pair.cuh"
+#include "longfold/kernels/cuda/mma/loader.cuh"
+#include "longfold/kernels/cuda/wgmma/logit_gradients.cuh"
+#include "longfold/kernels/cuda/wgmma/tile_size.h"
+
+namespace longfold::kernels::cuda::wgmma {
+
+template <class T, int HeadDim, BiasForm Form>
+struct GradPair {
+  static constexpr bool kForWarpgroups = true;
+  static constexpr PairTileSize kSize = grad_pair_tile_size();
+  static constexpr int kTiles = kSize.key_tiles, kWide = wide(HeadDim), kDeep = kWide / 16;
+  static constexpr int kConsumers = 4 * kSize.query_groups * kSize.key_groups,
+                       kThreads = kLanes * (kConsumers + kProducers);
+  static constexpr int kAllTiles = kTiles * kSize.key_groups, kQueries = 64 * kSize.query_groups,
+                       kKeys = 64 * kAllTiles;
+  using QueryTile = mma::Tile<kQueries, 2 * kWide>;
+  using KeyTile = mma::Tile<kKeys, 2 * kWide>;
+  using PairTile = mma::BiasTile<Form, kQueries, kKeys>;
+  // A stage: queries, gradients of outputs, keys, values, hidden keys, masks, statistics. The bias stays by itself
+  // while the rows go by.
+  static constexpr int kGradOutAt = QueryTile::kBytes, kKeysAt = 2 * kGradOutAt, kValuesAt = kKeysAt + KeyTile::kBytes;
+  static constexpr int kHiddenAt = kValuesAt + KeyTile::kBytes;
+  static constexpr int kMaskAt = kHiddenAt + kAllTiles * mma::ColumnTile::kBytes;
+  static constexpr int kStatisticsAt = mma::round_up(kMaskAt + kAllTiles * mma::kMaskBytes, 128);
+  static constexpr int kStageBytes = mma::round_up(kStatisticsAt + 8 * kQueries, 1024);
+  static constexpr int kBiasBytes = mma::round_up(PairTile::kBytes, 1024);
+  using Bias = PairBias<T, Form, PairTile>;
+  using Held = mma::Ring<1, kBiasBytes, kConsumers, true>;
+  static constexpr int kStages =
+      mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, kStageBytes);
+  static_assert(kStages >= 2 && kAllTiles >= 2 && kAllTiles < kProducers && kQueries <= mma::kMostQueries);
+
+  using Stages = mma::Ring<kStages, kStageBytes, kConsumers, true>;
+  using ThisItem = mma::PairItem<kQueries, kKeys>;
+  static constexpr int kPairBytes = mma::bias_size(Form);  // of an element
+  static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + mma::ColumnTile::kBytes;
+  static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
+  static constexpr bool kAreProducts = Form == BiasForm::kNone;
+
+  // Each warp but the last brings a tile of the mask, one of them the queries and another one the keys too; the last
+  // one brings statistics and the bias.
+  static __device__ void produce(const BackwardParams& params, Stages ring, Held held) {
+    const mma::Producer producer(kConsumers);
+    if (producer.warp < kAllTiles)
+      copy_rows_and_masks(producer.warp, params, ring, held);
+    else
+      copy_statistics_and_bias(producer.warp == kProducers - 1, params, ring, held);
+  }
+
+  static __device__ __forceinline__ void copy_rows_and_masks(int tile, const BackwardParams& params, Stages ring,
+                                                             Held held) {
+    const Problem& p = params.problem;
+#pragma unroll 1
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
+      const ThisItem item(params, i);
+      held.wait_until_empty();
+      held.hand_over();
+      // The first tile of the mask has the shift.
+      const auto ask = [&](int n, int key) {
+        mma::MaskOfLane mask(p.mask, mma::bias_offset(p.mask, item.b, n, item.h), key);
+        mask.ask(p.Lk - key);
+        return mask;
+      };
+      const int key = item.key + tile * mma::kTileKeys;
+      mma::MaskOfLane next_first = ask(item.begin, 0), next = ask(item.begin, key);
+#pragma unroll 1
+      for (int n = item.begin; n < item.end; ++n) {
+        ring.wait_until_empty();
+        const uint32_t stage = ring.stage(), barrier = ring.barrier();
+        if (ptx::elect()) {
+          if (tile == 0) {
+            ptx::expect_bytes(barrier, 2 * QueryTile::kBytes);
+            mma::copy_rows<QueryTile>(stage, barrier, p.q, p.maps.q, item.b, n, item.h, item.query);
+            mma::copy_rows<QueryTile>(stage + kGradOutAt, barrier, params.grad_out, p.maps.grad_out, item.b, n, item.h,
+                                      item.query);
+          } else if (tile == 1) {
+            ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
+            mma::copy_rows<KeyTile>(stage + kKeysAt, barrier, p.k, p.maps.k, item.b, n, item.h, item.key);
+            mma::copy_rows<KeyTile>(stage + kValuesAt, barrier, p.v, p.maps.v, item.b, n, item.h, item.key);
+          }
+        }
+        const float2 first = next_first.values(), values = next.values();
+        if (n + 1 < item.end) next_first = ask(n + 1, 0), next = ask(n + 1, key);
+        const float shift = p.mask.data == nullptr ? 0 : mma::shift_of(first);
+        const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, values, shift, p.scale);
+        mma::store_column<T>(stage + kHiddenAt + tile * mma::ColumnTile::kBytes, hidden);
+        ring.hand_over();
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void copy_statistics_and_bias(bool copies, const BackwardParams& params,
+                                                                  Stages ring, Held held) {
+    const Problem& p = params.problem;
+#pragma unroll 1
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
+      const ThisItem item(params, i);
+      held.wait_until_empty();
+      if (Form != BiasForm::kNone && copies && ptx::elect()) {
+        ptx::expect_bytes(held.barrier(), PairTile::kBytes);
+        mma::copy_pair_bias<Form, kQueries, kKeys>(held.stage(), held.barrier(), p, item.b, item.begin, item.h,
+                                                   item.query, item.key);
+      }
+      held.hand_over();
+#pragma unroll 1
+      for (int n = item.begin; n < item.end; ++n) {
+        ring.wait_until_empty();
+        if (copies && ptx::elect()) {
+          ptx::expect_bytes(ring.barrier(), 8 * kQueries);
+          ptx::copy_bytes(ring.stage() + kStatisticsAt, mma::statistics_of(params, item.b, n, item.h) + item.query,
+                          8 * kQueries, ring.barrier());
+        }
+        ring.hand_over();
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void start_logits(float (&s)[8][4], const uint32_t (&q)[kDeep][4], uint32_t keys,
+                                                      uint32_t hidden, uint32_t ones) {
+    ptx::fence_products();
+    ptx::multiply_async<T>(s, descriptor<mma::ColumnTile>(ones / 16), descriptor<mma::ColumnTile>(hidden / 16));
+    add_products<T, KeyTile>(s, q, keys);
+    ptx::commit_products();
+  }
+
+  // Adds the logit gradients of a row n. `first` is the warp's first query, `tile` its first tile of keys.
+  template <bool Common>
+  static __device__ __forceinline__ void row(float (&sums)[kTiles][8][4], uint32_t stage, int first, int tile,
+                                             const Bias (&bias)[kTiles], uint32_t ones, float scale, int lane) {
+    const uint32_t queries = stage + first * QueryTile::kChunk, keys = stage + kKeysAt + 64 * tile * KeyTile::kChunk;
+    const uint32_t values = keys + KeyTile::kBytes, hidden = stage + kHiddenAt + tile * mma::ColumnTile::kBytes;
+    uint32_t q[kDeep][4], grad_out[kDeep][4];
+    mma::load_fragments<QueryTile>(q, queries, lane);
+    mma::load_fragments<QueryTile>(grad_out, queries + kGradOutAt, lane);
+    QueriesOfRows rows;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      rows.take(half, ptx::load_shared<float2>(stage + kStatisticsAt + 8 * (first + 8 * half + lane / 4)));
+    }
+    float s[kTiles][8][4], grad[8][4];
+    start_logits(s[0], q, keys, hidden, ones);
+    start_products<T, KeyTile>(grad, grad_out, values);
+    ptx::commit_products();
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+      // Logits of the next tile run while this one's are used.
+      if (t + 1 < kTiles) {
+        start_logits(s[t + 1], q, keys + 64 * (t + 1) * KeyTile::kChunk, hidden + (t + 1) * mma::ColumnTile::kBytes,
+                     ones);
+        ptx::wait_for_products<2>();
+      } else {
+        ptx::wait_for_products<1>();
+      }
+      ptx::after_products(s[t]);
+      if constexpr (!kAreProducts) bias[t].add_to(s[t], scale);
+      if constexpr (!Common) {
+        const uint32_t mask = stage + kMaskAt + (tile + t) * mma::kMaskBytes;
+        if (mma::mask_kind(mask) == mma::MaskTile::kValues) {
+          add_mask(s[t], mask + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+        }
+      }
+      to_weights<kAreProducts>(s[t], rows, scale);
+      if (t + 1 < kTiles)
+        ptx::wait_for_products<1>();
+      else
+        ptx::wait_for_products<0>();
+      ptx::after_products(grad);
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        float& sum = sums[t][i / 4][i % 4];
+        sum = fmaf(s[t][i / 4][i % 4], grad[i / 4][i % 4] + rows.minus_delta[i % 4 / 2], sum);
+      }
+      if (t + 1 < kTiles) {
+        ptx::fence_products();
+        start_products<T, KeyTile>(grad, grad_out, values + 64 * (t + 1) * KeyTile::kChunk);
+        ptx::commit_products();
+      }
+    }
+  }
+
+  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t ones) {
+    const Problem& p = params.problem;
+    const int group = ptx::of_warp(static_cast<int>(threadIdx.x) / (4 * kLanes));
+    const int warp = ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) % 4, lane = ptx::lane();
+    const int first = 64 * (group / kSize.key_groups) + 16 * warp, tile = group % kSize.key_groups * kTiles;
+#pragma unroll 1
+    for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
+      const ThisItem item(params, i);
+      float sums[kTiles][8][4] = {};
+      held.wait_until_full();
+      const uint32_t pair = held.stage() + first * PairTile::kChunk;
+      Bias bias[kTiles];
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) bias[t] = Bias(pair, lane, 64 * (tile + t));
+#pragma unroll 1
+      for (int n = item.begin; n < item.end; ++n) {
+        ring.wait_until_full();
+        const uint32_t stage = ring.stage();
+        bool has_values = false;
+#pragma unroll
+        for (int t = 0; t < kTiles; ++t) {
+          has_values |= mma::mask_kind(stage + kMaskAt + (tile + t) * mma::kMaskBytes) == mma::MaskTile::kValues;
+        }
+        if (has_values)
+          row<false>(sums, stage, first, tile, bias, ones, p.scale, lane);
+        else
+          row<true>(sums, stage, first, tile, bias, ones, p.scale, lane);
+        ring.leave(lane);
+      }
+      held.leave(lane);
+#pragma unroll
+      for (int t = 0; t < kTiles; ++t) {
+        mma::finish_grad_pair(params, sums[t], item, item.query + first, item.key + 64 * (tile + t));
+      }
+    }
+  }
+
+  static __device__ void run(const BackwardParams& params, uint32_t shared) {
+    constexpr int kOnesAt = Stages::kBytes + Held::kBytes;
+    for (int stage = 0; stage < kStages; ++stage) {
+      clear<kAllTiles * mma::ColumnTile::kBytes>(Stages::at(shared, stage) + kHiddenAt);
+    }
+    store_ones<T, 1>(shared + kOnesAt);
+    mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
+        shared, [&](Stages ring, Held held) { produce(params, ring, held); },
+        [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });
+  }
+};
+
+}  // namespace longfold::kernels::cuda::wgmma

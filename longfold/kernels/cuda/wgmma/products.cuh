@@ -1,0 +1,104 @@
+// Products of a warpgroup with tiles in shared memory; tiles as in mma/tile.cuh, whose chunks are what descriptors can
+// name.
+#pragma once
+
+#include "longfold/kernels/cuda/mma/ring.cuh"
+#include "longfold/kernels/cuda/mma/tile.cuh"
+#include "longfold/kernels/cuda/ptx_wgmma.cuh"
+
+namespace longfold::kernels::cuda::wgmma {
+
+using mma::kLanes;
+
+// Of what lies at an address of a tile, in units of 16 bytes: groups of 8 rows lie 8 chunks apart, chunks of the same
+// rows kRows chunks. Its lower half is the address, to which multiples of a unit can be added.
+template <class Tile>
+__device__ __forceinline__ uint64_t descriptor(uint32_t units) {
+  static_assert(Tile::kChunk == 128 || Tile::kChunk == 64 || Tile::kChunk == 32);
+  constexpr uint64_t kSwizzle = Tile::kChunk == 128 ? 1 : Tile::kChunk == 64 ? 2 : 3;
+  constexpr uint64_t kNextEight = 8 * Tile::kChunk / 16, kNextChunk = Tile::kRows * Tile::kChunk / 16;
+  constexpr uint32_t kHigh = static_cast<uint32_t>((kSwizzle << 62 | kNextEight << 32) >> 32);
+  return uint64_t{kHigh} << 32 | ((static_cast<uint32_t>(kNextChunk) << 16) + units);
+}
+
+// Where the depth'th 16 elements of rows lie, beyond the first ones, in units.
+template <class Tile>
+__device__ __forceinline__ uint32_t depth_units(int depth) {
+  return static_cast<uint32_t>(depth * 32 / Tile::kChunk * Tile::kRows * Tile::kChunk + depth * 32 % Tile::kChunk) / 16;
+}
+
+// s += a rows^T: products over the head dim of 64 rows of a tile, those from `a` on, with 64 of another, from `rows`
+// on.
+template <class T, class TileA, class Tile>
+__device__ __forceinline__ void add_products(float (&s)[8][4], uint32_t a, uint32_t rows) {
+#pragma unroll
+  for (int d = 0; d < Tile::kRowBytes / 32; ++d) {
+    ptx::add_async<T>(s, descriptor<TileA>(a / 16 + depth_units<TileA>(d)),
+                      descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
+  }
+}
+// The same with a in registers, and with s beginning at zero.
+template <class T, class Tile, int Deep>
+__device__ __forceinline__ void add_products(float (&s)[8][4], const uint32_t (&a)[Deep][4], uint32_t rows) {
+  static_assert(Deep == Tile::kRowBytes / 32);
+#pragma unroll
+  for (int d = 0; d < Deep; ++d) ptx::add_async<T>(s, a[d], descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
+}
+template <class T, class Tile, int Deep>
+__device__ __forceinline__ void start_products(float (&s)[8][4], const uint32_t (&a)[Deep][4], uint32_t rows) {
+  static_assert(Deep == Tile::kRowBytes / 32);
+  ptx::multiply_async<T>(s, a[0], descriptor<Tile>(rows / 16));
+#pragma unroll
+  for (int d = 1; d < Deep; ++d) ptx::add_async<T>(s, a[d], descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
+}
+
+// Zeros for this many bytes of shared memory, by all threads of a block, which meet afterwards.
+template <int Bytes>
+__device__ __forceinline__ void clear(uint32_t from) {
+  for (int at = 4 * static_cast<int>(threadIdx.x); at < Bytes; at += 4 * static_cast<int>(blockDim.x)) {
+    ptx::store_shared(from + at, uint32_t{0});
+  }
+  ptx::fence_stores_to_products();
+}
+
+// What a ColumnTile (mma/mask.cuh) is multiplied with: 64 rows of one for the first `Terms` elements, zero for the
+// others. By all threads of a block, which meet afterwards.
+template <class T, int Terms>
+__device__ __forceinline__ void store_ones(uint32_t to) {
+  static_assert(Terms == 1 || Terms == 3);
+  for (int row = static_cast<int>(threadIdx.x); row < 64; row += static_cast<int>(blockDim.x)) {
+    const uint32_t first = mma::ColumnTile::unit(to, row, 0), second = mma::ColumnTile::unit(to, row, 1);
+    ptx::store_shared(first, ptx::pack<T>(1, Terms > 1 ? 1 : 0));
+    ptx::store_shared(first + 4, ptx::pack<T>(Terms > 2 ? 1 : 0, 0));
+    for (int word = 2; word < 4; ++word) ptx::store_shared(first + 4 * word, uint32_t{0});
+    for (int word = 0; word < 4; ++word) ptx::store_shared(second + 4 * word, uint32_t{0});
+  }
+  ptx::fence_stores_to_products();
+}
+
+// Numbers of 64 rows and columns as first factors of a second product.
+template <class T>
+__device__ __forceinline__ void pack_weights(uint32_t (&a)[4][4], const float (&s)[8][4]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[k][i] = ptx::pack<T>(s[2 * k + i / 2][i % 2 * 2], s[2 * k + i / 2][i % 2 * 2 + 1]);
+  }
+}
+
+// out += weights rows: sums over 64 rows of a tile, from the one at `rows` on, which are positions.
+template <class T, class Tile, int Columns = Tile::kRowBytes / 2>
+__device__ __forceinline__ void start_weighted_sum(float (&out)[Columns / 8][4], const uint32_t (&weights)[4][4],
+                                                   uint32_t rows) {
+  constexpr int kWide = Columns % 64 == 0 ? 64 : Columns % 32 == 0 ? 32 : 16;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+#pragma unroll
+    for (int column = 0; column < Columns; column += kWide) {
+      const uint32_t at = rows / 16 + k * Tile::kChunk + depth_units<Tile>(column / 16);
+      ptx::add_transposed_async<T, kWide>(out + column / 8, weights[k], descriptor<Tile>(at));
+    }
+  }
+}
+
+}  // namespace longfold::kernels::cuda::wgmma
