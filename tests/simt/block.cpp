@@ -32,6 +32,7 @@ Block::Block(unsigned num_blocks, unsigned num_threads, size_t shared_bytes, con
       memory_(shared_bytes),
       threads_(num_threads),
       warps_(num_threads / kLanes),
+      warpgroups_((warps_.size() + kWarpsOfGroup - 1) / kWarpsOfGroup),
       clocks_(num_threads, Clock(static_cast<int>(num_threads), kMostBarriers)),
       fibres_(static_cast<int>(num_threads), [this](int) { thread_main(); }) {
   barriers_.reserve(kMostBarriers);  // threads that wait keep references
@@ -42,11 +43,13 @@ void Block::run(unsigned index) {
   index_ = index;
   memory_.reset();
   barriers_.clear();
+  named_barriers_.fill({});
   arrivals_.clear();
   num_in_block_ = num_ended_ = 0;
   for (int i = 0; i < static_cast<int>(threads_.size()); ++i) {
     clock(i).reset();
     clock(i)[i] = 1;
+    thread(i).has_fenced_products = false;
     go_on(i);
   }
   fibres_.switch_to(pick());
@@ -84,12 +87,21 @@ void Block::end_thread() {
     throw Error(thread_name(me) + " ended while " + thread_name(static_cast<int>(other - threads_.begin())) +
                 " waits for it in " + waits_for(*other));
   }
+  if (!thread(me).products.empty()) {
+    throw Error(thread_name(me) + " ended after a product at " + place(thread(me).products.front().here) +
+                " that no wait_for_products came after");
+  }
   ++num_ended_;
   wait(State::kEnded, "", Here::current());
 }
 
 void Block::check_end() {
   while (land_one()) {
+  }
+  for (const Warpgroup& group : warpgroups_) {
+    if (group.products.empty()) continue;
+    throw Error("the block ended after a product at " + place(group.products.front().here) +
+                " that not all warps of the warpgroup came to");
   }
   for (const Barrier& barrier : barriers_) {
     if (barrier.bytes_left != 0) {
@@ -195,7 +207,10 @@ void Block::check_lanes(const char* name, Together work, const Here& here) {
   for (int i = first_lane; i < first_lane + kLanes; ++i) {
     const Thread& other = thread(i);
     const bool differs = other.state == State::kInWarp && (warp.work != work || !same_place(other.here, here));
-    if (!differs && other.state != State::kEnded && other.state != State::kInBlock) continue;
+    if (!differs && other.state != State::kEnded && other.state != State::kInBlock &&
+        other.state != State::kInWarpgroup) {
+      continue;
+    }
     throw Error(thread_name(me) + " came to " + name + " at " + place(here) + ", " + thread_name(i) +
                 (other.state == State::kEnded ? " ended" : " waits in " + waits_for(other)));
   }

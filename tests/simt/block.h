@@ -4,6 +4,7 @@
 // are events of their own: with Delivery::kLatest they come only when no thread can go on without.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <exception>
@@ -16,6 +17,7 @@
 #include "tests/simt/error.h"
 #include "tests/simt/fibres.h"
 #include "tests/simt/mode.h"
+#include "tests/simt/products.h"
 #include "tests/simt/shared_memory.h"
 
 namespace longfold::simt {
@@ -26,6 +28,7 @@ using Together = void (*)(const void* const* in, void* const* out);
 class Block {
  public:
   static constexpr int kMostBarriers = 64;
+  static constexpr int kNamedBarriers = 16;  // the first is sync_block's
 
   Block(unsigned num_blocks, unsigned num_threads, size_t shared_bytes, const Mode& mode, std::function<void()> kernel);
   // Throws the first Error of any thread.
@@ -59,9 +62,19 @@ class Block {
   void fence_barrier_init();
   void expect_bytes(uint32_t address, uint32_t num_bytes, const Here& here);
   void copy_box(uint32_t to, const void* map, uint32_t address, const int (&first)[5], const Here& here);
+  void copy_bytes(uint32_t to, const void* from, uint32_t num_bytes, uint32_t address, const Here& here);
+
+  // Products of warpgroups: block_products.cpp.
+  void fence_stores_to_products();
+  void fence_products();
+  void start_product(const Product& product);
+  void commit_products();
+  void wait_for_products(int pending, const Here& here);
+  void after_products(const void* d, size_t num_bytes, const Here& here);
+  bool any_of_warpgroup(bool value, int barrier, const Here& here);
 
  private:
-  enum class State : uint8_t { kCanGoOn, kInWarp, kInBlock, kAtBarrier, kEnded };
+  enum class State : uint8_t { kCanGoOn, kInWarp, kInWarpgroup, kInBlock, kAtBarrier, kEnded };
   struct Copy {
     uint32_t to;
     const void* from;
@@ -72,9 +85,14 @@ class Block {
     State state = State::kEnded;
     const char* what = "";  // it waits in
     Here here;
-    int barrier = 0;           // kAtBarrier: the one
-    int64_t phase = 0;         // and the phase whose end it waits for
-    std::vector<Copy> copies;  // that no copies_arrive came after
+    int barrier = 0;                  // kAtBarrier: the one
+    int64_t phase = 0;                // and the phase whose end it waits for
+    std::vector<Copy> copies;         // that no copies_arrive came after
+    std::vector<Product> products;    // that were not waited for
+    std::vector<size_t> groups;       // where those of them end that are committed, as a number of products
+    std::vector<LoadedUnits> loaded;  // while it waits for products
+    bool has_fenced_products = false;
+    bool any = false;  // of its warpgroup
   };
   struct Warp {
     uint32_t can_go_on = 0;  // a bit per lane
@@ -94,6 +112,15 @@ class Block {
     Clock gathered, ended;         // of those that arrived, now and when the last phase ended
     std::vector<int> waiting;      // threads
     std::vector<uint32_t> copied;  // destinations of copies that arrived in this phase
+  };
+  struct Warpgroup {
+    std::deque<Product> products;                  // that some of its warps have done and some have not
+    std::array<size_t, kWarpsOfGroup> num_done{};  // of these, by each warp
+  };
+  struct NamedBarrier {
+    int num_waiting = 0;
+    int group = -1;  // the first thread of the warpgroup that uses it
+    bool any = false;
   };
   // Of copies that copies_arrive came after, or of a box, which counts by its bytes.
   struct Arrival {
@@ -118,6 +145,7 @@ class Block {
   int pick_lane(uint32_t lanes);
   int random(int bound) { return static_cast<int>(random_() % static_cast<unsigned>(bound)); }
   void meet(int first, int end);
+  void check_other_warps(int warp, const Product& product);
   void check_lanes(const char* name, Together work, const Here& here);
 
   Barrier& barrier(uint32_t address, const Here& here);
@@ -139,6 +167,8 @@ class Block {
   SharedMemory memory_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
+  std::array<NamedBarrier, kNamedBarriers> named_barriers_{};
   std::vector<Clock> clocks_;  // of the threads
   std::vector<Barrier> barriers_;
   std::deque<Arrival> arrivals_;  // to come

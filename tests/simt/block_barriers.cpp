@@ -8,6 +8,12 @@
 #include "tests/simt/tensor_map.h"
 
 namespace longfold::simt {
+namespace {
+
+constexpr uint32_t kUnit = 16;  // of copies
+
+}  // namespace
+
 void Block::barrier_init(uint32_t address, uint32_t count, const Here& here) {
   const int me = fibres_.running();
   if (count < 1 || count >= 1u << 20) {
@@ -190,6 +196,26 @@ void Block::copy_box(uint32_t to, const void* map, uint32_t address, const int (
     arrival.copies.push_back({unit, from, num_bytes, here});
     if (mode_.delivery == Delivery::kEarliest) deliver(arrival.copies.back());
   });
+  start(std::move(arrival));
+}
+
+void Block::copy_bytes(uint32_t to, const void* from, uint32_t num_bytes, uint32_t address, const Here& here) {
+  const int me = fibres_.running();
+  const Barrier& barrier = this->barrier(address, here);
+  std::string wrong;
+  if (!barrier.is_fenced) wrong = "fence_barrier_init after the barrier was made";
+  if (num_bytes == 0 || num_bytes % kUnit != 0) wrong = "a number of bytes that is a multiple of 16";
+  if (reinterpret_cast<uintptr_t>(from) % kUnit != 0) wrong = "a source that is a multiple of 16";
+  if (to % kUnit != 0) wrong = "a place that is a multiple of 16";
+  if (!wrong.empty()) {
+    throw Error(thread_name(me) + " came to copy_bytes at " + place(here) + ", which expected " + wrong);
+  }
+  Arrival arrival{me, static_cast<int>(&barrier - barriers_.data()), {}, num_bytes};
+  for (uint32_t at = 0; at < num_bytes; at += kUnit) {
+    memory_.start_copy(by(here), to + at);
+    arrival.copies.push_back({to + at, static_cast<const std::byte*>(from) + at, kUnit, here});
+    if (mode_.delivery == Delivery::kEarliest) deliver(arrival.copies.back());
+  }
   start(std::move(arrival));
 }
 

@@ -11,6 +11,7 @@ struct HostLaunch {
   simt::Mode mode;
   unsigned most_blocks = 3;  // fewer than items, so that blocks go through several
   bool has_tensor_maps = false;
+  bool by_warpgroups = false;  // where those kernels take the call; they have tensor maps always
 };
 
 template <class T, int HeadDim>
@@ -19,6 +20,15 @@ struct HostKernels {
   static void grad_q(const BackwardParams& params, BiasForm form, bool one_row, const HostLaunch& launch);
   static void grad_kv(const BackwardParams& params, BiasForm form, bool one_row, const HostLaunch& launch);
   static void grad_pair(const BackwardParams& params, BiasForm form, const HostLaunch& launch);
+};
+
+// The same by products of warpgroups, all of whose functions say whether there are tensor maps: else they do nothing.
+template <class T, int HeadDim>
+struct HostKernelsByWarpgroups {
+  static bool forward(const ForwardParams& params, BiasForm form, bool one_row, const HostLaunch& launch);
+  static bool grad_q(const BackwardParams& params, BiasForm form, bool one_row, const HostLaunch& launch);
+  static bool grad_kv(const BackwardParams& params, BiasForm form, bool one_row, const HostLaunch& launch);
+  static bool grad_pair(const BackwardParams& params, BiasForm form, const HostLaunch& launch);
 };
 
 }  // namespace longfold::kernels::cuda::mma

@@ -34,6 +34,16 @@ bool with_kernels(int64_t head_dim, const Function& function) {
 #undef LONGFOLD_INSTANCE
   return false;
 }
+template <class T, class Function>
+bool with_kernels_by_warpgroups(int64_t head_dim, const Function& function) {
+#define LONGFOLD_INSTANCE(Type, HeadDim)                                               \
+  if constexpr (std::is_same_v<T, Type>) {                                             \
+    if (head_dim == (HeadDim)) return function(HostKernelsByWarpgroups<T, HeadDim>()); \
+  }
+  LONGFOLD_HOST_INSTANCES_BY_WARPGROUPS(LONGFOLD_INSTANCE)
+#undef LONGFOLD_INSTANCE
+  return false;
+}
 
 template <class T>
 ForwardParams forward_params(const ForwardArgs<T>& args, const Problem& problem) {
@@ -90,18 +100,29 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   const Problem& p = call.problem;
   BackwardParams params = backward_params(args, p);
   const int64_t plane = int64_t{p.Lq} * p.Lk, planes = int64_t{p.B} * p.H;
-  DeviceMemory minus_delta(4 * int64_t{p.B} * p.N * p.H * p.Lq), partials(4 * params.pair_groups * planes * plane);
-  params.minus_delta = minus_delta.as<float>();
+  params.statistics_pitch = divide_up(p.Lq, kMostQueries) * kMostQueries;
+  DeviceMemory statistics(8 * int64_t{p.B} * p.N * p.H * params.statistics_pitch),
+      partials(4 * params.pair_groups * planes * plane);
+  params.statistics = statistics.as<QueryStatistics>();
   params.pair_sums = params.pair_groups > 0 ? partials.as<float>() : nullptr;
   const int64_t pair_strides[4] = {planes * plane, p.H * plane, plane, p.Lk};
   std::copy_n(pair_strides, 4, params.pair_strides);
   const auto head_dim = static_cast<int>(args.q.sizes[4]);
-  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_minus_delta<T>, params, head_dim);
-  with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
-    Kernels::grad_q(params, call.form, call.one_row, launch);
-    Kernels::grad_kv(params, call.form, call.one_row, launch);
-    if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, launch);
-  });
+  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
+  // Of weights that are uniform those by warpgroups know nothing.
+  const bool by_warpgroups =
+      launch.by_warpgroups && !p.mean_if_masked && with_kernels_by_warpgroups<T>(head_dim, [&]<class Kernels>(Kernels) {
+        return Kernels::grad_q(params, call.form, call.one_row, launch) &&
+               Kernels::grad_kv(params, call.form, call.one_row, launch) &&
+               (params.pair_groups == 0 || Kernels::grad_pair(params, call.form, launch));
+      });
+  if (!by_warpgroups) {
+    with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
+      Kernels::grad_q(params, call.form, call.one_row, launch);
+      Kernels::grad_kv(params, call.form, call.one_row, launch);
+      if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, launch);
+    });
+  }
   // As finish.cu does, in fp64.
   for (int64_t i = 0; i < (params.pair_groups > 0 ? planes * plane : 0); ++i) {
     double sum = 0;
@@ -121,9 +142,12 @@ std::optional<Solution> solve_on_host(const kernels::Problem& problem, const Hos
   const BackwardArgs<T> backward = placed.backward_args();
   const std::optional<Call> call = call_of<T>(forward);
   if (!call) return {};
-  const bool there = with_kernels<T>(problem.shape.D, [&]<class Kernels>(Kernels) {
-    Kernels::forward(forward_params(forward, call->problem), call->form, call->one_row, launch);
-  });
+  const ForwardParams params = forward_params(forward, call->problem);
+  const auto run_forward = [&]<class Kernels>(Kernels) {
+    return Kernels::forward(params, call->form, call->one_row, launch);
+  };
+  const bool there = launch.by_warpgroups ? with_kernels_by_warpgroups<T>(problem.shape.D, run_forward)
+                                          : with_kernels<T>(problem.shape.D, run_forward);
   if (!there) return {};
   run_backward(backward, *call, launch);
   return placed.solution();

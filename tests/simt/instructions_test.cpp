@@ -201,20 +201,25 @@ std::string text_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// One more function in the kernels' ptx.cuh wants one more here.
-TEST(Instructions, AreThoseOfTheKernels) {
-  const std::string emulated = text_of("tests/simt/include/longfold/kernels/cuda/ptx.cuh");
-  std::istringstream lines(text_of("longfold/kernels/cuda/ptx.cuh"));
+// One more function in the kernels' headers wants one more here.
+void expect_functions_of(const std::string& header, size_t at_least) {
+  const std::string emulated = text_of("tests/simt/include/" + header);
+  std::istringstream lines(text_of(header));
   std::set<std::string> names;
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with("__device__ ")) continue;
     const std::string start = line.substr(0, line.find_first_of("(<"));
     names.insert(start.substr(start.rfind(' ') + 1));
   }
-  EXPECT_GE(names.size(), 20u);
+  EXPECT_GE(names.size(), at_least);
   for (const std::string& name : names) {
     EXPECT_NE(emulated.find(" " + name + "("), std::string::npos) << name << " is missing";
   }
+}
+
+TEST(Instructions, AreThoseOfTheKernels) {
+  expect_functions_of("longfold/kernels/cuda/ptx.cuh", 20);
+  expect_functions_of("longfold/kernels/cuda/ptx_wgmma.cuh", 8);
 }
 
 }  // namespace

@@ -98,6 +98,18 @@ void SharedMemory::load(const By& by, uint32_t from, void* to, uint32_t num_byte
   std::memcpy(to, bytes_.get() + offset, num_bytes);
 }
 
+void SharedMemory::load_for_product(const By& by, uint32_t from, void* to) {
+  load(by, from, to, kCopyBytes, true);
+  for_words(words_, from - kBase, kCopyBytes, [&](const Word& word, unsigned) {
+    for (const Write& write : word.writes) {
+      if (write.entity >= by.clock.num_threads() || by.clock.fenced(write.entity) >= write.time) continue;
+      fail(by, "loads by a product", kBase + static_cast<uint32_t>(&word - words_.data()) * 4,
+           "written by " + thread_name(write.entity) + " at " + place(write.here) +
+               " with no fence_stores_to_products after it");
+    }
+  });
+}
+
 void SharedMemory::note_read(const By& by, Word& word, uint16_t halves) {
   const int32_t now = by.clock[by.thread];
   const Read read{static_cast<uint16_t>(by.thread), halves, now, by.here};

@@ -33,6 +33,8 @@ class SharedMemory {
 
   // `bytes` is the alignment too. Matrices may have rows of padding that nobody wrote: their NaN tells enough.
   void load(const By& by, uint32_t from, void* to, uint32_t num_bytes, bool must_be_written);
+  // 16 bytes for a product of warpgroups, which sees only what was stored before a fence.
+  void load_for_product(const By& by, uint32_t from, void* to);
   void store(const By& by, uint32_t to, const void* from, uint32_t num_bytes);
 
   // A copy of 16 bytes: under way from start_copy to end_copy, and seen by who knows `time` of `barrier`.

@@ -19,6 +19,9 @@
 //   orders them (clocks.h). sync_warp orders the lanes of a warp; shuffles, votes and matrix functions do not, which
 //   is what PTX promises. The lane that gives a row's address to load_matrices is the one that reads the row.
 // - A wait that could miss its phase because the next one ends too.
+// - Products of warpgroups are done when they are waited for, and read shared memory then: a kernel that takes them for
+//   done earlier gets wrong numbers, NaN or a race. They see what threads stored before fence_stores_to_products alone,
+//   want fence_products after each wait, and the same products in the four warps (block_products.cpp).
 //
 // What is not: bounds of global memory are AddressSanitizer's (allocate each tensor at its exact size). Two threads
 // that write one place in global memory, or read what another writes: run more than one Order and compare bits. A

@@ -69,6 +69,15 @@ inline void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (
   simt::Block::current().copy_box(to, map, barrier, first, here);
 }
 
+inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier, Here here = Here::current()) {
+  simt::Block::current().copy_bytes(to, from, bytes, barrier, here);
+}
+// Loads are done at once here.
+inline void wait_for_loads() {}
+inline void fence_stores_to_products() {
+  simt::Block::current().fence_stores_to_products();
+}
+
 // Of whole warps. The host's compiler has its own registers.
 template <int Count>
 void give_registers(Here here = Here::current()) {

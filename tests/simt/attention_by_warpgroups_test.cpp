@@ -1,0 +1,107 @@
+// The shared case list through the kernels whose products are of warpgroups, as in evoformer_attention_test.cpp.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "tests/simt/attention_checks.h"
+
+namespace longfold::kernels::cuda::mma {
+namespace {
+
+const HostLaunch kLaunch{.mode = {}, .by_warpgroups = true};
+const HostLaunch kOther{
+    .mode = {simt::Order::kDescending, simt::Delivery::kLatest}, .most_blocks = 2, .by_warpgroups = true};
+
+// Tensor maps want rows of whole units of 16 bytes: cases with a pair bias have a few more keys here.
+std::vector<cases::EvoformerCase> cases_in_units() {
+  using enum cases::BiasKind;
+  const std::vector<cases::Bias> of_queries = {{kMask, cases::ElementType::kOfQueries},
+                                               {kPair, cases::ElementType::kOfQueries}};
+  std::vector<cases::EvoformerCase> shapes = cases::evoformer_cases();
+  for (cases::EvoformerCase& shape : shapes) {
+    const auto is_mask = [](const cases::Bias& bias) { return bias.kind == kMask || bias.kind == kHeadMask; };
+    if (!std::ranges::all_of(shape.biases, is_mask)) shape.Lk = (shape.Lk + 7) / 8 * 8;
+  }
+  const auto add = [&](const char* name, int64_t N, int64_t D, std::vector<cases::Bias> biases) {
+    shapes.push_back({name, 1, N, 70, 136, 2, D, std::move(biases)});
+  };
+  add("bias_of_queries_type", 4, 32, of_queries);
+  add("bias_of_queries_type_8", 2, 8, of_queries);
+  add("bias_of_queries_type_24", 2, 24, of_queries);
+  add("bias_of_queries_type_64", 4, 64, of_queries);
+  add("one_row_of_queries_type", 1, 32, of_queries);
+  add("one_row_without_pair", 1, 32, {{kMask}});
+  add("pair_alone", 2, 32, {{kPair}});
+  add("no_bias_at_all", 2, 32, {});
+  return shapes;
+}
+
+const cases::EvoformerCase kUnits{.name = "units", .B = 1, .N = 4, .Lq = 70, .Lk = 136, .H = 2, .D = 32};
+
+class AttentionByWarpgroups : public testing::TestWithParam<cases::EvoformerCase> {};
+
+TEST_P(AttentionByWarpgroups, BFloat16) {
+  expect_correct<bfloat16>(GetParam(), kLaunch, kOther);
+}
+TEST_P(AttentionByWarpgroups, Float16) {
+  expect_correct<float16>(GetParam(), kLaunch, kOther);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionByWarpgroups, testing::ValuesIn(cases_in_units()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST(AttentionByWarpgroups, LargeBiases) {
+  expect_to_bear_large_biases(kUnits, kLaunch);
+}
+
+TEST(AttentionByWarpgroups, MaskedKeysWeighNothing) {
+  expect_masked_keys_to_weigh_nothing(kUnits, kLaunch);
+}
+
+TEST(AttentionByWarpgroups, FullyMaskedRows) {
+  expect_to_bear_fully_masked_rows(kUnits, kLaunch);
+}
+
+TEST(AttentionByWarpgroups, EveryRowFullyMasked) {
+  expect_to_bear_that_all_is_masked({.name = "few_keys", .B = 1, .N = 2, .Lq = 20, .Lk = 8, .H = 2, .D = 32}, kLaunch);
+}
+
+// Warps whose keys are shown or hidden take the way of those that have other values, if one of their warpgroup does.
+TEST(AttentionByWarpgroups, NoMaskGradientIsWanted) {
+  kernels::Problem problem = make_problem<bfloat16>(kUnits);
+  problem.wants_grad_mask = false;
+  Numbers& mask = problem.bias(BiasKind::kMask);
+  for (size_t j = 0; j < mask.size(); ++j) mask[j] = j % 5 == 1 ? -1e9 : 0;
+  EXPECT_EQ(check_on_host<bfloat16>(problem, kLaunch), "") << "shown and hidden keys";
+  for (size_t j = 80; j < 90; ++j) mask[j] = -2.5;
+  EXPECT_EQ(check_on_host<bfloat16>(problem, kLaunch), "") << "values in two warps";
+}
+
+TEST(AttentionByWarpgroups, TheRuleRejectsWrongAnswers) {
+  const kernels::Problem problem = make_problem<bfloat16>(kUnits);
+  const Solution plain = solve_with_reference<bfloat16>(problem), exact = solve_with_reference<double>(problem);
+  const auto expect_rejected = [&](const char* what, const auto& spoil) {
+    kernels::Problem wrong = problem;
+    spoil(wrong);
+    std::set<std::string> names;
+    for (const BrokenResult& result :
+         broken_results<bfloat16>(problem, solved<bfloat16>(wrong, kLaunch), plain, exact)) {
+      names.insert(result.name);
+    }
+    EXPECT_TRUE(names.contains("out")) << what;
+    EXPECT_TRUE(names.contains("grad_q") || names.contains("grad_k") || names.contains("grad_v")) << what;
+  };
+  expect_rejected("scale", [](kernels::Problem& wrong) { wrong.scale *= 1.02; });
+  expect_rejected("dropped pair bias",
+                  [](kernels::Problem& wrong) { std::ranges::fill(wrong.bias(BiasKind::kPair), 0); });
+  expect_rejected("dropped mask", [](kernels::Problem& wrong) { std::ranges::fill(wrong.bias(BiasKind::kMask), 0); });
+  expect_rejected("missing keys", [](kernels::Problem& wrong) {
+    for (size_t j = 128; j < 136; ++j) wrong.bias(BiasKind::kMask)[j] = -double{INFINITY};
+  });
+}
+
+}  // namespace
+}  // namespace longfold::kernels::cuda::mma
