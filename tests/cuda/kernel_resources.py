@@ -22,7 +22,7 @@ ARCHITECTURE = "sm_90a"
 INSTANCES = ("bfloat16, 32", "bfloat16, 64")  # type and head dim, as the preset ci builds them
 BIAS_FORMS = ("kNone", "k16", "k32")  # as in mma/params.h
 MANGLED = re.compile(
-    r"pass_kernelINS\w?_\d+([A-Za-z]+?)INS\w?_\d+([a-z]+\d+)ELi(\d+)ELNS\w?_\d+BiasFormE(\d)E(?:Lb([01])E)?"
+    r"pass_kernelINS\w?_(?:\d+(wgmma))?\d+([A-Za-z]+?)INS\w?_\d+([a-z]+\d+)ELi(\d+)ELNS\w?_\d+BiasFormE(\d)E(?:Lb([01])E)?"
 )
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)([^;]*);")
 # What may not grow; counts of other instructions may not change at all.
@@ -58,13 +58,13 @@ def nvcc_release(build: pathlib.Path) -> str:
 
 
 def name_of(mangled: str) -> str | None:
-    """As in Forward<bfloat16, 32, k16, rows>; None for what is no kernel on tensor cores."""
+    """As in Forward<bfloat16, 32, k16, rows> or wgmma::Forward<...>; None for what is no kernel on tensor cores."""
     match = MANGLED.search(mangled)
     if not match:
         return None
-    kernel, dtype, head_dim, form, one_row = match.groups()
+    folder, kernel, dtype, head_dim, form, one_row = match.groups()
     rows = {None: "", "0": ", rows", "1": ", one row"}[one_row]
-    return f"{kernel}<{dtype}, {head_dim}, {BIAS_FORMS[int(form)]}{rows}>"
+    return f"{folder + '::' if folder else ''}{kernel}<{dtype}, {head_dim}, {BIAS_FORMS[int(form)]}{rows}>"
 
 
 def output_of(*command) -> str:
@@ -94,7 +94,7 @@ def counts(instructions: list[tuple[int, str, str]]) -> dict[str, int]:
         if name.startswith("BRA") and target and int(target[1], 16) < address:
             loops.append((int(target[1], 16), address))
     # The innermost loop around each product; SASS has it as a branch backwards.
-    products = [address for address, name, _ in instructions if name.startswith("HMMA")]
+    products = [address for address, name, _ in instructions if name.startswith(("HMMA", "HGMMA"))]
     innermost = set()
     for product in products:
         around = [loop for loop in loops if loop[0] <= product <= loop[1]]

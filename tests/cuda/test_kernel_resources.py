@@ -26,7 +26,9 @@ def test_no_kernel_takes_more_than_the_table_says():
 
 def test_the_table_is_as_it_is_written():
     assert text_of(TABLE) == kernel_resources.TABLE.read_text()
-    per_instance = 3 * 3 * 2 + 3  # three passes by three biases by rows or one row; the pair bias's gradient
+    # Three passes by three biases by rows or one row, and the pair bias's gradient; all by products of warps and of
+    # warpgroups.
+    per_instance = 2 * (3 * 3 * 2 + 3)
     assert len(TABLE["kernels"]) == per_instance * len(kernel_resources.INSTANCES)
     assert all(kernel["products"] > 0 and kernel["exponentials"] > 0 for kernel in TABLE["kernels"].values())
 
@@ -73,6 +75,7 @@ def test_other_architectures_and_other_kernels_are_left_out():
     assert name_of(kernel.format("8GradPair", "2")) == "GradPair<bfloat16, 32, k32>"
     assert name_of(kernel.format("5GradQ", "1ELb1")) == "GradQ<bfloat16, 32, k16, one row>"
     assert name_of(kernel.format("7Forward", "0ELb0")) == "Forward<bfloat16, 32, kNone, rows>"
+    assert name_of(kernel.format("5wgmma7Forward", "1ELb0")) == "wgmma::Forward<bfloat16, 32, k16, rows>"
     assert name_of("_ZN4cuda17sum_middle_kernelIdEEvNS0_10KernelArgsIT_EE") is None
     usage = "arch = {}\n Function f{}:\n  REG:40 STACK:8 SHARED:0 LOCAL:0 CONSTANT[0]:568\n"
     assert resources(usage.format("sm_80", 1) + usage.format("sm_90a", 2)) == {"f2": {"registers": 40, "stack": 8}}
