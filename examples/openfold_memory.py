@@ -131,10 +131,14 @@ def measure(attention, shape: Shape, num_rows: int, place: Place) -> tuple[Measu
 
 def contract(shape: Shape, num_rows: int, place: Place) -> dict[str, int]:
     """What longfold may hold beyond inputs, output and gradients."""
-    statistics = 4 * num_rows * shape.heads * shape.length
+    rows = num_rows * shape.heads
+    if place.device.type == "cpu":
+        of_queries = {"delta": 4 * rows * shape.length}
+    else:
+        of_queries = {"delta and log-sum-exp": 8 * rows * -(-shape.length // 128) * 128}
     allowed = {
-        "log-sum-exp and its correction": 2 * statistics,
-        "delta": statistics,
+        "log-sum-exp and its correction": 8 * rows * shape.length,
+        **of_queries,
         f"{PAIR_COPIES} partial copies of the pair gradient": PAIR_COPIES * 4 * shape.heads * shape.length**2,
     }
     if place.device.type == "cpu":

@@ -95,11 +95,17 @@ SURROUNDED = [
 @pytest.mark.parametrize("case", SURROUNDED, ids=lambda case: case.name)
 def test_memory_beside_the_tensors_does_not_count(case, dtype, around, inner_stride):
     inputs, cotangent = make_inputs(case, dtype), cotangents(case, dtype)
-    expected = run(longfold_function, inputs, cotangent)
-    views = {name: inside(value, around, inner_stride) for name, value in inputs.items()}
-    results = run(longfold_function, views, inside(cotangent, around, inner_stride))
-    for name, value in results.items():
+
+    def results(around):
+        views = {name: inside(value, around, inner_stride) for name, value in inputs.items()}
+        return run(longfold_function, views, inside(cotangent, around, inner_stride))
+
+    # A GPU may have other kernels for what lies like this: there the bits are those among zeros.
+    by_itself = run(longfold_function, inputs, cotangent)
+    expected = by_itself if cotangent.device.type == "cpu" else results(0.0)
+    for name, value in results(around).items():
         assert torch.equal(value, expected[name]), name
+        assert torch.allclose(value, by_itself[name], rtol=0.05, atol=0.05), name
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
