@@ -196,10 +196,9 @@ struct Forward {
     }
   }
 
-  // `pair`: where the biases of the warp's first query lie.
   template <bool Common>
-  static __device__ __forceinline__ void tile(Queries (&of)[kM], const Place& place, uint32_t pair, uint32_t ones,
-                                              float scale, int lane, bool is_first) {
+  static __device__ __forceinline__ void tile(Queries (&of)[kM], const Place& place, uint32_t ones, float scale,
+                                              int lane, bool is_first) {
     float s[kM][8][4];
     uint32_t weights[kM][4][4];
 #pragma unroll
@@ -208,7 +207,7 @@ struct Forward {
     for (int m = 0; m < kM; ++m) {
       ptx::wait_for_products<kM - 1>();  // in flight: the other queries' logits or sums
       ptx::after_products(s[m]);
-      weigh<Common>(of[m], s[m], place, pair + 64 * m * PairTile::kChunk, scale, lane, is_first);
+      weigh<Common>(of[m], s[m], place, place.bias + 64 * m * PairTile::kChunk, scale, lane, is_first);
       pack_weights<T>(weights[m], s[m]);
       start_sums(of[m], weights[m], place);
     }
@@ -221,7 +220,7 @@ struct Forward {
     const Problem& p = params.problem;
     const int group = ptx::of_warp(static_cast<int>(threadIdx.x) / (4 * kLanes)), row = group / kGroups;
     const int warp = ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) % 4, lane = ptx::lane();
-    const int first = group % kGroups * kM * 64 + 16 * warp;  // of the warp's in the first 64
+    const int first = group % kGroups * kM * 64 + 16 * warp;  // of the warp, in the first 64
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
       Queries of[kM];
@@ -239,9 +238,9 @@ struct Forward {
         ring.wait_until_full();
         const Place place(ring.stage(), row, first);
         if (key > 0 && !has_values(place))
-          tile<true>(of, place, place.bias, ones, p.scale, lane, false);
+          tile<true>(of, place, ones, p.scale, lane, false);
         else
-          tile<false>(of, place, place.bias, ones, p.scale, lane, key == 0);
+          tile<false>(of, place, ones, p.scale, lane, key == 0);
         if (key + mma::kTileKeys < p.Lk) ring.leave(lane);
       }
       const mma::MaskRow mask_row = mma::read_mask_row(Tiles::mask(ring.stage(), row));
@@ -259,7 +258,7 @@ struct Forward {
     for (int stage = 0; stage < kStages; ++stage) {
       clear<kRows * mma::ColumnTile::kBytes>(Tiles::column(Stages::at(shared, stage), 0));
     }
-    store_ones<T, 1>(shared + kOnesAt);
+    store_ones<T>(shared + kOnesAt);
     mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
         shared, [&](Stages ring, Held held) { produce(params.problem, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });

@@ -226,7 +226,7 @@ struct GradPair {
     for (int stage = 0; stage < kStages; ++stage) {
       clear<kAllTiles * mma::ColumnTile::kBytes>(Stages::at(shared, stage) + kHiddenAt);
     }
-    store_ones<T, 1>(shared + kOnesAt);
+    store_ones<T>(shared + kOnesAt);
     mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });

@@ -142,7 +142,7 @@ struct GradQ {
     for (int stage = 0; stage < kStages; ++stage) {
       clear<kRows * mma::ColumnTile::kBytes>(Tiles::column(Stages::at(shared, stage), 0));
     }
-    store_ones<T, 1>(shared + kOnes);
+    store_ones<T>(shared + kOnes);
     mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnes); });

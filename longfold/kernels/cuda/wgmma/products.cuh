@@ -27,17 +27,7 @@ __device__ __forceinline__ uint32_t depth_units(int depth) {
   return static_cast<uint32_t>(depth * 32 / Tile::kChunk * Tile::kRows * Tile::kChunk + depth * 32 % Tile::kChunk) / 16;
 }
 
-// s += a rows^T: products over the head dim of 64 rows of a tile, those from `a` on, with 64 of another, from `rows`
-// on.
-template <class T, class TileA, class Tile>
-__device__ __forceinline__ void add_products(float (&s)[8][4], uint32_t a, uint32_t rows) {
-#pragma unroll
-  for (int d = 0; d < Tile::kRowBytes / 32; ++d) {
-    ptx::add_async<T>(s, descriptor<TileA>(a / 16 + depth_units<TileA>(d)),
-                      descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
-  }
-}
-// The same with a in registers, and with s beginning at zero.
+// s += a rows^T, or s = a rows^T: products over the head dim with 64 rows of a tile, from the one at `rows` on.
 template <class T, class Tile, int Deep>
 __device__ __forceinline__ void add_products(float (&s)[8][4], const uint32_t (&a)[Deep][4], uint32_t rows) {
   static_assert(Deep == Tile::kRowBytes / 32);
@@ -61,17 +51,17 @@ __device__ __forceinline__ void clear(uint32_t from) {
   ptx::fence_stores_to_products();
 }
 
-// What a ColumnTile (mma/mask.cuh) is multiplied with: 64 rows of one for the first `Terms` elements, zero for the
-// others. By all threads of a block, which meet afterwards.
-template <class T, int Terms>
+// What a ColumnTile (mma/mask.cuh) is multiplied with: 64 rows of one for the first element, zero for the others. By
+// all threads of a block, which meet afterwards.
+template <class T>
 __device__ __forceinline__ void store_ones(uint32_t to) {
-  static_assert(Terms == 1 || Terms == 3);
   for (int row = static_cast<int>(threadIdx.x); row < 64; row += static_cast<int>(blockDim.x)) {
-    const uint32_t first = mma::ColumnTile::unit(to, row, 0), second = mma::ColumnTile::unit(to, row, 1);
-    ptx::store_shared(first, ptx::pack<T>(1, Terms > 1 ? 1 : 0));
-    ptx::store_shared(first + 4, ptx::pack<T>(Terms > 2 ? 1 : 0, 0));
-    for (int word = 2; word < 4; ++word) ptx::store_shared(first + 4 * word, uint32_t{0});
-    for (int word = 0; word < 4; ++word) ptx::store_shared(second + 4 * word, uint32_t{0});
+    for (int unit = 0; unit < 2; ++unit) {
+      for (int word = 0; word < 4; ++word) {
+        const bool is_first = unit == 0 && word == 0;
+        ptx::store_shared(mma::ColumnTile::unit(to, row, unit) + 4 * word, is_first ? ptx::pack<T>(1, 0) : 0);
+      }
+    }
   }
   ptx::fence_stores_to_products();
 }
