@@ -33,6 +33,27 @@ def test_the_table_is_as_it_is_written():
     assert all(kernel["products"] > 0 and kernel["exponentials"] > 0 for kernel in TABLE["kernels"].values())
 
 
+def counts_that_the_docs_derive(name):
+    """Products and exponentials of a kernel by products of warpgroups: docs/evoformer.md, and its rare part."""
+    kernel, of = name.removesuffix(">").removeprefix("wgmma::").split("<")
+    deep = int(of.split(", ")[1]) // 16
+    per_tile = {"Forward": deep + 1 + 4, "GradQ": 2 * deep + 1 + 8, "GradKV": 2 * deep + 8, "GradPair": 2 * deep + 1}
+    tiles = 2 if kernel == "GradPair" or (kernel == "Forward" and deep <= 2) else 1
+    products, exponentials = per_tile[kernel], 32
+    if (
+        kernel == "Forward"
+    ):  # references that move: logits three times 4 x 8 keys by products of a warp; weights, two factors
+        products += 3 * 4 * deep
+        exponentials += 32 + 2
+    return {"products": 2 * tiles * products, "exponentials": 2 * tiles * exponentials}
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE["kernels"] if name.startswith("wgmma::")])
+def test_products_and_exponentials_are_those_that_the_docs_derive(name):
+    expected = counts_that_the_docs_derive(name)
+    assert {key: TABLE["kernels"][name][key] for key in expected} == expected
+
+
 @pytest.mark.parametrize("key", next(iter(TABLE["kernels"].values())))
 def test_a_change_is_found(key):
     (name, numbers), *_ = TABLE["kernels"].items()
