@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "longfold/kernels/cuda/mma/pair_groups.h"
 #include "longfold/kernels/cuda/mma/problem.h"
 #include "longfold/kernels/cuda/mma/statistics.cuh"
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
@@ -45,40 +44,6 @@ bool with_kernels_by_warpgroups(int64_t head_dim, const Function& function) {
   return false;
 }
 
-template <class T>
-ForwardParams forward_params(const ForwardArgs<T>& args, const Problem& problem) {
-  ForwardParams params{.problem = problem,
-                       .out = rows_of_view(args.out),
-                       .log_sum_exp = args.log_sum_exp.data,
-                       .lse_correction = args.lse_correction.data,
-                       .lse_strides = {}};
-  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
-  return params;
-}
-
-template <class T>
-BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& problem) {
-  BackwardParams params{};
-  params.problem = problem;
-  params.out = rows_of_view(args.out);
-  params.grad_out = rows_of_view(args.grad_out);
-  params.grad_q = rows_of_view(args.grad_q);
-  params.grad_k = rows_of_view(args.grad_k);
-  params.grad_v = rows_of_view(args.grad_v);
-  params.log_sum_exp = args.log_sum_exp.data;
-  params.lse_correction = args.lse_correction.data;
-  params.grad_log_sum_exp = args.grad_log_sum_exp.data;
-  params.grad_mask = args.grad_mask.data;
-  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
-  std::ranges::copy(args.lse_correction.strides, params.correction_strides);
-  std::ranges::copy(args.grad_log_sum_exp.strides, params.grad_lse_strides);
-  std::ranges::copy(args.grad_mask.strides, params.grad_mask_strides);
-  if (args.grad_pair.data != nullptr) {
-    params.pair_groups = pair_groups(int64_t{problem.B} * problem.H, problem.N, problem.Lq, problem.Lk);
-  }
-  return params;
-}
-
 // Memory of the device: of its exact size, with NaN in it.
 class DeviceMemory {
  public:
@@ -98,9 +63,8 @@ class DeviceMemory {
 template <class T>
 void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunch& launch) {
   const Problem& p = call.problem;
-  BackwardParams params = backward_params(args, p);
+  BackwardParams params = params_of(args, p);
   const int64_t plane = int64_t{p.Lq} * p.Lk, planes = int64_t{p.B} * p.H;
-  params.statistics_pitch = divide_up(p.Lq, kMostQueries) * kMostQueries;
   DeviceMemory statistics(8 * int64_t{p.B} * p.N * p.H * params.statistics_pitch),
       partials(4 * params.pair_groups * planes * plane);
   params.statistics = statistics.as<QueryStatistics>();
@@ -142,7 +106,7 @@ std::optional<Solution> solve_on_host(const kernels::Problem& problem, const Hos
   const BackwardArgs<T> backward = placed.backward_args();
   const std::optional<Call> call = call_of<T>(forward);
   if (!call) return {};
-  const ForwardParams params = forward_params(forward, call->problem);
+  const ForwardParams params = params_of(forward, call->problem);
   const auto run_forward = [&]<class Kernels>(Kernels) {
     return Kernels::forward(params, call->form, call->one_row, launch);
   };

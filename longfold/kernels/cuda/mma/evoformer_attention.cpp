@@ -124,13 +124,9 @@ bool have_equal_strides(const TensorView<T, 4>& a, const TensorView<T, 4>& b) {
 }
 
 template <class T>
-int64_t statistics_pitch(const BackwardArgs<T>& args) {
-  return divide_up(args.q.sizes[2], kMostQueries) * kMostQueries;
-}
-template <class T>
 int64_t statistics_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
-  return B * N * H * statistics_pitch(args) * int64_t{sizeof(QueryStatistics)};
+  return B * N * H * (divide_up(Lq, kMostQueries) * kMostQueries) * int64_t{sizeof(QueryStatistics)};
 }
 
 template <class T>
@@ -153,27 +149,9 @@ int64_t pair_plane(const BackwardArgs<T>& args) {
 }
 
 template <class T>
-BackwardParams backward_params(const BackwardArgs<T>& args, const Problem& problem, std::span<std::byte> workspace) {
-  BackwardParams params{};
-  params.problem = problem;
-  params.out = rows_of_view(args.out);
-  params.grad_out = rows_of_view(args.grad_out);
-  params.grad_q = rows_of_view(args.grad_q);
-  params.grad_k = rows_of_view(args.grad_k);
-  params.grad_v = rows_of_view(args.grad_v);
-  params.log_sum_exp = args.log_sum_exp.data;
-  params.lse_correction = args.lse_correction.data;
-  params.grad_log_sum_exp = args.grad_log_sum_exp.data;
-  params.grad_mask = args.grad_mask.data;
-  for (size_t dim = 0; dim < 4; ++dim) {
-    params.lse_strides[dim] = args.log_sum_exp.strides[dim];
-    params.correction_strides[dim] = args.lse_correction.strides[dim];
-    params.grad_lse_strides[dim] = args.grad_log_sum_exp.strides[dim];
-    params.grad_mask_strides[dim] = args.grad_mask.strides[dim];
-  }
+BackwardParams params_with(const BackwardArgs<T>& args, const Problem& problem, std::span<std::byte> workspace) {
+  BackwardParams params = params_of(args, problem);
   params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
-  params.statistics_pitch = statistics_pitch(args);
-  params.pair_groups = groups_of(args);
   if (writes_pair_at_once(args)) {
     params.pair_sums = args.grad_pair.data;
     std::copy_n(args.grad_pair.strides.begin(), 3, params.pair_strides + 1);
@@ -200,12 +178,7 @@ template <class T>
 void run_forward(const ForwardArgs<T>& args, Stream stream) {
   if constexpr (kIs16Bit<T>) {
     const CallOnDevice call = call_on_device(args).value();
-    ForwardParams params{};
-    params.problem = call.problem;
-    params.out = rows_of_view(args.out);
-    params.log_sum_exp = args.log_sum_exp.data;
-    params.lse_correction = args.lse_correction.data;
-    std::copy(args.log_sum_exp.strides.begin(), args.log_sum_exp.strides.end(), params.lse_strides);
+    const ForwardParams params = params_of(args, call.problem);
     with_kernels_of<T>(call, args.q.sizes[4],
                        [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
   }
@@ -237,7 +210,7 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
   }
   if constexpr (kIs16Bit<T>) {
     const CallOnDevice call = call_on_device(args).value();
-    const BackwardParams params = backward_params(args, call.problem, workspace);
+    const BackwardParams params = params_with(args, call.problem, workspace);
     run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
     with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
       Kernels::grad_q(params, call.form, call.one_row, stream);

@@ -4,6 +4,9 @@
 #include <limits>
 #include <type_traits>
 
+#include "longfold/kernels/cuda/mma/pair_groups.h"
+#include "longfold/kernels/tile_size.h"
+
 namespace longfold::kernels::cuda::mma {
 namespace {
 
@@ -72,11 +75,48 @@ std::optional<Call> call_of(const Args& args) {
   return call;
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                   \
-  template Rows rows_of_view(const TensorView<T, 5>&);            \
-  template Rows rows_of_view(const TensorView<const T, 5>&);      \
-  template std::optional<Call> call_of<T>(const ForwardArgs<T>&); \
-  template std::optional<Call> call_of<T>(const BackwardArgs<T>&);
+template <class T>
+ForwardParams params_of(const ForwardArgs<T>& args, const Problem& problem) {
+  ForwardParams params{};
+  params.problem = problem;
+  params.out = rows_of_view(args.out);
+  params.log_sum_exp = args.log_sum_exp.data;
+  params.lse_correction = args.lse_correction.data;
+  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
+  return params;
+}
+
+template <class T>
+BackwardParams params_of(const BackwardArgs<T>& args, const Problem& problem) {
+  BackwardParams params{};
+  params.problem = problem;
+  params.out = rows_of_view(args.out);
+  params.grad_out = rows_of_view(args.grad_out);
+  params.grad_q = rows_of_view(args.grad_q);
+  params.grad_k = rows_of_view(args.grad_k);
+  params.grad_v = rows_of_view(args.grad_v);
+  params.log_sum_exp = args.log_sum_exp.data;
+  params.lse_correction = args.lse_correction.data;
+  params.grad_log_sum_exp = args.grad_log_sum_exp.data;
+  params.grad_mask = args.grad_mask.data;
+  std::ranges::copy(args.log_sum_exp.strides, params.lse_strides);
+  std::ranges::copy(args.lse_correction.strides, params.correction_strides);
+  std::ranges::copy(args.grad_log_sum_exp.strides, params.grad_lse_strides);
+  std::ranges::copy(args.grad_mask.strides, params.grad_mask_strides);
+  params.statistics_pitch = divide_up(problem.Lq, kMostQueries) * kMostQueries;
+  if (args.grad_pair.data != nullptr) {
+    params.pair_groups = pair_groups(int64_t{problem.B} * problem.H, problem.N, problem.Lq, problem.Lk);
+  }
+  return params;
+}
+
+#define LONGFOLD_INSTANTIATE(T)                                            \
+  template Rows rows_of_view(const TensorView<T, 5>&);                     \
+  template Rows rows_of_view(const TensorView<const T, 5>&);               \
+  template std::optional<Call> call_of<T>(const ForwardArgs<T>&);          \
+  template std::optional<Call> call_of<T>(const BackwardArgs<T>&);         \
+  template ForwardParams params_of(const ForwardArgs<T>&, const Problem&); \
+  template BackwardParams params_of(const BackwardArgs<T>&, const Problem&);
 LONGFOLD_INSTANTIATE(bfloat16)
 LONGFOLD_INSTANTIATE(float16)
 #undef LONGFOLD_INSTANTIATE

@@ -23,4 +23,12 @@ template <class T>
 template <class T, class Args>
 [[nodiscard]] std::optional<Call> call_of(const Args& args);
 
+// What the kernels of a pass are given.
+template <class T>
+[[nodiscard]] ForwardParams params_of(const ForwardArgs<T>& args, const Problem& problem);
+// All but what lies in a workspace: the statistics, and the groups' sums. There are no groups where no pair gradient is
+// wanted.
+template <class T>
+[[nodiscard]] BackwardParams params_of(const BackwardArgs<T>& args, const Problem& problem);
+
 }  // namespace longfold::kernels::cuda::mma
