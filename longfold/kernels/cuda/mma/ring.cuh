@@ -15,17 +15,16 @@ __device__ __forceinline__ int lane_of_warp() {
 }
 
 // Producers need fewer registers than a block's threads have on average, consumers more. `Blocks` on a multiprocessor.
-template <int Consumers, int Blocks>
+template <int Consumers, int Blocks, int OfProducers>
 __device__ __forceinline__ void share_registers(bool produces) {
-  constexpr int kOfAll = 65536 / 32 / 8 / Blocks / ((Consumers + kProducers + 3) / 4 * 4) * 8, kOfProducers = 32;
-  constexpr int kOfConsumers = (kOfAll + (kOfAll - kOfProducers) * kProducers / Consumers) / 8 * 8;
+  constexpr int kOfAll = 65536 / 32 / 8 / Blocks / ((Consumers + kProducers + 3) / 4 * 4) * 8;
+  constexpr int kOfConsumers = (kOfAll + (kOfAll - OfProducers) * kProducers / Consumers) / 8 * 8;
   if (produces)
-    ptx::give_registers<kOfProducers>();
+    ptx::give_registers<OfProducers>();
   else
     ptx::take_registers < kOfConsumers<240 ? kOfConsumers : 240>();
 }
 
-//
 // ForWarpgroups: consumers read by products of warpgroups, which see what threads store only after a fence of theirs;
 // there are no copies but those by tensor maps. A producer warp then arrives once.
 template <int Stages, int StageBytes, int ConsumerWarps, bool ForWarpgroups = false>
@@ -33,6 +32,8 @@ class Ring {
  public:
   static constexpr int kBarrierBytes = 1024;  // so that stages lie as tiles must
   static constexpr int kBytes = kBarrierBytes + Stages * StageBytes;
+  // Of a producer's thread: by tensor maps alone it needs few; each one spilled is read from L2.
+  static constexpr int kProducerRegisters = ForWarpgroups ? 32 : 56;
   static_assert(StageBytes % 1024 == 0);
 
   // By one thread, before all of the block meet.
@@ -101,7 +102,7 @@ __device__ __forceinline__ void run_block(uint32_t shared, const Produce& produc
   }
   ptx::sync_block();
   const bool produces = threadIdx.x / kLanes >= Consumers;
-  share_registers<Consumers, Blocks>(produces);
+  share_registers<Consumers, Blocks, First::kProducerRegisters>(produces);
   if (produces)
     produce(First(shared), Second(second));
   else
