@@ -58,12 +58,17 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
 #define LONGFOLD_OUTPUTS_32(How) LONGFOLD_OUTPUTS_16(How), LONGFOLD_FOUR(How, 2), LONGFOLD_FOUR(How, 3)
 #define LONGFOLD_OUTPUTS_64(How) \
   LONGFOLD_OUTPUTS_32(How), LONGFOLD_FOUR(How, 4), LONGFOLD_FOUR(How, 5), LONGFOLD_FOUR(How, 6), LONGFOLD_FOUR(How, 7)
-#define LONGFOLD_PRODUCT(Type, N, How, Operands, Inputs)                                                        \
+#define LONGFOLD_PRODUCT(Type, N, How, Operands, ...)                                                           \
   asm volatile(                                                                                                 \
       "{ .reg .pred no, yes; setp.ne.b32 no, 0, 0; setp.eq.b32 yes, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N \
       "k16.f32." Type "." Type " " LONGFOLD_NUMBERS_##N ", " Operands "; }"                                     \
       : LONGFOLD_OUTPUTS_##N(How)                                                                               \
-      : Inputs)
+      : __VA_ARGS__)
+#define LONGFOLD_PRODUCT_OF_TYPE(N, How, Operands, ...)      \
+  if constexpr (std::is_same_v<T, bfloat16>)                 \
+    LONGFOLD_PRODUCT("bf16", N, How, Operands, __VA_ARGS__); \
+  else                                                       \
+    LONGFOLD_PRODUCT("f16", N, How, Operands, __VA_ARGS__)
 #define LONGFOLD_WORDS "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
 #define LONGFOLD_DESCRIPTORS "l"(a), "l"(b)
 
@@ -71,50 +76,28 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
 template <class T, int N>
 __device__ __forceinline__ void add_transposed_async(float (*d)[4], const uint32_t (&a)[4], uint64_t b) {
   static_assert(N == 16 || N == 32 || N == 64);
-#define LONGFOLD_ANY(Type)                                                                       \
-  if constexpr (N == 16)                                                                         \
-    LONGFOLD_PRODUCT(Type, 16, "+f", "{%8, %9, %10, %11}, %12, yes, 1, 1, 1", LONGFOLD_WORDS);   \
-  else if constexpr (N == 32)                                                                    \
-    LONGFOLD_PRODUCT(Type, 32, "+f", "{%16, %17, %18, %19}, %20, yes, 1, 1, 1", LONGFOLD_WORDS); \
-  else                                                                                           \
-    LONGFOLD_PRODUCT(Type, 64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 1", LONGFOLD_WORDS)
-  if constexpr (std::is_same_v<T, bfloat16>) {
-    LONGFOLD_ANY("bf16");
+  if constexpr (N == 16) {
+    LONGFOLD_PRODUCT_OF_TYPE(16, "+f", "{%8, %9, %10, %11}, %12, yes, 1, 1, 1", LONGFOLD_WORDS);
+  } else if constexpr (N == 32) {
+    LONGFOLD_PRODUCT_OF_TYPE(32, "+f", "{%16, %17, %18, %19}, %20, yes, 1, 1, 1", LONGFOLD_WORDS);
   } else {
-    LONGFOLD_ANY("f16");
+    LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 1", LONGFOLD_WORDS);
   }
-#undef LONGFOLD_ANY
 }
 
 // Rows of b's memory are its columns. In place of d ... and added to it.
 template <class T>
 __device__ __forceinline__ void multiply_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    LONGFOLD_PRODUCT("bf16", 64, "=f", "{%32, %33, %34, %35}, %36, no, 1, 1, 0", LONGFOLD_WORDS);
-  else
-    LONGFOLD_PRODUCT("f16", 64, "=f", "{%32, %33, %34, %35}, %36, no, 1, 1, 0", LONGFOLD_WORDS);
+  LONGFOLD_PRODUCT_OF_TYPE(64, "=f", "{%32, %33, %34, %35}, %36, no, 1, 1, 0", LONGFOLD_WORDS);
 }
 template <class T>
 __device__ __forceinline__ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    LONGFOLD_PRODUCT("bf16", 64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
-  else
-    LONGFOLD_PRODUCT("f16", 64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
+  LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
 }
-// The same with a in shared memory, whose rows are its rows.
+// The first with a in shared memory, whose rows are its rows.
 template <class T>
 __device__ __forceinline__ void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    LONGFOLD_PRODUCT("bf16", 64, "=f", "%32, %33, no, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
-  else
-    LONGFOLD_PRODUCT("f16", 64, "=f", "%32, %33, no, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
-}
-template <class T>
-__device__ __forceinline__ void add_async(float (&d)[8][4], uint64_t a, uint64_t b) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    LONGFOLD_PRODUCT("bf16", 64, "+f", "%32, %33, yes, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
-  else
-    LONGFOLD_PRODUCT("f16", 64, "+f", "%32, %33, yes, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
+  LONGFOLD_PRODUCT_OF_TYPE(64, "=f", "%32, %33, no, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
 }
 #undef LONGFOLD_NUMBERS_16
 #undef LONGFOLD_NUMBERS_32
@@ -124,6 +107,7 @@ __device__ __forceinline__ void add_async(float (&d)[8][4], uint64_t a, uint64_t
 #undef LONGFOLD_OUTPUTS_32
 #undef LONGFOLD_OUTPUTS_64
 #undef LONGFOLD_PRODUCT
+#undef LONGFOLD_PRODUCT_OF_TYPE
 #undef LONGFOLD_WORDS
 #undef LONGFOLD_DESCRIPTORS
 
