@@ -283,6 +283,9 @@ __device__ __forceinline__ int of_warp(int value) {
 __device__ __forceinline__ float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);
 }
+__device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int lanes) {
+  return __shfl_xor_sync(0xffffffffu, value, lanes);
+}
 __device__ __forceinline__ bool any(bool value) {
   return __any_sync(0xffffffffu, value) != 0;
 }

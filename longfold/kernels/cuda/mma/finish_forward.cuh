@@ -30,6 +30,8 @@ __device__ void mean_of_values(const Problem& p, int b, int n, int h, float (&me
 
 // Of 16 queries from `first` on: `out` and `of_thread` are sums of weights times values and of weights, the latter of
 // this thread's keys; minus_reference is that of softmax.cuh. Accumulators may be wider than HeadDim.
+//
+// All warps of a block come here at a time, for as long as their products wait: each instruction counts.
 template <class T, int HeadDim, int Units>
 __device__ __forceinline__ void finish_forward(const ForwardParams& params, float (&out)[Units][4],
                                                const float (&of_thread)[2], const float (&minus_reference)[2],
@@ -37,50 +39,56 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
   constexpr float kLn2 = 0.6931471805599453f, kLn2Rest = -1.9046543e-9f;  // ln 2 less its fp32 number
   const Problem& p = params.problem;
   const int lane = lane_of_warp();
-  float factor[2];
-  bool masked[2];
+  float sums[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float sum = of_thread[half];
-    sum += ptx::shuffle_xor(sum, 1);
-    sum += ptx::shuffle_xor(sum, 2);
-    const float reference = -minus_reference[half];  // in units of log2 e
-    const bool all_hidden = reference <= kHiddenLogit;
-    const float of_reference = fmaf(reference, kLn2, mask.shift);
-    masked[half] = (all_hidden || of_reference <= kHidesAt) && sum == sum;
-    factor[half] = masked[half] ? 0 : 1 / sum;
-    const int query = first + 8 * half + lane / 4;
-    if (query < p.Lq && lane % 4 == 0) {
-      const float log_of_sum = logf(sum);
-      float lse = of_reference + log_of_sum, correction = 1;
-      if (masked[half]) {
-        lse = all_hidden ? mask.largest : of_reference;
-      } else {
-        // What roundings left out of reference * ln 2 + shift + log_of_sum.
-        const float rest = fmaf(reference, kLn2, -lse) + mask.shift;
-        correction = 1 - (rest + (log_of_sum + reference * kLn2Rest));
-      }
-      const int64_t at = b * params.lse_strides[0] + n * params.lse_strides[1] + h * params.lse_strides[2] +
-                         query * params.lse_strides[3];
-      params.log_sum_exp[at] = lse;
-      params.lse_correction[at] = correction;
+    sums[half] = of_thread[half] + ptx::shuffle_xor(of_thread[half], 1);
+    sums[half] += ptx::shuffle_xor(sums[half], 2);
+  }
+  // Of the four lanes that share two queries, even ones look at the first, odd ones at the second.
+  const bool is_second = lane % 2 != 0;
+  const float sum = is_second ? sums[1] : sums[0];
+  const float reference = -(is_second ? minus_reference[1] : minus_reference[0]);  // in units of log2 e
+  const float of_reference = fmaf(reference, kLn2, mask.shift);
+  const bool all_hidden = reference <= kHiddenLogit;
+  const bool is_masked = (all_hidden || of_reference <= kHidesAt) && sum == sum;
+  const float mine = is_masked ? 0 : 1 / sum, other = ptx::shuffle_xor(mine, 1);
+  float factor[2] = {is_second ? other : mine, is_second ? mine : other};
+  const int query = first + lane % 2 * 8 + lane / 4;
+  if (lane % 4 < 2 && query < p.Lq) {
+    const float log_of_sum = logf(sum);
+    float lse = of_reference + log_of_sum;
+    // What roundings left out of reference * ln 2 + shift + log_of_sum.
+    const float rest = fmaf(reference, kLn2, -lse) + mask.shift;
+    float correction = 1 - (rest + (log_of_sum + reference * kLn2Rest));
+    if (is_masked) {
+      lse = all_hidden ? mask.largest : of_reference;
+      correction = 1;
     }
+    const int64_t at = b * params.lse_strides[0] + n * params.lse_strides[1] + h * params.lse_strides[2] +
+                       query * params.lse_strides[3];
+    params.log_sum_exp[at] = lse;
+    params.lse_correction[at] = correction;
   }
+  if (ptx::any(is_masked)) {
+    const uint32_t lanes = ptx::ballot(is_masked) >> (lane & ~3);
+    const bool masked[2] = {(lanes & 1) != 0, (lanes & 2) != 0};
 #pragma unroll
-  for (int i = 0; i < HeadDim / 2; ++i) {
-    if (masked[i % 4 / 2]) out[i / 4][i % 4] = 0;
-  }
-  if (p.mean_if_masked && ptx::any(masked[0] || masked[1])) {
-    float mean[HeadDim / 8][4];
-    mean_of_values<T, HeadDim>(p, b, n, h, mean);
+    for (int i = 0; i < HeadDim / 2; ++i) {
+      if (masked[i % 4 / 2]) out[i / 4][i % 4] = 0;
+    }
+    if (p.mean_if_masked) {
+      float mean[HeadDim / 8][4];
+      mean_of_values<T, HeadDim>(p, b, n, h, mean);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (!masked[half]) continue;
-      factor[half] = 1;
+      for (int half = 0; half < 2; ++half) {
+        if (!masked[half]) continue;
+        factor[half] = 1;
 #pragma unroll
-      for (int u = 0; u < HeadDim / 8; ++u) {
-        out[u][2 * half] = mean[u][2 * half];
-        out[u][2 * half + 1] = mean[u][2 * half + 1];
+        for (int u = 0; u < HeadDim / 8; ++u) {
+          out[u][2 * half] = mean[u][2 * half];
+          out[u][2 * half + 1] = mean[u][2 * half + 1];
+        }
       }
     }
   }

@@ -131,28 +131,57 @@ __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4
   }
 }
 
+// Four words of a lane, of as many units of a row, become all words of the unit that has the lane's number among its four
+// neighbours, which hold words of the same row.
+__device__ __forceinline__ void words_of_units_to_unit(uint32_t (&words)[4], int lane) {
+  const bool is_odd = lane % 2 != 0, is_high = lane / 2 % 2 != 0;
+  uint32_t two[2][2];  // of units with the lane's parity: words of the even and the odd neighbour
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t mine = is_odd ? words[2 * i + 1] : words[2 * i];
+    const uint32_t other = ptx::shuffle_xor(is_odd ? words[2 * i] : words[2 * i + 1], 1);
+    two[i][0] = is_odd ? other : mine;
+    two[i][1] = is_odd ? mine : other;
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t mine = is_high ? two[1][i] : two[0][i];
+    const uint32_t other = ptx::shuffle_xor(is_high ? two[0][i] : two[1][i], 2);
+    words[i] = is_high ? other : mine;
+    words[2 + i] = is_high ? mine : other;
+  }
+}
+
 // 16 rows of results times their factors, those of them from first on that are before `end`. Sums may be wider than
 // rows.
 template <class T, int HeadDim, int Units>
 __device__ __forceinline__ void store_rows(const Rows& rows, const char* of_head, int first, int end,
                                            const float (&sums)[Units][4], const float (&factor)[2]) {
   static_assert(Units >= HeadDim / 8);
+  constexpr int kUnits = HeadDim / 8;
   const int lane = lane_of_warp(), column = 2 * (lane % 4);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int position = first + half * 8 + lane / 4;
-    if (position >= end) continue;
-    char* const row = const_cast<char*>(of_head) + 2 * (position * rows.strides[2] + column * rows.strides[4]);
+    char* const row = const_cast<char*>(of_head) + 2 * position * rows.strides[2];
     const auto word = [&](int u) {
       return ptx::pack<T>(sums[u][2 * half] * factor[half], sums[u][2 * half + 1] * factor[half]);
     };
     if (rows.in_units) {
 #pragma unroll
-      for (int u = 0; u < HeadDim / 8; ++u) reinterpret_cast<uint32_t*>(row)[4 * u] = word(u);
-    } else {
+      for (int u = 0; u < kUnits; u += 4) {
+        uint32_t words[4] = {};
 #pragma unroll
-      for (int u = 0; u < HeadDim / 8; ++u) {
-        uint16_t* const at = reinterpret_cast<uint16_t*>(row) + 8 * u * rows.strides[4];
+        for (int i = 0; i < 4 && u + i < kUnits; ++i) words[i] = word(u + i);
+        words_of_units_to_unit(words, lane);
+        if (position < end && u + lane % 4 < kUnits) {
+          reinterpret_cast<uint4*>(row)[u + lane % 4] = {words[0], words[1], words[2], words[3]};
+        }
+      }
+    } else if (position < end) {
+#pragma unroll
+      for (int u = 0; u < kUnits; ++u) {
+        uint16_t* const at = reinterpret_cast<uint16_t*>(row) + (8 * u + column) * rows.strides[4];
         at[0] = static_cast<uint16_t>(word(u));
         at[rows.strides[4]] = static_cast<uint16_t>(word(u) >> 16);
       }

@@ -161,13 +161,14 @@ inline int of_warp(int value, Here here = Here::current()) {
       &value, &result, here);
   return result;
 }
-inline float shuffle_xor(float value, int lanes, Here here = Here::current()) {
+template <class T>  // float or uint32_t
+T shuffle_xor(T value, int lanes, Here here = Here::current()) {
   struct In {
-    float value;
+    T value;
     int lanes;
   };
   const In in{value, lanes};
-  float result;
+  T result;
   simt::Block::current().together(
       "shuffle_xor",
       [](const void* const* from, void* const* to) {
@@ -175,7 +176,7 @@ inline float shuffle_xor(float value, int lanes, Here here = Here::current()) {
           const int other = lane ^ static_cast<const In*>(from[lane])->lanes;
           // CUDA: the lane's own value where there is no such lane.
           const int source = other >= 0 && other < simt::kLanes ? other : lane;
-          *static_cast<float*>(to[lane]) = static_cast<const In*>(from[source])->value;
+          *static_cast<T*>(to[lane]) = static_cast<const In*>(from[source])->value;
         }
       },
       &in, &result, here);
