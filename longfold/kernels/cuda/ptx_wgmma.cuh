@@ -94,10 +94,14 @@ template <class T>
 __device__ __forceinline__ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
 }
-// The first with a in shared memory, whose rows are its rows.
+// The same with a in shared memory, whose rows are its rows.
 template <class T>
 __device__ __forceinline__ void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "=f", "%32, %33, no, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
+}
+template <class T>
+__device__ __forceinline__ void add_async(float (&d)[8][4], uint64_t a, uint64_t b) {
+  LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "%32, %33, yes, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
 }
 #undef LONGFOLD_NUMBERS_16
 #undef LONGFOLD_NUMBERS_32

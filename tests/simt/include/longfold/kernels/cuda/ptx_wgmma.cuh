@@ -60,5 +60,9 @@ template <class T>
 void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b, Here here = Here::current()) {
   start_product<T>(d, nullptr, a, b, 64, false, false, here);
 }
+template <class T>
+void add_async(float (&d)[8][4], uint64_t a, uint64_t b, Here here = Here::current()) {
+  start_product<T>(d, nullptr, a, b, 64, true, false, here);
+}
 
 }  // namespace longfold::kernels::cuda::ptx
