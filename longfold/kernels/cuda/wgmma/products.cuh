@@ -101,11 +101,12 @@ __device__ __forceinline__ void pack_weights(uint32_t (&a)[4][4], const float (&
   }
 }
 
-// out += weights rows: sums over 64 rows of a tile, from the one at `rows` on, which are positions.
+// out += weights rows: sums over 64 rows of a tile, from the one at `rows` on, which are positions. Wide rows are taken
+// whole: chunk after chunk, as the descriptor says.
 template <class T, class Tile, int Columns = Tile::kRowBytes / 2>
 __device__ __forceinline__ void start_weighted_sum(float (&out)[Columns / 8][4], const uint32_t (&weights)[4][4],
                                                    uint32_t rows) {
-  constexpr int kWide = Columns % 64 == 0 ? 64 : Columns % 32 == 0 ? 32 : 16;
+  constexpr int kWide = Columns >= 64 ? Columns : Columns % 32 == 0 ? 32 : 16;
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
 #pragma unroll
