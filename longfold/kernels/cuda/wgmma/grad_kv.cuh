@@ -24,6 +24,8 @@ struct GradKV {
   using PairTile = typename Tiles::PairTile;
   // Of wide heads, whose sums take their registers, keys and values stay where they are while an item's tiles come by.
   static constexpr bool kInPlace = is_wide(HeadDim);
+  // Whether biases and the second product are in the same registers in turn.
+  static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<KeyTile>, uint32_t[kDeep][4]>;
   using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kKeyBytes, kConsumers, true>;
   static constexpr int kStages = mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes, Tiles::kStageBytes);
@@ -83,9 +85,16 @@ struct GradKV {
     ptx::fence_products();
     start_products<T, QueryTile>(s, of.k, queries);
     ptx::commit_products();
-    start_products<T, QueryTile>(grad, of.v, grad_out);
-    ptx::commit_products();
-    ptx::wait_for_products<1>();
+    const auto start_gradients = [&] {
+      start_products<T, QueryTile>(grad, of.v, grad_out);
+      ptx::commit_products();
+    };
+    if constexpr (kInTurn) {
+      ptx::wait_for_products<0>();
+    } else {
+      start_gradients();
+      ptx::wait_for_products<1>();
+    }
     ptx::after_products(s);
     if constexpr (Form != BiasForm::kNone) {
       Bias(Tiles::bias(stage), key, lane).add_to(s, scale);
@@ -98,6 +107,10 @@ struct GradKV {
 #pragma unroll
         for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += of.mask[i % 4 / 2];
       }
+    }
+    if constexpr (kInTurn) {
+      ptx::fence_products();
+      start_gradients();
     }
     const float to_log2 = kAreProducts ? scale * mma::kLog2E : mma::kLog2E;
     float4 two[8];  // minus_lse, minus_delta, of two queries

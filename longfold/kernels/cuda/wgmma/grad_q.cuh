@@ -24,6 +24,8 @@ struct GradQ {
   // Of wide heads, whose sums take their registers, queries and output gradients stay where they are while an item's
   // tiles come by.
   static constexpr bool kInPlace = is_wide(HeadDim);
+  // Whether biases and the second product are in the same registers in turn.
+  static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<QueryTile>, uint32_t[kDeep][4]>;
   using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kQueryBytes, kConsumers, true>;
   static constexpr int kStages =
@@ -71,12 +73,23 @@ struct GradQ {
                            descriptor<mma::ColumnTile>(Tiles::column(stage, row) / 16));
     add_products<T, KeyTile>(s, of.q, keys);
     ptx::commit_products();
-    start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
-    ptx::commit_products();
-    ptx::wait_for_products<1>();
+    const auto start_gradients = [&] {
+      start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
+      ptx::commit_products();
+    };
+    if constexpr (kInTurn) {
+      ptx::wait_for_products<0>();
+    } else {
+      start_gradients();
+      ptx::wait_for_products<1>();
+    }
     ptx::after_products(s);
     if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
     if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+    if constexpr (kInTurn) {
+      ptx::fence_products();
+      start_gradients();
+    }
     to_weights<kAreProducts>(s, of.rows, scale);
     ptx::wait_for_products<0>();
     ptx::after_products(grad);
