@@ -39,7 +39,7 @@ bool with_kernels_by_warpgroups(int64_t head_dim, const Function& function) {
   if constexpr (std::is_same_v<T, Type>) {                                             \
     if (head_dim == (HeadDim)) return function(HostKernelsByWarpgroups<T, HeadDim>()); \
   }
-  LONGFOLD_HOST_INSTANCES_BY_WARPGROUPS(LONGFOLD_INSTANCE)
+  LONGFOLD_HOST_INSTANCES(LONGFOLD_INSTANCE)
 #undef LONGFOLD_INSTANCE
   return false;
 }

@@ -5,7 +5,7 @@
 namespace longfold::simt {
 namespace {
 
-constexpr int kDepth = 16, kRows = 16, kMostColumns = 64;
+constexpr int kDepth = 16, kRows = 16, kMostColumns = 128;
 
 // PTX ISA, "Matrix descriptor format": addresses and offsets in units of 16 bytes.
 struct Descriptor {

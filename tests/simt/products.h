@@ -35,7 +35,7 @@ struct Product {
 
 // What one lane has loaded for one product: its units 0 of a and i of b are those numbered lane and lane + 32 i.
 struct LoadedUnits {
-  static constexpr int kMostOfB = 4;
+  static constexpr int kMostOfB = 8;
   uint32_t a[4], b[kMostOfB][4];
 };
 

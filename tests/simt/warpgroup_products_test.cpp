@@ -17,15 +17,17 @@ void expect_product_of_rows(int chunk_of_a, int chunk_of_b, int first) {
     const uint64_t to_b = b.descriptor(64, first), to_a = a.descriptor(64, first);
     uint32_t words[4];
     load_a<T>(thread, words);
-    float d[3][8][4];
+    float d[4][8][4];
     load_d<64>(thread, d[1]);
+    load_d<64>(thread, d[3]);
     ptx::fence_products();
     ptx::multiply_async<T>(d[0], words, to_b);
     ptx::add_async<T>(d[1], words, to_b);
     ptx::multiply_async<T>(d[2], to_a, to_b);
+    ptx::add_async<T>(d[3], to_a, to_b);
     wait_for_all();
-    for (int i = 0; i < 3; ++i) ptx::after_products(d[i]);
-    for (int i = 0; i < 3; ++i) expect_d<64>(thread, d[i], i == 1);
+    for (int i = 0; i < 4; ++i) ptx::after_products(d[i]);
+    for (int i = 0; i < 4; ++i) expect_d<64>(thread, d[i], i % 2 == 1);
   });
 }
 
@@ -40,8 +42,8 @@ TEST(WarpgroupProducts, RowsAreColumns) {
 
 // Rows of memory are rows of b.
 template <class T, int N>
-void expect_product_of_columns(int chunk, int first) {
-  const Matrix b{kBase, 64, 64, chunk};
+void expect_product_of_columns(int chunk, int first, int width = 64) {
+  const Matrix b{kBase, 64, width, chunk};
   run_warpgroups({Order::kShuffled, Delivery::kLatest}, 1, [&](int thread) {
     b.fill<T>(thread, [&](int row, int column) { return of_b(row - 32, column - first); });
     store_and_meet();
@@ -63,6 +65,12 @@ TEST(WarpgroupProducts, RowsAreRows) {
     expect_product_of_columns<float16, 64>(chunk, 0);
     for (const int first : {0, 32}) expect_product_of_columns<bfloat16, 32>(chunk, first);
     for (const int first : {0, 16, 32, 48}) expect_product_of_columns<float16, 16>(chunk, first);
+    expect_product_of_columns<bfloat16, 128>(chunk, 0, 128);
+    expect_product_of_columns<float16, 128>(chunk, 0, 128);
+  }
+  for (const int chunk : {64, 32}) {
+    expect_product_of_columns<bfloat16, 96>(chunk, 0, 96);
+    expect_product_of_columns<float16, 96>(chunk, 0, 96);
   }
 }
 

@@ -53,11 +53,25 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
 #define LONGFOLD_NUMBERS_64                                                                               \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
   "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
+#define LONGFOLD_NUMBERS_96                                                                               \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "  \
+  "%42, %43, %44, %45, %46, %47}"
+#define LONGFOLD_NUMBERS_128                                                                              \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "  \
+  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
+  "%62, %63}"
 #define LONGFOLD_FOUR(How, i) How(d[i][0]), How(d[i][1]), How(d[i][2]), How(d[i][3])
 #define LONGFOLD_OUTPUTS_16(How) LONGFOLD_FOUR(How, 0), LONGFOLD_FOUR(How, 1)
 #define LONGFOLD_OUTPUTS_32(How) LONGFOLD_OUTPUTS_16(How), LONGFOLD_FOUR(How, 2), LONGFOLD_FOUR(How, 3)
 #define LONGFOLD_OUTPUTS_64(How) \
   LONGFOLD_OUTPUTS_32(How), LONGFOLD_FOUR(How, 4), LONGFOLD_FOUR(How, 5), LONGFOLD_FOUR(How, 6), LONGFOLD_FOUR(How, 7)
+#define LONGFOLD_OUTPUTS_96(How) \
+  LONGFOLD_OUTPUTS_64(How), LONGFOLD_FOUR(How, 8), LONGFOLD_FOUR(How, 9), LONGFOLD_FOUR(How, 10), LONGFOLD_FOUR(How, 11)
+#define LONGFOLD_OUTPUTS_128(How)                                                                   \
+  LONGFOLD_OUTPUTS_96(How), LONGFOLD_FOUR(How, 12), LONGFOLD_FOUR(How, 13), LONGFOLD_FOUR(How, 14), \
+      LONGFOLD_FOUR(How, 15)
 #define LONGFOLD_PRODUCT(Type, N, How, Operands, ...)                                                           \
   asm volatile(                                                                                                 \
       "{ .reg .pred no, yes; setp.ne.b32 no, 0, 0; setp.eq.b32 yes, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N \
@@ -75,13 +89,17 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
 // Rows of b's memory are its rows.
 template <class T, int N>
 __device__ __forceinline__ void add_transposed_async(float (*d)[4], const uint32_t (&a)[4], uint64_t b) {
-  static_assert(N == 16 || N == 32 || N == 64);
+  static_assert(N == 16 || N == 32 || N == 64 || N == 96 || N == 128);
   if constexpr (N == 16) {
     LONGFOLD_PRODUCT_OF_TYPE(16, "+f", "{%8, %9, %10, %11}, %12, yes, 1, 1, 1", LONGFOLD_WORDS);
   } else if constexpr (N == 32) {
     LONGFOLD_PRODUCT_OF_TYPE(32, "+f", "{%16, %17, %18, %19}, %20, yes, 1, 1, 1", LONGFOLD_WORDS);
-  } else {
+  } else if constexpr (N == 64) {
     LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 1", LONGFOLD_WORDS);
+  } else if constexpr (N == 96) {
+    LONGFOLD_PRODUCT_OF_TYPE(96, "+f", "{%48, %49, %50, %51}, %52, yes, 1, 1, 1", LONGFOLD_WORDS);
+  } else {
+    LONGFOLD_PRODUCT_OF_TYPE(128, "+f", "{%64, %65, %66, %67}, %68, yes, 1, 1, 1", LONGFOLD_WORDS);
   }
 }
 
@@ -94,18 +112,26 @@ template <class T>
 __device__ __forceinline__ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
 }
-// The first with a in shared memory, whose rows are its rows.
+// The same with a in shared memory, whose rows are its rows.
 template <class T>
 __device__ __forceinline__ void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "=f", "%32, %33, no, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
 }
+template <class T>
+__device__ __forceinline__ void add_async(float (&d)[8][4], uint64_t a, uint64_t b) {
+  LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "%32, %33, yes, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
+}
 #undef LONGFOLD_NUMBERS_16
 #undef LONGFOLD_NUMBERS_32
 #undef LONGFOLD_NUMBERS_64
+#undef LONGFOLD_NUMBERS_96
+#undef LONGFOLD_NUMBERS_128
 #undef LONGFOLD_FOUR
 #undef LONGFOLD_OUTPUTS_16
 #undef LONGFOLD_OUTPUTS_32
 #undef LONGFOLD_OUTPUTS_64
+#undef LONGFOLD_OUTPUTS_96
+#undef LONGFOLD_OUTPUTS_128
 #undef LONGFOLD_PRODUCT
 #undef LONGFOLD_PRODUCT_OF_TYPE
 #undef LONGFOLD_WORDS

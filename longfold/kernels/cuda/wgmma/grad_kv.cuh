@@ -22,7 +22,12 @@ struct GradKV {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  using Held = mma::Ring<1, Tiles::kKeyBytes, kConsumers, true>;
+  // Of wide heads, whose sums take their registers, keys and values stay where they are while an item's tiles come by.
+  static constexpr bool kInPlace = is_wide(HeadDim);
+  // Whether biases and the second product are in the same registers in turn.
+  static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
+  using First = std::conditional_t<kInPlace, RowsInPlace<KeyTile>, uint32_t[kDeep][4]>;
+  using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kKeyBytes, kConsumers, true>;
   static constexpr int kStages = mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes, Tiles::kStageBytes);
   static_assert(kStages >= 2);
 
@@ -35,7 +40,7 @@ struct GradKV {
 
   // Of 64 keys, 16 in a warp.
   struct Keys {
-    uint32_t k[kDeep][4], v[kDeep][4];
+    First k, v;
     float mask[2];  // what is added to logits: 0 for hidden keys
     bool hidden[2];
     float grad_k[kWide / 8][4], grad_v[kWide / 8][4], grad_mask[2];
@@ -80,9 +85,16 @@ struct GradKV {
     ptx::fence_products();
     start_products<T, QueryTile>(s, of.k, queries);
     ptx::commit_products();
-    start_products<T, QueryTile>(grad, of.v, grad_out);
-    ptx::commit_products();
-    ptx::wait_for_products<1>();
+    const auto start_gradients = [&] {
+      start_products<T, QueryTile>(grad, of.v, grad_out);
+      ptx::commit_products();
+    };
+    if constexpr (kInTurn) {
+      ptx::wait_for_products<0>();
+    } else {
+      start_gradients();
+      ptx::wait_for_products<1>();
+    }
     ptx::after_products(s);
     if constexpr (Form != BiasForm::kNone) {
       Bias(Tiles::bias(stage), key, lane).add_to(s, scale);
@@ -95,6 +107,10 @@ struct GradKV {
 #pragma unroll
         for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += of.mask[i % 4 / 2];
       }
+    }
+    if constexpr (kInTurn) {
+      ptx::fence_products();
+      start_gradients();
     }
     const float to_log2 = kAreProducts ? scale * mma::kLog2E : mma::kLog2E;
     float4 two[8];  // minus_lse, minus_delta, of two queries
@@ -140,12 +156,22 @@ struct GradKV {
       for (int u = 0; u < kWide / 2; ++u) of.grad_k[u / 4][u % 4] = of.grad_v[u / 4][u % 4] = 0;
       of.grad_mask[0] = of.grad_mask[1] = 0;
       held.wait_until_full();
-      mma::take_fragments<KeyTile>(of.k, Tiles::keys(held.stage(), row, first), lane);
-      held.leave(lane);
+      if constexpr (kInPlace) {
+        Held values = held;
+        values.advance();
+        values.wait_until_full();
+        of.k.at = Tiles::keys(held.stage(), row, first - 16 * warp);
+        of.v.at = Tiles::keys(values.stage(), row, first - 16 * warp);
+      } else {
+        mma::take_fragments<KeyTile>(of.k, Tiles::keys(held.stage(), row, first), lane);
+        held.leave(lane);
+      }
       const bool has_values = look_at_masks(of, p, mma::bias_offset(p.mask, item.b, n, item.h), item.first + first);
-      held.wait_until_full();
-      mma::take_fragments<KeyTile>(of.v, Tiles::keys(held.stage(), row, first), lane);
-      held.leave(lane);
+      if constexpr (!kInPlace) {
+        held.wait_until_full();
+        mma::take_fragments<KeyTile>(of.v, Tiles::keys(held.stage(), row, first), lane);
+        held.leave(lane);
+      }
       // All warps of the warpgroup take the same way, since products are theirs together.
       const bool is_common = !ptx::any_of_warpgroup(has_values || params.grad_mask != nullptr, 1 + group);
 #pragma unroll 1
@@ -157,6 +183,7 @@ struct GradKV {
           tile<false>(of, ring.stage(), row, first, has_values, p.scale, lane);
         ring.leave(lane);
       }
+      if constexpr (kInPlace) held.leave(lane), held.leave(lane);
       if (item.n + row >= p.N) continue;
 #pragma unroll
       for (int u = 0; u < kWide / 2; ++u) {

@@ -13,7 +13,7 @@ namespace longfold::kernels::cuda::wgmma {
 template <class T, int HeadDim, BiasForm Form>
 struct GradPair {
   static constexpr bool kForWarpgroups = true;
-  static constexpr PairTileSize kSize = grad_pair_tile_size();
+  static constexpr PairTileSize kSize = grad_pair_tile_size(HeadDim);
   static constexpr int kTiles = kSize.key_tiles, kWide = wide(HeadDim), kDeep = kWide / 16;
   static constexpr int kConsumers = 4 * kSize.query_groups * kSize.key_groups,
                        kThreads = kLanes * (kConsumers + kProducers);
@@ -23,15 +23,16 @@ struct GradPair {
   using KeyTile = mma::Tile<kKeys, 2 * kWide>;
   using PairTile = mma::BiasTile<Form, kQueries, kKeys>;
   // A stage: queries, gradients of outputs, keys, values, hidden keys, masks, statistics. The bias stays by itself
-  // while the rows go by.
+  // while the rows go by; of wide heads, where there is no room for it, it comes in a stage and stays in registers.
+  static constexpr bool kBiasInStage = is_wide(HeadDim);
   static constexpr int kGradOutAt = QueryTile::kBytes, kKeysAt = 2 * kGradOutAt, kValuesAt = kKeysAt + KeyTile::kBytes;
   static constexpr int kHiddenAt = kValuesAt + KeyTile::kBytes;
   static constexpr int kMaskAt = kHiddenAt + kAllTiles * mma::ColumnTile::kBytes;
   static constexpr int kStatisticsAt = mma::round_up(kMaskAt + kAllTiles * mma::kMaskBytes, 128);
   static constexpr int kStageBytes = mma::round_up(kStatisticsAt + 8 * kQueries, 1024);
   static constexpr int kBiasBytes = mma::round_up(PairTile::kBytes, 1024);
-  using Bias = PairBias<T, Form, PairTile>;
-  using Held = mma::Ring<1, kBiasBytes, kConsumers, true>;
+  using Bias = PairBias<T, Form, PairTile, kBiasInStage>;
+  using Held = std::conditional_t<kBiasInStage, mma::NoRing, mma::Ring<1, kBiasBytes, kConsumers, true>>;
   static constexpr int kStages =
       mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, kStageBytes);
   static_assert(kStages >= 2 && kAllTiles >= 2 && kAllTiles < kProducers && kQueries <= mma::kMostQueries);
@@ -41,7 +42,15 @@ struct GradPair {
   static constexpr int kPairBytes = mma::bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + mma::ColumnTile::kBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
+  static_assert(!kBiasInStage || kBiasBytes <= kHiddenAt);  // whose other columns are zero from the start
   static constexpr bool kAreProducts = Form == BiasForm::kNone;
+
+  static __device__ __forceinline__ auto& ring_of_bias(Stages& ring, Held& held) {
+    if constexpr (kBiasInStage)
+      return ring;
+    else
+      return held;
+  }
 
   // Each warp but the last brings a tile of the mask, one of them the queries and another one the keys too; the last
   // one brings statistics and the bias.
@@ -59,8 +68,9 @@ struct GradPair {
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
-      held.wait_until_empty();
-      held.hand_over();
+      auto& of_bias = ring_of_bias(ring, held);
+      of_bias.wait_until_empty();
+      of_bias.hand_over();
       // The first tile of the mask has the shift.
       const auto ask = [&](int n, int key) {
         mma::MaskOfLane mask(p.mask, mma::bias_offset(p.mask, item.b, n, item.h), key);
@@ -101,13 +111,14 @@ struct GradPair {
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
-      held.wait_until_empty();
+      auto& of_bias = ring_of_bias(ring, held);
+      of_bias.wait_until_empty();
       if (Form != BiasForm::kNone && copies && ptx::elect()) {
-        ptx::expect_bytes(held.barrier(), PairTile::kBytes);
-        mma::copy_pair_bias<Form, kQueries, kKeys>(held.stage(), held.barrier(), p, item.b, item.begin, item.h,
+        ptx::expect_bytes(of_bias.barrier(), PairTile::kBytes);
+        mma::copy_pair_bias<Form, kQueries, kKeys>(of_bias.stage(), of_bias.barrier(), p, item.b, item.begin, item.h,
                                                    item.query, item.key);
       }
-      held.hand_over();
+      of_bias.hand_over();
 #pragma unroll 1
       for (int n = item.begin; n < item.end; ++n) {
         ring.wait_until_empty();
@@ -193,11 +204,16 @@ struct GradPair {
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
       float sums[kTiles][8][4] = {};
-      held.wait_until_full();
-      const uint32_t pair = held.stage() + first * PairTile::kChunk;
+      auto& of_bias = ring_of_bias(ring, held);
+      of_bias.wait_until_full();
+      const uint32_t pair = of_bias.stage() + first * PairTile::kChunk;
       Bias bias[kTiles];
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) bias[t] = Bias(pair, lane, 64 * (tile + t));
+      if constexpr (kBiasInStage) {
+        ptx::wait_for_loads();
+        of_bias.leave(lane);
+      }
 #pragma unroll 1
       for (int n = item.begin; n < item.end; ++n) {
         ring.wait_until_full();
@@ -213,7 +229,7 @@ struct GradPair {
           row<true>(sums, stage, first, tile, bias, ones, p.scale, lane);
         ring.leave(lane);
       }
-      held.leave(lane);
+      if constexpr (!kBiasInStage) of_bias.leave(lane);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
         mma::finish_grad_pair(params, sums[t], item, item.query + first, item.key + 64 * (tile + t));

@@ -21,7 +21,13 @@ struct GradQ {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  using Held = mma::Ring<1, Tiles::kQueryBytes, kConsumers, true>;
+  // Of wide heads, whose sums take their registers, queries and output gradients stay where they are while an item's
+  // tiles come by.
+  static constexpr bool kInPlace = is_wide(HeadDim);
+  // Whether biases and the second product are in the same registers in turn.
+  static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
+  using First = std::conditional_t<kInPlace, RowsInPlace<QueryTile>, uint32_t[kDeep][4]>;
+  using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kQueryBytes, kConsumers, true>;
   static constexpr int kStages =
       mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, Tiles::kStageBytes);
   static_assert(kStages >= 2);
@@ -36,7 +42,7 @@ struct GradQ {
 
   // Of 64 queries, 16 in a warp.
   struct Queries {
-    uint32_t q[kDeep][4], grad_out[kDeep][4];
+    First q, grad_out;
     QueriesOfRows rows;
     float of_gradients[kWide / 8][4], of_weights[kWide / 8][4];  // sums over keys
     float sum[2];                                                // of a row's gradients, in this thread
@@ -67,12 +73,23 @@ struct GradQ {
                            descriptor<mma::ColumnTile>(Tiles::column(stage, row) / 16));
     add_products<T, KeyTile>(s, of.q, keys);
     ptx::commit_products();
-    start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
-    ptx::commit_products();
-    ptx::wait_for_products<1>();
+    const auto start_gradients = [&] {
+      start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
+      ptx::commit_products();
+    };
+    if constexpr (kInTurn) {
+      ptx::wait_for_products<0>();
+    } else {
+      start_gradients();
+      ptx::wait_for_products<1>();
+    }
     ptx::after_products(s);
     if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
     if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+    if constexpr (kInTurn) {
+      ptx::fence_products();
+      start_gradients();
+    }
     to_weights<kAreProducts>(s, of.rows, scale);
     ptx::wait_for_products<0>();
     ptx::after_products(grad);
@@ -109,8 +126,16 @@ struct GradQ {
       for (int u = 0; u < kWide / 2; ++u) of.of_gradients[u / 4][u % 4] = of.of_weights[u / 4][u % 4] = 0;
       of.sum[0] = of.sum[1] = 0;
       held.wait_until_full();
-      mma::take_fragments<QueryTile>(of.q, Tiles::queries(held.stage(), row, first), lane);
-      held.leave(lane);
+      if constexpr (kInPlace) {
+        Held grad_out = held;
+        grad_out.advance();
+        grad_out.wait_until_full();
+        of.q.at = Tiles::queries(held.stage(), row, first - 16 * warp);
+        of.grad_out.at = Tiles::queries(grad_out.stage(), row, first - 16 * warp);
+      } else {
+        mma::take_fragments<QueryTile>(of.q, Tiles::queries(held.stage(), row, first), lane);
+        held.leave(lane);
+      }
       const mma::QueryStatistics* const statistics =
           mma::statistics_of(params, item.b, n, item.h) + item.first + first + lane / 4;
 #pragma unroll
@@ -118,9 +143,11 @@ struct GradQ {
         const mma::QueryStatistics found = statistics[8 * half];
         of.rows.take(half, {found.minus_lse, found.minus_delta});
       }
-      held.wait_until_full();
-      mma::take_fragments<QueryTile>(of.grad_out, Tiles::queries(held.stage(), row, first), lane);
-      held.leave(lane);
+      if constexpr (!kInPlace) {
+        held.wait_until_full();
+        mma::take_fragments<QueryTile>(of.grad_out, Tiles::queries(held.stage(), row, first), lane);
+        held.leave(lane);
+      }
 #pragma unroll 1
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
@@ -131,6 +158,7 @@ struct GradQ {
           tile<true>(of, stage, row, pair, ones, p.scale, lane);
         ring.leave(lane);
       }
+      if constexpr (kInPlace) held.leave(lane), held.leave(lane);
       if (item.n + row >= p.N) continue;
       mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of.sum, of.rows.minus_delta, item.b, n,
                                      item.h, item.first + first, lane);

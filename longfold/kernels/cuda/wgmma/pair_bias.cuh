@@ -1,11 +1,13 @@
 // The pair bias of 16 queries, those of a warp, by 64 keys: read while products run, added when they are done.
+//
+// What is in fp32 is read only then, unless Keeps: then it is held in registers.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/logits.cuh"
 
 namespace longfold::kernels::cuda::wgmma {
 
-template <class T, mma::BiasForm Form, class Tile>
+template <class T, mma::BiasForm Form, class Tile, bool Keeps = false>
 class PairBias {
  public:
   PairBias() = default;
@@ -18,6 +20,9 @@ class PairBias {
       const uint32_t units = Tile::unit(rows, lane % 16, first / 8 + lane / 16);
 #pragma unroll
       for (int k = 0; k < 4; ++k) ptx::load_matrices(words_[k], units ^ 32 * k);
+    } else if constexpr (Keeps) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) mma::read_pair_bias<T, Form, Tile>(numbers_[k], rows, first + 16 * k, lane);
     }
   }
 
@@ -33,6 +38,9 @@ class PairBias {
           two[i / 2][i % 2 * 2] = pair.x;
           two[i / 2][i % 2 * 2 + 1] = pair.y;
         }
+      } else if constexpr (Keeps) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) two[i / 4][i % 4] = numbers_[k][i / 4][i % 4];
       } else {
         mma::read_pair_bias<T, Form, Tile>(two, rows_, first_ + 16 * k, lane_);
       }
@@ -45,6 +53,7 @@ class PairBias {
   uint32_t rows_ = 0;
   int lane_ = 0, first_ = 0;
   uint32_t words_[4][4];
+  float numbers_[4][2][4];
 };
 
 // 16 keys, those of a warp, by 64 queries of a tile whose rows are queries: transposed.

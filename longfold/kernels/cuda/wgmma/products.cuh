@@ -42,6 +42,31 @@ __device__ __forceinline__ void start_products(float (&s)[8][4], const uint32_t 
   for (int d = 1; d < Deep; ++d) ptx::add_async<T>(s, a[d], descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
 }
 
+// 64 rows of a tile as first factors that stay where they lie.
+template <class Tile>
+struct RowsInPlace {
+  uint32_t at;
+};
+template <class T, class Tile, class TileOfA>
+__device__ __forceinline__ void add_products(float (&s)[8][4], RowsInPlace<TileOfA> a, uint32_t rows) {
+  static_assert(TileOfA::kRowBytes == Tile::kRowBytes);
+#pragma unroll
+  for (int d = 0; d < Tile::kRowBytes / 32; ++d) {
+    ptx::add_async<T>(s, descriptor<TileOfA>(a.at / 16 + depth_units<TileOfA>(d)),
+                      descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
+  }
+}
+template <class T, class Tile, class TileOfA>
+__device__ __forceinline__ void start_products(float (&s)[8][4], RowsInPlace<TileOfA> a, uint32_t rows) {
+  static_assert(TileOfA::kRowBytes == Tile::kRowBytes);
+  ptx::multiply_async<T>(s, descriptor<TileOfA>(a.at / 16), descriptor<Tile>(rows / 16));
+#pragma unroll
+  for (int d = 1; d < Tile::kRowBytes / 32; ++d) {
+    ptx::add_async<T>(s, descriptor<TileOfA>(a.at / 16 + depth_units<TileOfA>(d)),
+                      descriptor<Tile>(rows / 16 + depth_units<Tile>(d)));
+  }
+}
+
 // Zeros for this many bytes of shared memory, by all threads of a block, which meet afterwards.
 template <int Bytes>
 __device__ __forceinline__ void clear(uint32_t from) {
@@ -76,11 +101,12 @@ __device__ __forceinline__ void pack_weights(uint32_t (&a)[4][4], const float (&
   }
 }
 
-// out += weights rows: sums over 64 rows of a tile, from the one at `rows` on, which are positions.
+// out += weights rows: sums over 64 rows of a tile, from the one at `rows` on, which are positions. Wide rows are taken
+// whole: chunk after chunk, as the descriptor says.
 template <class T, class Tile, int Columns = Tile::kRowBytes / 2>
 __device__ __forceinline__ void start_weighted_sum(float (&out)[Columns / 8][4], const uint32_t (&weights)[4][4],
                                                    uint32_t rows) {
-  constexpr int kWide = Columns % 64 == 0 ? 64 : Columns % 32 == 0 ? 32 : 16;
+  constexpr int kWide = Columns >= 64 ? Columns : Columns % 32 == 0 ? 32 : 16;
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
 #pragma unroll

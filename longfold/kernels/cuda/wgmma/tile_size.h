@@ -17,6 +17,10 @@ consteval int wide(int head_dim) {
   return head_dim == 8 ? 16 : head_dim == 24 ? 32 : head_dim;
 }
 
+consteval bool is_wide(int head_dim) {
+  return head_dim > 64;
+}
+
 // Of head dims up to 64. Three warpgroups and the producers have 160 registers a thread for what products write; with
 // four they have 112, and spill (forward, H100, L 1024: 3.1 ms where three take 2.3). More rows n for a tile of the
 // pair bias and fewer queries were slower likewise, fewer rows and more queries in the backward pass too (grad_q 3.6 ms
@@ -29,12 +33,14 @@ struct TileSize {
 };
 
 consteval TileSize forward_tile_size(int head_dim, bool one_row) {
+  if (is_wide(head_dim)) return {.query_tiles = 1, .groups = 2, .rows = 1, .blocks = 1};
   // 128 queries for each key: N 1, L 4096, H 16, D 24 takes 0.23 ms, with 64 of them 0.27.
   if (one_row) return {.query_tiles = head_dim <= 32 ? 2 : 1, .groups = 1, .rows = 1, .blocks = 2};
   return {.query_tiles = head_dim <= 32 ? 2 : 1, .groups = 1, .rows = 3, .blocks = 1};
 }
 
 consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {
+  if (is_wide(head_dim)) return {.query_tiles = 1, .groups = 2, .rows = 1, .blocks = 1};
   if (one_row) return {.query_tiles = 1, .groups = 1, .rows = 1, .blocks = 2};
   return {.query_tiles = 1, .groups = 1, .rows = head_dim <= 32 ? 3 : 2, .blocks = 1};
 }
@@ -48,7 +54,8 @@ consteval TileSize grad_kv_tile_size(int head_dim, bool one_row) {
 struct PairTileSize {
   int query_groups, key_groups, key_tiles, blocks;
 };
-consteval PairTileSize grad_pair_tile_size() {
+consteval PairTileSize grad_pair_tile_size(int head_dim) {
+  if (is_wide(head_dim)) return {.query_groups = 1, .key_groups = 2, .key_tiles = 1, .blocks = 1};
   // L 1024: 2.8 ms; one group of queries and three of keys with a tile each take 3.9.
   return {.query_groups = 2, .key_groups = 1, .key_tiles = 2, .blocks = 1};
 }

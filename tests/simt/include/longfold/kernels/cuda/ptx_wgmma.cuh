@@ -45,7 +45,7 @@ void start_product(float (*d)[4], const uint32_t* a, uint64_t descriptor_a, uint
 
 template <class T, int N>
 void add_transposed_async(float (*d)[4], const uint32_t (&a)[4], uint64_t b, Here here = Here::current()) {
-  static_assert(N == 16 || N == 32 || N == 64);
+  static_assert(N == 16 || N == 32 || N == 64 || N == 96 || N == 128);
   start_product<T>(d, a, 0, b, N, true, true, here);
 }
 template <class T>
@@ -59,6 +59,10 @@ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, Here here =
 template <class T>
 void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b, Here here = Here::current()) {
   start_product<T>(d, nullptr, a, b, 64, false, false, here);
+}
+template <class T>
+void add_async(float (&d)[8][4], uint64_t a, uint64_t b, Here here = Here::current()) {
+  start_product<T>(d, nullptr, a, b, 64, true, false, here);
 }
 
 }  // namespace longfold::kernels::cuda::ptx
