@@ -65,22 +65,25 @@ void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunc
   const Problem& p = call.problem;
   BackwardParams params = params_of(args, p);
   const int64_t plane = int64_t{p.Lq} * p.Lk, planes = int64_t{p.B} * p.H;
-  DeviceMemory statistics(8 * int64_t{p.B} * p.N * p.H * params.statistics_pitch),
+  const int64_t queries = int64_t{p.B} * p.N * p.H * params.statistics_pitch;
+  DeviceMemory statistics(8 * queries), columns(2 * kColumns * queries),
       partials(4 * params.pair_groups * planes * plane);
-  params.statistics = statistics.as<QueryStatistics>();
   params.pair_sums = params.pair_groups > 0 ? partials.as<float>() : nullptr;
   const int64_t pair_strides[4] = {planes * plane, p.H * plane, plane, p.Lk};
   std::copy_n(pair_strides, 4, params.pair_strides);
   const auto head_dim = static_cast<int>(args.q.sizes[4]);
-  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
   // Of weights that are uniform those by warpgroups know nothing.
   const bool by_warpgroups =
       launch.by_warpgroups && !p.mean_if_masked && with_kernels_by_warpgroups<T>(head_dim, [&]<class Kernels>(Kernels) {
+        params.columns = columns_at(columns.as<void>(), params);
         return Kernels::grad_q(params, call.form, call.one_row, launch) &&
                Kernels::grad_kv(params, call.form, call.one_row, launch) &&
                (params.pair_groups == 0 || Kernels::grad_pair(params, call.form, launch));
       });
   if (!by_warpgroups) {
+    params.columns = {};
+    params.statistics = statistics.as<QueryStatistics>();
+    simt::launch(launch.most_blocks, kThreads, 0, launch.mode, write_statistics<T>, params, head_dim);
     with_kernels<T>(head_dim, [&]<class Kernels>(Kernels) {
       Kernels::grad_q(params, call.form, call.one_row, launch);
       Kernels::grad_kv(params, call.form, call.one_row, launch);

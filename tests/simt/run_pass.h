@@ -9,20 +9,11 @@
 
 namespace longfold::kernels::cuda::mma {
 
-inline const Rows* grad_out_of(const ForwardParams&) {
+inline const BackwardParams* backward_of(const ForwardParams&) {
   return nullptr;
 }
-inline const Rows* grad_out_of(const BackwardParams& params) {
-  return &params.grad_out;
-}
-
-template <class Pass>
-void make_maps(Problem& problem, const Rows* grad_out, int head_dim) {
-  using Queries = typename Pass::QueryTile;
-  using Keys = typename Pass::KeyTile;
-  using Pair = typename Pass::PairTile;
-  make_tensor_maps(problem, grad_out, head_dim, {Queries::kRows, Queries::kChunk}, {Keys::kRows, Keys::kChunk},
-                   {Pair::kRows, Pair::kChunk}, Pass::kPairBytes);
+inline const BackwardParams* backward_of(const BackwardParams& params) {
+  return &params;
 }
 
 template <class Pass, class Params>
@@ -35,7 +26,7 @@ void launch_pass(const Params& params, int64_t items, const HostLaunch& launch) 
 template <class Pass, class Params>
 void run_pass(int head_dim, const Params& given, int64_t items, const HostLaunch& launch) {
   Params params = given;
-  if (launch.has_tensor_maps) make_maps<Pass>(params.problem, grad_out_of(params), head_dim);
+  if (launch.has_tensor_maps) make_tensor_maps(params.problem, backward_of(params), head_dim, boxes_of<Pass>());
   launch_pass<Pass>(params, items, launch);
 }
 
@@ -43,7 +34,7 @@ void run_pass(int head_dim, const Params& given, int64_t items, const HostLaunch
 template <class Pass, class Params>
 bool run_pass_by_warpgroups(int head_dim, const Params& given, int64_t items, const HostLaunch& launch) {
   Params params = given;
-  make_maps<Pass>(params.problem, grad_out_of(params), head_dim);
+  make_tensor_maps(params.problem, backward_of(params), head_dim, boxes_of<Pass>());
   if (params.problem.maps.are_used) launch_pass<Pass>(params, items, launch);
   return params.problem.maps.are_used;
 }

@@ -69,15 +69,17 @@ struct CallOnDevice : Call {
 
 // Products of warpgroups where they are and take the call; else those of warps, in blocks of one row where the others
 // take more shared memory than there is.
+// `more`: what it reads besides q, k, v and biases.
 template <class T, class Args, class SharedBytes>
-std::optional<CallOnDevice> call_on_device(const Args& args, const Rows* grad_out, const SharedBytes& shared_bytes) {
+std::optional<CallOnDevice> call_on_device(const Args& args, std::span<const Rows> more,
+                                           const SharedBytes& shared_bytes) {
   const std::optional<Call> found = call_of<T>(args);
   if (!found) return {};
   CallOnDevice call{*found, false};
   const int64_t head_dim = args.q.sizes[4];
   const Device device = current_device();
-  const bool wants_mean_gradients = grad_out != nullptr && call.problem.mean_if_masked;
-  if (device.capability == 90 && !wants_mean_gradients && can_have_maps(call.problem, grad_out)) {
+  const bool wants_mean_gradients = !more.empty() && call.problem.mean_if_masked;
+  if (device.capability == 90 && !wants_mean_gradients && can_have_maps(call.problem, more)) {
     call.by_warpgroups = with_warpgroup_kernels<T>(head_dim, [](auto) {});
     if (call.by_warpgroups) return call;
   }
@@ -94,14 +96,14 @@ std::optional<CallOnDevice> call_on_device(const Args& args, const Rows* grad_ou
 
 template <class T>
 std::optional<CallOnDevice> call_on_device(const ForwardArgs<T>& args) {
-  return call_on_device<T>(args, nullptr, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+  return call_on_device<T>(args, {}, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
     return Kernels::forward_shared_bytes(form, one_row);
   });
 }
 template <class T>
 std::optional<CallOnDevice> call_on_device(const BackwardArgs<T>& args) {
-  const Rows grad_out = rows_of_view(args.grad_out);
-  return call_on_device<T>(args, &grad_out, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
+  const Rows more[] = {rows_of_view(args.out), rows_of_view(args.grad_out)};
+  return call_on_device<T>(args, more, []<class Kernels>(Kernels, BiasForm form, bool one_row) {
     return Kernels::backward_shared_bytes(form, one_row);
   });
 }
@@ -124,9 +126,10 @@ bool have_equal_strides(const TensorView<T, 4>& a, const TensorView<T, 4>& b) {
 }
 
 template <class T>
-int64_t statistics_bytes(const BackwardArgs<T>& args) {
+int64_t statistics_bytes(const BackwardArgs<T>& args, bool by_warpgroups) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
-  return B * N * H * (divide_up(Lq, kMostQueries) * kMostQueries) * int64_t{sizeof(QueryStatistics)};
+  const int64_t of_query = by_warpgroups ? kColumns * int64_t{sizeof(T)} : int64_t{sizeof(QueryStatistics)};
+  return B * N * H * (divide_up(Lq, kMostQueries) * kMostQueries) * of_query;
 }
 
 template <class T>
@@ -149,14 +152,18 @@ int64_t pair_plane(const BackwardArgs<T>& args) {
 }
 
 template <class T>
-BackwardParams params_with(const BackwardArgs<T>& args, const Problem& problem, std::span<std::byte> workspace) {
+BackwardParams params_with(const BackwardArgs<T>& args, const CallOnDevice& call, std::span<std::byte> workspace) {
+  const Problem& problem = call.problem;
   BackwardParams params = params_of(args, problem);
-  params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
+  if (call.by_warpgroups)
+    params.columns = columns_at(workspace.data(), params);
+  else
+    params.statistics = reinterpret_cast<QueryStatistics*>(workspace.data());
   if (writes_pair_at_once(args)) {
     params.pair_sums = args.grad_pair.data;
     std::copy_n(args.grad_pair.strides.begin(), 3, params.pair_strides + 1);
   } else if (params.pair_groups > 0) {
-    params.pair_sums = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args));
+    params.pair_sums = reinterpret_cast<float*>(workspace.data() + statistics_bytes(args, call.by_warpgroups));
     const int64_t plane = pair_plane(args), H = problem.H,
                   strides[4] = {problem.B * H * plane, H * plane, plane, problem.Lk};
     std::copy_n(strides, 4, params.pair_strides);
@@ -198,7 +205,9 @@ template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
   const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
-  return statistics_bytes(args) + planes * pair_plane(args) * int64_t{sizeof(float)};
+  bool by_warpgroups = false;
+  if constexpr (kIs16Bit<T>) by_warpgroups = call_on_device(args).value().by_warpgroups;
+  return statistics_bytes(args, by_warpgroups) + planes * pair_plane(args) * int64_t{sizeof(float)};
 }
 
 template <class T>
@@ -210,8 +219,8 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
   }
   if constexpr (kIs16Bit<T>) {
     const CallOnDevice call = call_on_device(args).value();
-    const BackwardParams params = params_with(args, call.problem, workspace);
-    run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
+    const BackwardParams params = params_with(args, call, workspace);
+    if (!call.by_warpgroups) run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
     with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
       Kernels::grad_q(params, call.form, call.one_row, stream);
       Kernels::grad_kv(params, call.form, call.one_row, stream);

@@ -10,12 +10,11 @@ namespace longfold::kernels::cuda::mma {
 // logit gradients add up to. Sums may be wider than HeadDim.
 //
 // A row's logit gradients add up to the gradient of its log_sum_exp. What they add up to beyond that is the error of
-// delta, which came from the rounded output: it is taken off here, and off the delta that is stored for the kernels
-// that follow.
+// delta, which came from the rounded output: it is taken off here, and off minus_delta, for the kernels that follow.
 template <class T, int HeadDim, int Units>
 __device__ __forceinline__ void finish_grad_q(const BackwardParams& params, float (&grad_q)[Units][4],
                                               const float (&keys)[Units][4], const float (&of_gradients)[2],
-                                              const float (&minus_delta)[2], int b, int n, int h, int first, int lane) {
+                                              float (&minus_delta)[2], int b, int n, int h, int first, int lane) {
   const Problem& p = params.problem;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -26,7 +25,7 @@ __device__ __forceinline__ void finish_grad_q(const BackwardParams& params, floa
     if (query < p.Lq) {
       error -= grad_lse_at(params, b, n, h, query);
       if (!(minus_delta[half] == minus_delta[half] && error == error)) error = 0;  // NaN stays where it is
-      if (lane % 4 == 0) statistics_of(params, b, n, h)[query].minus_delta = minus_delta[half] - error;
+      minus_delta[half] -= error;
     }
 #pragma unroll
     for (int u = 0; u < HeadDim / 8; ++u) {

@@ -131,8 +131,8 @@ __device__ __forceinline__ void add_weighted_rows(float (&out)[M][HeadDim / 8][4
   }
 }
 
-// Four words of a lane, of as many units of a row, become all words of the unit that has the lane's number among its four
-// neighbours, which hold words of the same row.
+// Four words of a lane, of as many units of a row, become all words of the unit that has the lane's number among its
+// four neighbours, which hold words of the same row.
 __device__ __forceinline__ void words_of_units_to_unit(uint32_t (&words)[4], int lane) {
   const bool is_odd = lane % 2 != 0, is_high = lane / 2 % 2 != 0;
   uint32_t two[2][2];  // of units with the lane's parity: words of the even and the odd neighbour

@@ -86,8 +86,16 @@ struct GradQ {
       if (item.n + row >= p.N) continue;
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        finish_grad_q<T, HeadDim>(params, sums[m], sums[kM + m], of_gradients[m], rows.minus_delta[m], item.b, n,
-                                  item.h, item.first + first + 16 * m, lane);
+        const int query = item.first + first + 16 * m;
+        float minus_delta[2] = {rows.minus_delta[m][0], rows.minus_delta[m][1]};
+        finish_grad_q<T, HeadDim>(params, sums[m], sums[kM + m], of_gradients[m], minus_delta, item.b, n, item.h, query,
+                                  lane);
+        if (lane % 4 != 0) continue;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          QueryStatistics* const of_query = statistics_of(params, item.b, n, item.h) + query + 8 * half + lane / 4;
+          if (query + 8 * half + lane / 4 < p.Lq) of_query->minus_delta = minus_delta[half];
+        }
       }
     }
   }

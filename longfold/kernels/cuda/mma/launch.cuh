@@ -30,11 +30,11 @@ __global__ void __launch_bounds__(Pass::kThreads, Pass::kSize.blocks)
   }
 }
 
-inline const Rows* grad_out_of(const ForwardParams&) {
+inline const BackwardParams* backward_of(const ForwardParams&) {
   return nullptr;
 }
-inline const Rows* grad_out_of(const BackwardParams& params) {
-  return &params.grad_out;
+inline const BackwardParams* backward_of(const BackwardParams& params) {
+  return &params;
 }
 
 // HeadDim: of the tensors; tiles may be wider.
@@ -45,11 +45,7 @@ void launch(const char* name, Params params, int64_t items, Stream stream) {
   cudaFuncAttributes code{};
   check(cudaFuncGetAttributes(&code, kernel), name);
   if (code.ptxVersion >= 90) {  // what the code was compiled for, whatever runs it
-    using Queries = typename Pass::QueryTile;
-    using Keys = typename Pass::KeyTile;
-    using Pair = typename Pass::PairTile;
-    make_tensor_maps(params.problem, grad_out_of(params), HeadDim, {Queries::kRows, Queries::kChunk},
-                     {Keys::kRows, Keys::kChunk}, {Pair::kRows, Pair::kChunk}, Pass::kPairBytes);
+    make_tensor_maps(params.problem, backward_of(params), HeadDim, boxes_of<Pass>());
   }
   if (Pass::kForWarpgroups && !params.problem.maps.are_used) {
     throw std::runtime_error(std::string("[") + name + "] the driver made no map of a tensor");

@@ -5,6 +5,8 @@
 // largest value of the row's first tile, is taken off, so that a constant costs the logits no digits.
 #pragma once
 
+#include <type_traits>
+
 #include "longfold/kernels/cuda/mma/loader.cuh"
 
 namespace longfold::kernels::cuda::mma {
@@ -90,15 +92,21 @@ __device__ __forceinline__ float shift_of_row(const Bias& mask, int64_t offset, 
   return shift_of(first.values());
 }
 
-// Numbers that are added to the logits of 64 keys by a product, in the first of 16 elements; see wgmma/products.cuh.
+// Of 64 keys or queries: numbers that products add to logits, in 16 elements; see wgmma/columns.cuh.
 using ColumnTile = Tile<kTileKeys, 32>;
 
-// Of keys 2 lane and 2 lane + 1. The other elements are zero from the start.
+template <class T>
+__device__ constexpr float factor_of_part(int part) {
+  // fp16 reaches 65504, and has 11 bits down to 2^-14.
+  return std::is_same_v<T, bfloat16> ? 1 : part == 0 ? 0x1p15f : part == 1 ? 0x1p4f : 0x1p-7f;
+}
+
+// The numbers of keys 2 lane and 2 lane + 1. All elements but the first two are there from the start.
 template <class T>
 __device__ __forceinline__ void store_column(uint32_t to, float2 values) {
   const int key = 2 * lane_of_warp();
-  ptx::store_shared(ColumnTile::unit(to, key, 0), ptx::pack<T>(values.x, 0));
-  ptx::store_shared(ColumnTile::unit(to, key + 1, 0), ptx::pack<T>(values.y, 0));
+  ptx::store_shared(ColumnTile::unit(to, key, 0), ptx::pack<T>(values.x, factor_of_part<T>(0)));
+  ptx::store_shared(ColumnTile::unit(to, key + 1, 0), ptx::pack<T>(values.y, factor_of_part<T>(0)));
 }
 
 // By all lanes of a warp. Returns what products of keys 2 lane and 2 lane + 1 start from, where keys are hidden or
@@ -145,12 +153,10 @@ class MaskReader {
     if (num_keys > kTileKeys) next_.ask(num_keys - kTileKeys);
     largest_ = fmaxf(largest_, fmaxf(values.x, values.y));
     const float2 start = store_mask(to, values, shift_, p.scale);
+    if (lane_of_warp() == 0) ptx::store_shared(to + kMaskShiftAt, shift_);
     if (num_keys <= kTileKeys) {
       const float largest = largest_of_warp(largest_);
-      if (lane_of_warp() == 0) {
-        ptx::store_shared(to + kMaskShiftAt, shift_);
-        ptx::store_shared(to + kMaskLargestAt, largest);
-      }
+      if (lane_of_warp() == 0) ptx::store_shared(to + kMaskLargestAt, largest);
     }
     return start;
   }

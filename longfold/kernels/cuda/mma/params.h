@@ -21,7 +21,7 @@ struct alignas(64) TensorMap {
 
 // Maps of one pass, whose tiles have boxes of their own. Where a tensor can have none, none is used.
 struct TensorMaps {
-  TensorMap q, k, v, grad_out, pair;
+  TensorMap q, k, v, out, grad_out, columns, pair;
   bool are_used;
 };
 
@@ -69,12 +69,13 @@ struct BackwardParams {
   Rows out, grad_out, grad_q, grad_k, grad_v;
   const float *log_sum_exp, *lse_correction, *grad_log_sum_exp;  // the last may be null
   int64_t lse_strides[4], correction_strides[4], grad_lse_strides[4];
-  QueryStatistics* statistics;   // [B, N, H, statistics_pitch]; those beyond Lq have no weights
-  int64_t statistics_pitch;      // Lq rounded up to a multiple of kMostQueries (tile_size.h)
-  float* pair_sums;              // [group, B, H, Lq, Lk], the last side by side; null: not wanted
-  int64_t pair_strides[4];       // of all others
-  int pair_groups;               // of rows n, each with a partial sum of its own
-  float* grad_mask;              // null: not wanted
+  QueryStatistics* statistics;  // [B, N, H, statistics_pitch]; those beyond Lq have no weights
+  int64_t statistics_pitch;     // Lq rounded up to a multiple of kMostQueries (tile_size.h)
+  Rows columns;                 // [B, N, statistics_pitch, H, 8]: what wgmma/ has in their place; see wgmma/columns.cuh
+  float* pair_sums;             // [group, B, H, Lq, Lk], the last side by side; null: not wanted
+  int64_t pair_strides[4];      // of all others
+  int pair_groups;              // of rows n, each with a partial sum of its own
+  float* grad_mask;             // null: not wanted
   int64_t grad_mask_strides[4];  // of [B, N, H, Lk]
 };
 

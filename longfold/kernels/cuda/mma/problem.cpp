@@ -110,6 +110,12 @@ BackwardParams params_of(const BackwardArgs<T>& args, const Problem& problem) {
   return params;
 }
 
+Rows columns_at(void* data, const BackwardParams& params) {
+  const Problem& p = params.problem;
+  const int64_t of_head = params.statistics_pitch * kColumns, of_row = p.H * of_head;
+  return {.data = data, .strides = {p.N * of_row, of_row, kColumns, of_head, 1}, .in_units = true};
+}
+
 #define LONGFOLD_INSTANTIATE(T)                                            \
   template Rows rows_of_view(const TensorView<T, 5>&);                     \
   template Rows rows_of_view(const TensorView<const T, 5>&);               \

@@ -31,4 +31,7 @@ template <class T>
 template <class T>
 [[nodiscard]] BackwardParams params_of(const BackwardArgs<T>& args, const Problem& problem);
 
+// params.columns in memory of as many elements as there are of queries, statistics_pitch for each head, times kColumns.
+[[nodiscard]] Rows columns_at(void* data, const BackwardParams& params);
+
 }  // namespace longfold::kernels::cuda::mma

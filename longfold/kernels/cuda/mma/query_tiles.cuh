@@ -21,7 +21,8 @@ class QueryTiles {
   static constexpr int kBiasAt =
       larger_of(round_up(NumRows * 2 * QueryTile::kBytes, 1024), ForWarpgroups ? 0 : kKeyBytes);
   static constexpr int kStatisticsAt = kBiasAt + PairTile::kBytes;
-  static constexpr int kStageBytes = round_up(kStatisticsAt + NumRows * kStatisticsBytes, 1024);
+  static constexpr int kRowStatistics = ForWarpgroups ? ColumnTile::kBytes : kStatisticsBytes;
+  static constexpr int kStageBytes = round_up(kStatisticsAt + NumRows * kRowStatistics, 1024);
   static_assert(kTileKeys == kStatisticsBlock);
   static_assert(NumRows < kProducers, "each producer warp but the last brings the statistics of one row");
   using ThisItem = Item<NumRows, Keys>;
@@ -33,7 +34,7 @@ class QueryTiles {
   static __device__ uint32_t grad_out(uint32_t stage, int row) { return queries(stage, row) + QueryTile::kBytes; }
   static __device__ uint32_t bias(uint32_t stage) { return stage + kBiasAt; }
   static __device__ uint32_t statistics(uint32_t stage, int row) {
-    return stage + kStatisticsAt + row * kStatisticsBytes;
+    return stage + kStatisticsAt + row * kRowStatistics;
   }
 
   template <class Stages>
@@ -70,21 +71,21 @@ class QueryTiles {
   static __device__ __forceinline__ void copy_queries(int row, const BackwardParams& params, const ThisItem& item,
                                                       Stages& ring) {
     const Problem& p = params.problem;
-    const int n = min(item.n + row, p.N - 1);
-    StatisticsReader reader;
+    [[maybe_unused]] const int n = min(item.n + row, p.N - 1);
+    [[maybe_unused]] StatisticsReader reader;
     if constexpr (!ForWarpgroups) reader.read(params, item.b, n, item.h, 0);
 #pragma unroll 1
     for (int query = 0; query < p.Lq; query += kTileKeys) {
       ring.wait_until_empty();
       const uint32_t stage = ring.stage(), barrier = ring.barrier();
       if (ptx::elect()) {
-        ptx::expect_bytes(barrier, 2 * QueryTile::kBytes + (ForWarpgroups ? 8 * kStatisticsBlock : 0));
+        ptx::expect_bytes(barrier, 2 * QueryTile::kBytes + (ForWarpgroups ? ColumnTile::kBytes : 0));
         copy_rows<QueryTile>(queries(stage, row), barrier, p.q, p.maps.q, item.b, item.n + row, item.h, query);
         copy_rows<QueryTile>(grad_out(stage, row), barrier, params.grad_out, p.maps.grad_out, item.b, item.n + row,
                              item.h, query);
         if constexpr (ForWarpgroups) {
-          ptx::copy_bytes(statistics(stage, row), statistics_of(params, item.b, n, item.h) + query,
-                          8 * kStatisticsBlock, barrier);
+          copy_rows<ColumnTile>(statistics(stage, row), barrier, params.columns, p.maps.columns, item.b, item.n + row,
+                                item.h, query);
         }
       }
       if constexpr (!ForWarpgroups) {

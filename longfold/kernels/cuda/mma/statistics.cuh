@@ -13,15 +13,21 @@ __device__ __forceinline__ QueryStatistics* statistics_of(const BackwardParams& 
   return params.statistics + ((static_cast<int64_t>(b) * p.N + n) * p.H + h) * params.statistics_pitch;
 }
 
-// `shift` is the mask's.
-__device__ __forceinline__ float minus_lse(const BackwardParams& params, int b, int n, int h, int query, float shift) {
+struct LogSumExp {
+  float value, correction;
+};
+__device__ __forceinline__ LogSumExp log_sum_exp_at(const BackwardParams& params, int b, int n, int h, int query) {
   const auto at = [&](const int64_t (&strides)[4]) {
     return b * strides[0] + n * strides[1] + h * strides[2] + query * strides[3];
   };
-  const float lse = params.log_sum_exp[at(params.lse_strides)];
-  if (lse <= kHidesAt) return params.problem.mean_if_masked ? kUniform : -INFINITY;
+  return {params.log_sum_exp[at(params.lse_strides)], params.lse_correction[at(params.correction_strides)]};
+}
+
+// `shift` is the mask's.
+__device__ __forceinline__ float minus_lse(const LogSumExp& lse, float shift, bool mean_if_masked) {
+  if (lse.value <= kHidesAt) return mean_if_masked ? kUniform : -INFINITY;
   // The correction is 1 but for some 1e-7: its logarithm is what it differs by.
-  return ((params.lse_correction[at(params.correction_strides)] - 1) - (lse - shift)) * kLog2E;
+  return ((lse.correction - 1) - (lse.value - shift)) * kLog2E;
 }
 
 // Of a block of kStatisticsBlock queries, on their way to shared memory through a producer warp, whose lanes have two
@@ -102,9 +108,10 @@ __device__ void write_statistics(const BackwardParams& params, int head_dim) {
       const float delta = dot_of_rows<T>(params.out, out + 2 * query * params.out.strides[2], params.grad_out,
                                          grad_out + 2 * query * params.grad_out.strides[2], head_dim);
       if (lane % 4 != 0) continue;
-      to[q] = first + q < p.Lq ? QueryStatistics{minus_lse(params, b, n, h, query, shift),
-                                                 grad_lse_at(params, b, n, h, query) - delta}
-                               : QueryStatistics{-INFINITY, 0};
+      to[q] = first + q < p.Lq
+                  ? QueryStatistics{minus_lse(log_sum_exp_at(params, b, n, h, query), shift, p.mean_if_masked),
+                                    grad_lse_at(params, b, n, h, query) - delta}
+                  : QueryStatistics{-INFINITY, 0};
     }
   }
 }

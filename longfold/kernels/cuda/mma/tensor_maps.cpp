@@ -1,5 +1,7 @@
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
 
+#include <algorithm>
+
 namespace longfold::kernels::cuda::mma {
 namespace {
 
@@ -38,21 +40,33 @@ bool can_have_map(const Rows& rows, int length) {
 
 }  // namespace
 
-bool can_have_maps(const Problem& p, const Rows* grad_out) {
+bool can_have_maps(const Problem& p, std::span<const Rows> more) {
   return can_have_map(p.q, p.Lq) && can_have_map(p.k, p.Lk) && can_have_map(p.v, p.Lk) &&
-         (grad_out == nullptr || can_have_map(*grad_out, p.Lq)) && (p.pair.data == nullptr || p.pair.in_units);
+         std::ranges::all_of(more, [&](const Rows& rows) { return can_have_map(rows, p.Lq); }) &&
+         (p.pair.data == nullptr || p.pair.in_units);
 }
 
-void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
-                      int pair_element_bytes) {
+void make_tensor_maps(Problem& p, const BackwardParams* backward, int head_dim, const Boxes& boxes) {
   TensorMaps& maps = p.maps;
+  maps.are_used = can_have_maps(p, backward == nullptr ? std::span<const Rows>() : std::span(&backward->grad_out, 1));
+  if (!maps.are_used) return;
+  const auto add = [&](bool is_there, auto&& encodes) { maps.are_used = maps.are_used && (!is_there || encodes()); };
+  add(true, [&] { return encode_rows(maps.q, p, p.q, p.Lq, head_dim, boxes.queries); });
+  add(true, [&] { return encode_rows(maps.k, p, p.k, p.Lk, head_dim, boxes.keys); });
+  add(true, [&] { return encode_rows(maps.v, p, p.v, p.Lk, head_dim, boxes.keys); });
+  add(backward != nullptr,
+      [&] { return encode_rows(maps.grad_out, p, backward->grad_out, p.Lq, head_dim, boxes.queries); });
+  if (backward != nullptr && backward->columns.data != nullptr) {
+    const auto pitch = static_cast<int>(backward->statistics_pitch);
+    add(true, [&] { return encode_rows(maps.out, p, backward->out, p.Lq, head_dim, boxes.queries); });
+    add(true,
+        [&] { return encode_rows(maps.columns, p, backward->columns, pitch, kColumns, {kTileKeys, 4 * kColumns}); });
+  }
   const auto& s = p.pair.strides;
-  maps.are_used = can_have_maps(p, grad_out) && encode_rows(maps.q, p, p.q, p.Lq, head_dim, of_queries) &&
-                  encode_rows(maps.k, p, p.k, p.Lk, head_dim, of_keys) &&
-                  encode_rows(maps.v, p, p.v, p.Lk, head_dim, of_keys) &&
-                  (grad_out == nullptr || encode_rows(maps.grad_out, p, *grad_out, p.Lq, head_dim, of_queries)) &&
-                  (p.pair.data == nullptr || encode(maps.pair, p.pair.data, pair_element_bytes, p.Lk,
-                                                    {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, of_pair));
+  add(p.pair.data != nullptr, [&] {
+    return encode(maps.pair, p.pair.data, boxes.pair_element_bytes, p.Lk,
+                  {{{p.Lq, s[3]}, {p.H, s[2]}, {p.N, s[1]}, {p.B, s[0]}}}, boxes.pair);
+  });
 }
 
 }  // namespace longfold::kernels::cuda::mma

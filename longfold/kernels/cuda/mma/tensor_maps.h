@@ -2,8 +2,10 @@
 #pragma once
 
 #include <array>
+#include <span>
 
 #include "longfold/kernels/cuda/mma/params.h"
+#include "longfold/kernels/cuda/mma/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 
@@ -25,11 +27,26 @@ struct MappedTensor {
 // Whether there can be such a map. The driver makes it; tests/simt/ has a function of this name for the host.
 [[nodiscard]] bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor);
 
-// Whether all that a pass copies lies in whole units of 16 bytes. `grad_out` may be null.
-[[nodiscard]] bool can_have_maps(const Problem& p, const Rows* grad_out);
+// Whether all that a pass copies lies in whole units of 16 bytes. `more`: of queries too, besides q.
+[[nodiscard]] bool can_have_maps(const Problem& p, std::span<const Rows> more);
 
-// Fills p.maps, if so.
-void make_tensor_maps(Problem& p, const Rows* grad_out, int head_dim, Box of_queries, Box of_keys, Box of_pair,
-                      int pair_element_bytes);
+// Those of a pass.
+struct Boxes {
+  Box queries, keys, pair;
+  int pair_element_bytes;
+};
+template <class Pass>
+constexpr Boxes boxes_of() {
+  using Queries = typename Pass::QueryTile;
+  using Keys = typename Pass::KeyTile;
+  using Pair = typename Pass::PairTile;
+  return {.queries = {Queries::kRows, Queries::kChunk},
+          .keys = {Keys::kRows, Keys::kChunk},
+          .pair = {Pair::kRows, Pair::kChunk},
+          .pair_element_bytes = Pass::kPairBytes};
+}
+
+// Fills p.maps, if so. `backward` is null in the forward pass.
+void make_tensor_maps(Problem& p, const BackwardParams* backward, int head_dim, const Boxes& boxes);
 
 }  // namespace longfold::kernels::cuda::mma

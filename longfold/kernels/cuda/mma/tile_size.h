@@ -58,6 +58,7 @@ consteval int bias_size(BiasForm form) {
 
 // Of a tile of keys of one row n: 16 bytes for two keys; and one word for what they are.
 constexpr int kMaskBytes = 8 * kTileKeys + 16;
+constexpr int kColumns = 8;  // of a query in memory; in a tile as many again, zeros
 // Of a block of queries: 8 bytes each; and one word for what they are.
 constexpr int kStatisticsBytes = 8 * kStatisticsBlock + 16;
 

@@ -4,8 +4,7 @@
 
 #include "longfold/kernels/cuda/mma/finish_grad_kv.cuh"
 #include "longfold/kernels/cuda/mma/query_tiles.cuh"
-#include "longfold/kernels/cuda/wgmma/pair_bias.cuh"
-#include "longfold/kernels/cuda/wgmma/products.cuh"
+#include "longfold/kernels/cuda/wgmma/logit_gradients.cuh"
 #include "longfold/kernels/cuda/wgmma/tile_size.h"
 
 namespace longfold::kernels::cuda::wgmma {
@@ -27,7 +26,7 @@ struct GradKV {
   // Whether biases and the second product are in the same registers in turn.
   static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<KeyTile>, uint32_t[kDeep][4]>;
-  using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kKeyBytes, kConsumers, true>;
+  using Held = mma::Ring<2, Tiles::kKeyBytes, kConsumers, true>;
   static constexpr int kStages = mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes, Tiles::kStageBytes);
   static_assert(kStages >= 2);
 
@@ -77,16 +76,18 @@ struct GradKV {
   template <bool Common>
   static __device__ __forceinline__ void tile(Keys& of, uint32_t stage, int row, int key, bool has_values, float scale,
                                               int lane) {
-    constexpr bool kAreProducts = Form == BiasForm::kNone && Common;
     const uint32_t queries = Tiles::queries(stage, row), grad_out = Tiles::grad_out(stage, row);
-    const uint32_t statistics = Tiles::statistics(stage, row) + 16 * (lane % 4);
+    const uint32_t columns = Tiles::statistics(stage, row);
+    const uint32_t of_lse = factors<T>(lane % 4, true), of_delta = factors<T>(lane % 4, false);
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
     ptx::fence_products();
-    start_products<T, QueryTile>(s, of.k, queries);
+    start_with_columns<T>(s, {of_lse, of_lse}, columns);
+    add_products<T, QueryTile>(s, of.k, queries);
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_products<T, QueryTile>(grad, of.v, grad_out);
+      start_with_columns<T>(grad, {of_delta, of_delta}, columns);
+      add_products<T, QueryTile>(grad, of.v, grad_out);
       ptx::commit_products();
     };
     if constexpr (kInTurn) {
@@ -96,12 +97,7 @@ struct GradKV {
       ptx::wait_for_products<1>();
     }
     ptx::after_products(s);
-    if constexpr (Form != BiasForm::kNone) {
-      Bias(Tiles::bias(stage), key, lane).add_to(s, scale);
-    } else if constexpr (!kAreProducts) {
-#pragma unroll
-      for (int i = 0; i < 32; ++i) s[i / 4][i % 4] *= scale;
-    }
+    Bias(Tiles::bias(stage), key, lane).add_to(s, scale);
     if constexpr (!Common) {
       if (has_values) {
 #pragma unroll
@@ -112,21 +108,10 @@ struct GradKV {
       ptx::fence_products();
       start_gradients();
     }
-    const float to_log2 = kAreProducts ? scale * mma::kLog2E : mma::kLog2E;
-    float4 two[8];  // minus_lse, minus_delta, of two queries
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      two[j] = ptx::load_shared<float4>(statistics + 64 * j);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) s[j][i] = ptx::exp2(fmaf(s[j][i], to_log2, i % 2 == 0 ? two[j].x : two[j].z));
-    }
+    to_weights(s);
     ptx::wait_for_products<0>();
     ptx::after_products(grad);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) grad[j][i] = s[j][i] * (grad[j][i] + (i % 2 == 0 ? two[j].y : two[j].w));
-    }
+    to_gradients(grad, s);
     if constexpr (!Common) {
 #pragma unroll
       for (int i = 0; i < 32; ++i) of.grad_mask[i % 4 / 2] += grad[i / 4][i % 4];

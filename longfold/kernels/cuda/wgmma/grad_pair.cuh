@@ -14,7 +14,7 @@ template <class T, int HeadDim, BiasForm Form>
 struct GradPair {
   static constexpr bool kForWarpgroups = true;
   static constexpr PairTileSize kSize = grad_pair_tile_size(HeadDim);
-  static constexpr int kTiles = kSize.key_tiles, kWide = wide(HeadDim), kDeep = kWide / 16;
+  static constexpr int kTiles = kSize.key_tiles, kWide = wide(HeadDim);
   static constexpr int kConsumers = 4 * kSize.query_groups * kSize.key_groups,
                        kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kAllTiles = kTiles * kSize.key_groups, kQueries = 64 * kSize.query_groups,
@@ -22,28 +22,28 @@ struct GradPair {
   using QueryTile = mma::Tile<kQueries, 2 * kWide>;
   using KeyTile = mma::Tile<kKeys, 2 * kWide>;
   using PairTile = mma::BiasTile<Form, kQueries, kKeys>;
-  // A stage: queries, gradients of outputs, keys, values, hidden keys, masks, statistics. The bias stays by itself
-  // while the rows go by; of wide heads, where there is no room for it, it comes in a stage and stays in registers.
+  // A stage: queries, gradients of outputs, keys, values, hidden keys, masks, the queries' columns. The bias stays by
+  // itself while the rows go by; of wide heads, where there is no room for it, it comes in a stage and stays in
+  // registers.
   static constexpr bool kBiasInStage = is_wide(HeadDim);
   static constexpr int kGradOutAt = QueryTile::kBytes, kKeysAt = 2 * kGradOutAt, kValuesAt = kKeysAt + KeyTile::kBytes;
   static constexpr int kHiddenAt = kValuesAt + KeyTile::kBytes;
-  static constexpr int kMaskAt = kHiddenAt + kAllTiles * mma::ColumnTile::kBytes;
-  static constexpr int kStatisticsAt = mma::round_up(kMaskAt + kAllTiles * mma::kMaskBytes, 128);
-  static constexpr int kStageBytes = mma::round_up(kStatisticsAt + 8 * kQueries, 1024);
+  static constexpr int kMaskAt = kHiddenAt + kAllTiles * ColumnTile::kBytes;
+  static constexpr int kColumnsAt = mma::round_up(kMaskAt + kAllTiles * mma::kMaskBytes, 1024);
+  static constexpr int kStageBytes = mma::round_up(kColumnsAt + kSize.query_groups * ColumnTile::kBytes, 1024);
   static constexpr int kBiasBytes = mma::round_up(PairTile::kBytes, 1024);
   using Bias = PairBias<T, Form, PairTile, kBiasInStage>;
   using Held = std::conditional_t<kBiasInStage, mma::NoRing, mma::Ring<1, kBiasBytes, kConsumers, true>>;
   static constexpr int kStages =
-      mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, kStageBytes);
+      mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - ColumnTile::kBytes, kStageBytes);
   static_assert(kStages >= 2 && kAllTiles >= 2 && kAllTiles < kProducers && kQueries <= mma::kMostQueries);
 
   using Stages = mma::Ring<kStages, kStageBytes, kConsumers, true>;
   using ThisItem = mma::PairItem<kQueries, kKeys>;
   static constexpr int kPairBytes = mma::bias_size(Form);  // of an element
-  static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + mma::ColumnTile::kBytes;
+  static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + ColumnTile::kBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
   static_assert(!kBiasInStage || kBiasBytes <= kHiddenAt);  // whose other columns are zero from the start
-  static constexpr bool kAreProducts = Form == BiasForm::kNone;
 
   static __device__ __forceinline__ auto& ring_of_bias(Stages& ring, Held& held) {
     if constexpr (kBiasInStage)
@@ -53,13 +53,13 @@ struct GradPair {
   }
 
   // Each warp but the last brings a tile of the mask, one of them the queries and another one the keys too; the last
-  // one brings statistics and the bias.
+  // one brings the queries' columns and the bias.
   static __device__ void produce(const BackwardParams& params, Stages ring, Held held) {
     const mma::Producer producer(kConsumers);
     if (producer.warp < kAllTiles)
       copy_rows_and_masks(producer.warp, params, ring, held);
     else
-      copy_statistics_and_bias(producer.warp == kProducers - 1, params, ring, held);
+      copy_columns_and_bias(producer.warp == kProducers - 1, params, ring, held);
   }
 
   static __device__ __forceinline__ void copy_rows_and_masks(int tile, const BackwardParams& params, Stages ring,
@@ -99,14 +99,14 @@ struct GradPair {
         if (n + 1 < item.end) next_first = ask(n + 1, 0), next = ask(n + 1, key);
         const float shift = p.mask.data == nullptr ? 0 : mma::shift_of(first);
         const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, values, shift, p.scale);
-        mma::store_column<T>(stage + kHiddenAt + tile * mma::ColumnTile::kBytes, hidden);
+        mma::store_column<T>(stage + kHiddenAt + tile * ColumnTile::kBytes, hidden);
         ring.hand_over();
       }
     }
   }
 
-  static __device__ __forceinline__ void copy_statistics_and_bias(bool copies, const BackwardParams& params,
-                                                                  Stages ring, Held held) {
+  static __device__ __forceinline__ void copy_columns_and_bias(bool copies, const BackwardParams& params, Stages ring,
+                                                               Held held) {
     const Problem& p = params.problem;
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
@@ -123,60 +123,67 @@ struct GradPair {
       for (int n = item.begin; n < item.end; ++n) {
         ring.wait_until_empty();
         if (copies && ptx::elect()) {
-          ptx::expect_bytes(ring.barrier(), 8 * kQueries);
-          ptx::copy_bytes(ring.stage() + kStatisticsAt, mma::statistics_of(params, item.b, n, item.h) + item.query,
-                          8 * kQueries, ring.barrier());
+          ptx::expect_bytes(ring.barrier(), kSize.query_groups * ColumnTile::kBytes);
+          for (int group = 0; group < kSize.query_groups; ++group) {
+            mma::copy_rows<ColumnTile>(ring.stage() + kColumnsAt + group * ColumnTile::kBytes, ring.barrier(),
+                                       params.columns, p.maps.columns, item.b, n, item.h, item.query + 64 * group);
+          }
         }
         ring.hand_over();
       }
     }
   }
 
-  static __device__ __forceinline__ void start_logits(float (&s)[8][4], const uint32_t (&q)[kDeep][4], uint32_t keys,
-                                                      uint32_t hidden, uint32_t ones) {
+  // First factors of a row n, where they lie: in registers they would be of 16 queries each, and have no place there.
+  struct Queries {
+    RowsInPlace<QueryTile> q, grad_out;
+    RowsInPlace<ColumnTile> columns;
+  };
+
+  static __device__ __forceinline__ void start_logits(float (&s)[8][4], const Queries& of, uint32_t keys,
+                                                      uint32_t hidden) {
     ptx::fence_products();
-    ptx::multiply_async<T>(s, descriptor<mma::ColumnTile>(ones / 16), descriptor<mma::ColumnTile>(hidden / 16));
-    add_products<T, KeyTile>(s, q, keys);
+    start_with_columns<T>(s, of.columns, hidden);
+    add_products<T, KeyTile>(s, of.q, keys);
+    ptx::commit_products();
+  }
+  static __device__ __forceinline__ void start_gradients(float (&grad)[8][4], const Queries& of, uint32_t values,
+                                                         uint32_t factors) {
+    ptx::fence_products();
+    start_with_columns<T>(grad, of.columns, factors);
+    add_products<T, KeyTile>(grad, of.grad_out, values);
     ptx::commit_products();
   }
 
-  // Adds the logit gradients of a row n. `first` is the warp's first query, `tile` its first tile of keys.
+  // Adds the logit gradients of a row n: those of the group'th 64 queries and keys from the tile'th 64 on.
   template <bool Common>
-  static __device__ __forceinline__ void row(float (&sums)[kTiles][8][4], uint32_t stage, int first, int tile,
-                                             const Bias (&bias)[kTiles], uint32_t ones, float scale, int lane) {
-    const uint32_t queries = stage + first * QueryTile::kChunk, keys = stage + kKeysAt + 64 * tile * KeyTile::kChunk;
-    const uint32_t values = keys + KeyTile::kBytes, hidden = stage + kHiddenAt + tile * mma::ColumnTile::kBytes;
-    uint32_t q[kDeep][4], grad_out[kDeep][4];
-    mma::load_fragments<QueryTile>(q, queries, lane);
-    mma::load_fragments<QueryTile>(grad_out, queries + kGradOutAt, lane);
-    QueriesOfRows rows;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      rows.take(half, ptx::load_shared<float2>(stage + kStatisticsAt + 8 * (first + 8 * half + lane / 4)));
-    }
+  static __device__ __forceinline__ void row(float (&sums)[kTiles][8][4], uint32_t stage, int group, int tile,
+                                             const Bias (&bias)[kTiles], uint32_t factors, float scale, int lane) {
+    const uint32_t queries = stage + 64 * group * QueryTile::kChunk,
+                   keys = stage + kKeysAt + 64 * tile * KeyTile::kChunk;
+    const uint32_t values = keys + KeyTile::kBytes, hidden = stage + kHiddenAt + tile * ColumnTile::kBytes;
+    const Queries of{.q = {queries},
+                     .grad_out = {queries + kGradOutAt},
+                     .columns = {stage + kColumnsAt + group * ColumnTile::kBytes}};
     float s[kTiles][8][4], grad[8][4];
-    start_logits(s[0], q, keys, hidden, ones);
-    start_products<T, KeyTile>(grad, grad_out, values);
-    ptx::commit_products();
+    start_logits(s[0], of, keys, hidden);
+    start_gradients(grad, of, values, factors);
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
       // Logits of the next tile run while this one's are used.
       if (t + 1 < kTiles) {
-        start_logits(s[t + 1], q, keys + 64 * (t + 1) * KeyTile::kChunk, hidden + (t + 1) * mma::ColumnTile::kBytes,
-                     ones);
+        start_logits(s[t + 1], of, keys + 64 * (t + 1) * KeyTile::kChunk, hidden + (t + 1) * ColumnTile::kBytes);
         ptx::wait_for_products<2>();
       } else {
         ptx::wait_for_products<1>();
       }
       ptx::after_products(s[t]);
-      if constexpr (!kAreProducts) bias[t].add_to(s[t], scale);
       if constexpr (!Common) {
         const uint32_t mask = stage + kMaskAt + (tile + t) * mma::kMaskBytes;
-        if (mma::mask_kind(mask) == mma::MaskTile::kValues) {
-          add_mask(s[t], mask + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
-        }
+        if (mma::mask_kind(mask) == mma::MaskTile::kValues) add_mask(s[t], mask + 16 * (lane % 4), 1 / scale);
       }
-      to_weights<kAreProducts>(s[t], rows, scale);
+      bias[t].add_to(s[t], scale);
+      to_weights(s[t]);
       if (t + 1 < kTiles)
         ptx::wait_for_products<1>();
       else
@@ -185,17 +192,13 @@ struct GradPair {
 #pragma unroll
       for (int i = 0; i < 32; ++i) {
         float& sum = sums[t][i / 4][i % 4];
-        sum = fmaf(s[t][i / 4][i % 4], grad[i / 4][i % 4] + rows.minus_delta[i % 4 / 2], sum);
+        sum = fmaf(s[t][i / 4][i % 4], grad[i / 4][i % 4], sum);
       }
-      if (t + 1 < kTiles) {
-        ptx::fence_products();
-        start_products<T, KeyTile>(grad, grad_out, values + 64 * (t + 1) * KeyTile::kChunk);
-        ptx::commit_products();
-      }
+      if (t + 1 < kTiles) start_gradients(grad, of, values + 64 * (t + 1) * KeyTile::kChunk, factors);
     }
   }
 
-  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t ones) {
+  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t factors) {
     const Problem& p = params.problem;
     const int group = ptx::of_warp(static_cast<int>(threadIdx.x) / (4 * kLanes));
     const int warp = ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) % 4, lane = ptx::lane();
@@ -224,9 +227,9 @@ struct GradPair {
           has_values |= mma::mask_kind(stage + kMaskAt + (tile + t) * mma::kMaskBytes) == mma::MaskTile::kValues;
         }
         if (has_values)
-          row<false>(sums, stage, first, tile, bias, ones, p.scale, lane);
+          row<false>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
         else
-          row<true>(sums, stage, first, tile, bias, ones, p.scale, lane);
+          row<true>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
         ring.leave(lane);
       }
       if constexpr (!kBiasInStage) of_bias.leave(lane);
@@ -238,14 +241,14 @@ struct GradPair {
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    constexpr int kOnesAt = Stages::kBytes + Held::kBytes;
-    for (int stage = 0; stage < kStages; ++stage) {
-      clear<kAllTiles * mma::ColumnTile::kBytes>(Stages::at(shared, stage) + kHiddenAt);
+    constexpr int kFactorsAt = Stages::kBytes + Held::kBytes;
+    for (int i = 0; i < kStages * kAllTiles; ++i) {
+      store_factors<T>(Stages::at(shared, i / kAllTiles) + kHiddenAt + i % kAllTiles * ColumnTile::kBytes, true);
     }
-    store_ones<T>(shared + kOnesAt);
+    store_factors<T>(shared + kFactorsAt, false);
     mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
-        [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });
+        [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });
   }
 };
 

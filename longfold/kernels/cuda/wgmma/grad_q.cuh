@@ -1,5 +1,6 @@
 // grad_q by products of warpgroups. Items and tiles are those of the forward pass; a warpgroup has 64 queries of one
-// row n and keeps them and their output gradients in registers.
+// row n and keeps them and their output gradients in registers. The first pass: it makes the queries' columns
+// (columns.cuh), with delta from the rounded output, and leaves them for the others with delta mended.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/finish_grad_q.cuh"
@@ -27,7 +28,8 @@ struct GradQ {
   // Whether biases and the second product are in the same registers in turn.
   static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<QueryTile>, uint32_t[kDeep][4]>;
-  using Held = mma::Ring<kInPlace ? 2 : 1, Tiles::kQueryBytes, kConsumers, true>;
+  // Of the next item they come while this one's are used, where they do not stay.
+  using Held = mma::Ring<kInPlace ? 2 : 3, Tiles::kQueryBytes, kConsumers, true>;
   static constexpr int kStages =
       mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, Tiles::kStageBytes);
   static_assert(kStages >= 2);
@@ -38,12 +40,12 @@ struct GradQ {
   static constexpr int kPairBytes = mma::bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + mma::ColumnTile::kBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
-  static constexpr bool kAreProducts = Form == BiasForm::kNone;
 
   // Of 64 queries, 16 in a warp.
   struct Queries {
     First q, grad_out;
-    QueriesOfRows rows;
+    uint32_t columns[2];
+    float minus_lse[2], minus_delta[2];
     float of_gradients[kWide / 8][4], of_weights[kWide / 8][4];  // sums over keys
     float sum[2];                                                // of a row's gradients, in this thread
   };
@@ -54,6 +56,7 @@ struct GradQ {
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
+      Tiles::load_queries(producer, p, params.out, p.maps.out, item, held);
       Tiles::load_queries(producer, p, p.q, p.maps.q, item, held);
       Tiles::load_queries(producer, p, params.grad_out, p.maps.grad_out, item, held);
       Tiles::template load_keys<T>(producer, p, item, ring);
@@ -63,18 +66,18 @@ struct GradQ {
   // Of a tile of keys. `pair`: the biases of the warp's first query. Common: the mask has no values besides hidden
   // keys.
   template <bool Common>
-  static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t ones,
+  static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t factors,
                                               float scale, int lane) {
     const uint32_t keys = Tiles::keys(stage, row);
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
     ptx::fence_products();
-    ptx::multiply_async<T>(s, descriptor<mma::ColumnTile>(ones / 16),
-                           descriptor<mma::ColumnTile>(Tiles::column(stage, row) / 16));
+    start_with_columns<T>(s, of.columns, Tiles::column(stage, row));
     add_products<T, KeyTile>(s, of.q, keys);
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
+      start_with_columns<T>(grad, of.columns, factors);
+      add_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
       ptx::commit_products();
     };
     if constexpr (kInTurn) {
@@ -84,20 +87,20 @@ struct GradQ {
       ptx::wait_for_products<1>();
     }
     ptx::after_products(s);
-    if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
-    if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+    if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), 1 / scale);
+    Bias(pair, lane).add_to(s, scale);
     if constexpr (kInTurn) {
       ptx::fence_products();
       start_gradients();
     }
-    to_weights<kAreProducts>(s, of.rows, scale);
+    to_weights(s);
     ptx::wait_for_products<0>();
     ptx::after_products(grad);
     pack_weights<T>(weights, s);
     ptx::fence_products();
     start_weighted_sum<T, KeyTile>(of.of_weights, weights, keys);
     ptx::commit_products();
-    to_gradients(grad, s, of.rows);
+    to_gradients(grad, s);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       of.sum[0] += grad[j][0] + grad[j][1];
@@ -112,7 +115,33 @@ struct GradQ {
     ptx::after_products(of.of_gradients);
   }
 
-  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t ones) {
+  // What the warp keeps of an item's queries, but their log_sum_exp.
+  static __device__ __forceinline__ void take_queries(Queries& of, Held& held, int row, int first, int warp, int lane) {
+    const auto at = [&](const Held& ring) { return Tiles::queries(ring.stage(), row, first); };
+    uint32_t out[kDeep][4], grad_out[kDeep][4];
+    held.wait_until_full();
+    mma::take_fragments<QueryTile>(out, at(held), lane);
+    held.leave(lane);
+    held.wait_until_full();
+    if constexpr (kInPlace) {
+      Held next = held;
+      next.advance();
+      next.wait_until_full();
+      mma::load_fragments<QueryTile>(grad_out, at(next), lane);
+      of.q.at = at(held) - 16 * warp * QueryTile::kChunk;
+      of.grad_out.at = at(next) - 16 * warp * QueryTile::kChunk;
+    } else {
+      mma::take_fragments<QueryTile>(of.q, at(held), lane);
+      held.leave(lane);
+      held.wait_until_full();
+      mma::take_fragments<QueryTile>(of.grad_out, at(held), lane);
+      held.leave(lane);
+      std::memcpy(grad_out, of.grad_out, sizeof(grad_out));
+    }
+    dot_of_rows<T>(of.minus_delta, out, grad_out);
+  }
+
+  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t factors) {
     const Problem& p = params.problem;
     const int group = ptx::of_warp(static_cast<int>(threadIdx.x) / (4 * kLanes)), row = group / kGroups;
     const int warp = ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) % 4, lane = ptx::lane();
@@ -122,58 +151,56 @@ struct GradQ {
       const ThisItem item(p, p.Lq, i);
       const int n = min(item.n + row, p.N - 1);
       Queries of;
+      mma::LogSumExp lse[2];
+      float grad_lse[2];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int query = min(item.first + first + 8 * half + lane / 4, p.Lq - 1);
+        lse[half] = mma::log_sum_exp_at(params, item.b, n, item.h, query);
+        grad_lse[half] = mma::grad_lse_at(params, item.b, n, item.h, query);
+      }
+      take_queries(of, held, row, first, warp, lane);
 #pragma unroll
       for (int u = 0; u < kWide / 2; ++u) of.of_gradients[u / 4][u % 4] = of.of_weights[u / 4][u % 4] = 0;
       of.sum[0] = of.sum[1] = 0;
-      held.wait_until_full();
-      if constexpr (kInPlace) {
-        Held grad_out = held;
-        grad_out.advance();
-        grad_out.wait_until_full();
-        of.q.at = Tiles::queries(held.stage(), row, first - 16 * warp);
-        of.grad_out.at = Tiles::queries(grad_out.stage(), row, first - 16 * warp);
-      } else {
-        mma::take_fragments<QueryTile>(of.q, Tiles::queries(held.stage(), row, first), lane);
-        held.leave(lane);
-      }
-      const mma::QueryStatistics* const statistics =
-          mma::statistics_of(params, item.b, n, item.h) + item.first + first + lane / 4;
+      ring.wait_until_full();
+      const float shift = ptx::load_shared<float>(Tiles::mask(ring.stage(), row) + mma::kMaskShiftAt);
+      const float to_log2 = p.scale * mma::kLog2E;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const mma::QueryStatistics found = statistics[8 * half];
-        of.rows.take(half, {found.minus_lse, found.minus_delta});
-      }
-      if constexpr (!kInPlace) {
-        held.wait_until_full();
-        mma::take_fragments<QueryTile>(of.grad_out, Tiles::queries(held.stage(), row, first), lane);
-        held.leave(lane);
+        const bool is_there = item.first + first + 8 * half + lane / 4 < p.Lq;
+        of.minus_lse[half] = is_there ? mma::minus_lse(lse[half], shift, false) : -INFINITY;
+        of.minus_delta[half] = is_there ? grad_lse[half] - of.minus_delta[half] : 0;
+        of.columns[half] = columns_of_query<T>(of.minus_lse[half], of.minus_delta[half], to_log2, lane);
       }
 #pragma unroll 1
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
         const uint32_t stage = ring.stage(), pair = Tiles::bias(stage, first);
         if (mma::mask_kind(Tiles::mask(stage, row)) == mma::MaskTile::kValues)
-          tile<false>(of, stage, row, pair, ones, p.scale, lane);
+          tile<false>(of, stage, row, pair, factors, p.scale, lane);
         else
-          tile<true>(of, stage, row, pair, ones, p.scale, lane);
+          tile<true>(of, stage, row, pair, factors, p.scale, lane);
         ring.leave(lane);
       }
       if constexpr (kInPlace) held.leave(lane), held.leave(lane);
       if (item.n + row >= p.N) continue;
-      mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of.sum, of.rows.minus_delta, item.b, n,
-                                     item.h, item.first + first, lane);
+      const int query = item.first + first;
+      mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of.sum, of.minus_delta, item.b, n, item.h,
+                                     query, lane);
+      store_columns<T>(params.columns, of.minus_lse, of.minus_delta, item.b, n, item.h, query, to_log2, lane);
     }
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    constexpr int kOnes = Stages::kBytes + Held::kBytes;
-    for (int stage = 0; stage < kStages; ++stage) {
-      clear<kRows * mma::ColumnTile::kBytes>(Tiles::column(Stages::at(shared, stage), 0));
+    constexpr int kFactorsAt = Stages::kBytes + Held::kBytes;
+    for (int i = 0; i < kStages * kRows; ++i) {
+      store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
-    store_ones<T>(shared + kOnes);
+    store_factors<T>(shared + kFactorsAt, false);
     mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
-        [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnes); });
+        [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });
   }
 };
 

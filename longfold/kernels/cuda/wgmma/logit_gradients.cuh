@@ -1,22 +1,12 @@
-// Gradients of logits of 64 rows by 64 columns, from products: s becomes weights, grad weights times (grad_out . v -
-// delta).
+// Gradients of logits of 64 rows by 64 columns, from products: s becomes weights, grad, which is grad_out . v - delta,
+// weights times that.
 #pragma once
 
-#include "longfold/kernels/cuda/mma/statistics.cuh"
+#include "longfold/kernels/cuda/wgmma/columns.cuh"
 #include "longfold/kernels/cuda/wgmma/pair_bias.cuh"
 #include "longfold/kernels/cuda/wgmma/products.cuh"
 
 namespace longfold::kernels::cuda::wgmma {
-
-// Of a lane's queries, which lie along the rows.
-struct QueriesOfRows {
-  float minus_lse[2], minus_delta[2];
-
-  __device__ __forceinline__ void take(int half, float2 of) {
-    minus_lse[half] = of.x;
-    minus_delta[half] = of.y;
-  }
-};
 
 // The mask of 8 * Tiles keys, of which this lane's first two lie at `mask`, times a factor.
 template <int NumTiles>
@@ -29,24 +19,15 @@ __device__ __forceinline__ void add_mask(float (&s)[NumTiles][4], uint32_t mask,
   }
 }
 
-// Logits, or products if AreProducts, become weights.
-template <bool AreProducts>
-__device__ __forceinline__ void to_weights(float (&s)[8][4], const QueriesOfRows& rows, float scale) {
-  const float to_log2 = AreProducts ? scale * mma::kLog2E : mma::kLog2E;
+// Logits less their row's log_sum_exp become weights.
+__device__ __forceinline__ void to_weights(float (&s)[8][4]) {
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) s[j][i] = ptx::exp2(fmaf(s[j][i], to_log2, rows.minus_lse[i / 2]));
-  }
+  for (int i = 0; i < 32; ++i) s[i / 4][i % 4] = ptx::exp2(s[i / 4][i % 4] * mma::kLog2E);
 }
 
-__device__ __forceinline__ void to_gradients(float (&grad)[8][4], const float (&weights)[8][4],
-                                             const QueriesOfRows& rows) {
+__device__ __forceinline__ void to_gradients(float (&grad)[8][4], const float (&weights)[8][4]) {
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) grad[j][i] = weights[j][i] * (grad[j][i] + rows.minus_delta[i / 2]);
-  }
+  for (int i = 0; i < 32; ++i) grad[i / 4][i % 4] *= weights[i / 4][i % 4];
 }
 
 }  // namespace longfold::kernels::cuda::wgmma

@@ -28,6 +28,12 @@ class PairBias {
 
   // s = s scale + bias.
   __device__ __forceinline__ void add_to(float (&s)[8][4], float scale) const {
+    for_each([&](int j, int i, float bias) { s[j][i] = fmaf(s[j][i], scale, bias); });
+  }
+
+ private:
+  template <class Function>
+  __device__ __forceinline__ void for_each(const Function& function) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       float two[2][4] = {};
@@ -45,11 +51,10 @@ class PairBias {
         mma::read_pair_bias<T, Form, Tile>(two, rows_, first_ + 16 * k, lane_);
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) s[2 * k + i / 4][i % 4] = fmaf(s[2 * k + i / 4][i % 4], scale, two[i / 4][i % 4]);
+      for (int i = 0; i < 8; ++i) function(2 * k + i / 4, i % 4, two[i / 4][i % 4]);
     }
   }
 
- private:
   uint32_t rows_ = 0;
   int lane_ = 0, first_ = 0;
   uint32_t words_[4][4];
@@ -75,10 +80,10 @@ class PairBiasOfKeys {
     for (int k = 0; k < 4; ++k) {
 #pragma unroll
       for (int i = 0; i < 8; i += 2) {
-        float2 pair;
+        float2 pair{0, 0};
         if constexpr (Form == mma::BiasForm::k16) {
           pair = ptx::unpack<T>(words_[k][i / 2]);
-        } else {
+        } else if constexpr (Form == mma::BiasForm::k32) {
           const int query = 16 * k + i / 4 * 8 + lane_ % 4 * 2, column = key_ + i % 4 / 2 * 8 + lane_ / 4;
           pair.x = ptx::load_shared<float>(Tile::unit(rows_, query, column / 4) + column % 4 * 4);
           pair.y = ptx::load_shared<float>(Tile::unit(rows_, query + 1, column / 4) + column % 4 * 4);
