@@ -26,13 +26,18 @@ std::vector<cases::EvoformerCase> cases_in_units() {
     if (!std::ranges::all_of(shape.biases, is_mask)) shape.Lk = (shape.Lk + 7) / 8 * 8;
   }
   const auto add = [&](const char* name, int64_t N, int64_t D, std::vector<cases::Bias> biases) {
-    shapes.push_back({name, 1, N, 70, 136, 2, D, std::move(biases)});
+    shapes.push_back({name, 1, N, D > 64 ? 150 : 70, 136, 2, D, std::move(biases)});  // for more than one block
   };
   add("bias_of_queries_type", 4, 32, of_queries);
   add("bias_of_queries_type_8", 2, 8, of_queries);
   add("bias_of_queries_type_24", 2, 24, of_queries);
   add("bias_of_queries_type_64", 4, 64, of_queries);
+  add("bias_of_queries_type_96", 2, 96, of_queries);
+  add("bias_of_queries_type_128", 3, 128, of_queries);
   add("one_row_of_queries_type", 1, 32, of_queries);
+  add("one_wide_row", 1, 128, {{kMask}, {kPair}});
+  add("wide_without_pair", 2, 96, {{kMask}});
+  add("wide_without_bias", 2, 128, {});
   add("one_row_without_pair", 1, 32, {{kMask}});
   add("pair_alone", 2, 32, {{kPair}});
   add("no_bias_at_all", 2, 32, {});
@@ -53,21 +58,40 @@ TEST_P(AttentionByWarpgroups, Float16) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionByWarpgroups, testing::ValuesIn(cases_in_units()),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
-TEST(AttentionByWarpgroups, LargeBiases) {
-  expect_to_bear_large_biases(kUnits, kLaunch);
+// Of a head dim.
+class AttentionByWarpgroupsOf : public testing::TestWithParam<int64_t> {
+ protected:
+  void SetUp() override {
+    if (!solve_on_host<bfloat16>(make_problem<bfloat16>(few_), kLaunch)) GTEST_SKIP() << "not built";
+  }
+  [[nodiscard]] static cases::EvoformerCase with_head_dim(cases::EvoformerCase shape) {
+    shape.D = GetParam();
+    return shape;
+  }
+
+  const cases::EvoformerCase units_ = with_head_dim(kUnits);
+  const cases::EvoformerCase few_ =
+      with_head_dim({.name = "few_keys", .B = 1, .N = 2, .Lq = 20, .Lk = 8, .H = 2, .D = 32});
+};
+
+TEST_P(AttentionByWarpgroupsOf, LargeBiases) {
+  expect_to_bear_large_biases(units_, kLaunch);
 }
 
-TEST(AttentionByWarpgroups, MaskedKeysWeighNothing) {
-  expect_masked_keys_to_weigh_nothing(kUnits, kLaunch);
+TEST_P(AttentionByWarpgroupsOf, MaskedKeysWeighNothing) {
+  expect_masked_keys_to_weigh_nothing(units_, kLaunch);
 }
 
-TEST(AttentionByWarpgroups, FullyMaskedRows) {
-  expect_to_bear_fully_masked_rows(kUnits, kLaunch);
+TEST_P(AttentionByWarpgroupsOf, FullyMaskedRows) {
+  expect_to_bear_fully_masked_rows(units_, kLaunch);
 }
 
-TEST(AttentionByWarpgroups, EveryRowFullyMasked) {
-  expect_to_bear_that_all_is_masked({.name = "few_keys", .B = 1, .N = 2, .Lq = 20, .Lk = 8, .H = 2, .D = 32}, kLaunch);
+TEST_P(AttentionByWarpgroupsOf, EveryRowFullyMasked) {
+  expect_to_bear_that_all_is_masked(few_, kLaunch);
 }
+
+INSTANTIATE_TEST_SUITE_P(HeadDims, AttentionByWarpgroupsOf, testing::Values(32, 128),
+                         testing::PrintToStringParamName());
 
 // Warps whose keys are shown or hidden take the way of those that have other values, if one of their warpgroup does.
 TEST(AttentionByWarpgroups, NoMaskGradientIsWanted) {

@@ -92,7 +92,8 @@ class Ring {
 
 // What all threads of a block do: the last warps produce(first, second), all others consume(first, second), two rings
 // that lie one behind the other.
-template <class First, class Second, int Consumers, int Blocks, class Produce, class Consume>
+template <class First, class Second, int Consumers, int Blocks, int OfProducers = First::kProducerRegisters,
+          class Produce, class Consume>
 __device__ __forceinline__ void run_block(uint32_t shared, const Produce& produce, const Consume& consume) {
   const uint32_t second = shared + First::kBytes;
   if (threadIdx.x == 0) {
@@ -102,7 +103,7 @@ __device__ __forceinline__ void run_block(uint32_t shared, const Produce& produc
   }
   ptx::sync_block();
   const bool produces = threadIdx.x / kLanes >= Consumers;
-  share_registers<Consumers, Blocks, First::kProducerRegisters>(produces);
+  share_registers<Consumers, Blocks, OfProducers>(produces);
   if (produces)
     produce(First(shared), Second(second));
   else

@@ -259,7 +259,7 @@ struct Forward {
       clear<kRows * mma::ColumnTile::kBytes>(Tiles::column(Stages::at(shared, stage), 0));
     }
     store_ones<T>(shared + kOnesAt);
-    mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
+    mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params.problem, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });
   }

@@ -1,5 +1,6 @@
 // grad_k, grad_v and the mask's gradient by products of warpgroups. A warpgroup has 64 keys of one row n, which lie
-// along the rows of its products: logits and weights are transposed. Tiles of queries come by.
+// along the rows of its products: logits and weights are transposed. Tiles of queries come by. Keys and values stay in
+// registers; of wide heads, whose sums take these, in shared memory.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/finish_grad_kv.cuh"
@@ -21,9 +22,8 @@ struct GradKV {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  // Of wide heads, whose sums take their registers, keys and values stay where they are while an item's tiles come by.
   static constexpr bool kInPlace = is_wide(HeadDim);
-  // Whether biases and the second product are in the same registers in turn.
+  // Whether the products with output gradients begin only when the biases, whose registers they take, have been added.
   static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<KeyTile>, uint32_t[kDeep][4]>;
   using Held = mma::Ring<2, Tiles::kKeyBytes, kConsumers, true>;
@@ -184,7 +184,7 @@ struct GradKV {
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
+    mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held); });
   }

@@ -32,7 +32,8 @@ struct GradPair {
   static constexpr int kColumnsAt = mma::round_up(kMaskAt + kAllTiles * mma::kMaskBytes, 1024);
   static constexpr int kStageBytes = mma::round_up(kColumnsAt + kSize.query_groups * ColumnTile::kBytes, 1024);
   static constexpr int kBiasBytes = mma::round_up(PairTile::kBytes, 1024);
-  using Bias = PairBias<T, Form, PairTile, kBiasInStage>;
+  using Bias =
+      std::conditional_t<kBiasInStage && Form == BiasForm::k32, HeldPairBias<T, PairTile>, PairBias<T, Form, PairTile>>;
   using Held = std::conditional_t<kBiasInStage, mma::NoRing, mma::Ring<1, kBiasBytes, kConsumers, true>>;
   static constexpr int kStages =
       mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - ColumnTile::kBytes, kStageBytes);
@@ -44,13 +45,6 @@ struct GradPair {
   static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + ColumnTile::kBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
   static_assert(!kBiasInStage || kBiasBytes <= kHiddenAt);  // whose other columns are zero from the start
-
-  static __device__ __forceinline__ auto& ring_of_bias(Stages& ring, Held& held) {
-    if constexpr (kBiasInStage)
-      return ring;
-    else
-      return held;
-  }
 
   // Each warp but the last brings a tile of the mask, one of them the queries and another one the keys too; the last
   // one brings the queries' columns and the bias.
@@ -68,9 +62,13 @@ struct GradPair {
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
-      auto& of_bias = ring_of_bias(ring, held);
-      of_bias.wait_until_empty();
-      of_bias.hand_over();
+      if constexpr (kBiasInStage) {
+        ring.wait_until_empty();
+        ring.hand_over();
+      } else {
+        held.wait_until_empty();
+        held.hand_over();
+      }
       // The first tile of the mask has the shift.
       const auto ask = [&](int n, int key) {
         mma::MaskOfLane mask(p.mask, mma::bias_offset(p.mask, item.b, n, item.h), key);
@@ -111,14 +109,10 @@ struct GradPair {
 #pragma unroll 1
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
-      auto& of_bias = ring_of_bias(ring, held);
-      of_bias.wait_until_empty();
-      if (Form != BiasForm::kNone && copies && ptx::elect()) {
-        ptx::expect_bytes(of_bias.barrier(), PairTile::kBytes);
-        mma::copy_pair_bias<Form, kQueries, kKeys>(of_bias.stage(), of_bias.barrier(), p, item.b, item.begin, item.h,
-                                                   item.query, item.key);
-      }
-      of_bias.hand_over();
+      if constexpr (kBiasInStage)
+        copy_bias(copies, p, item, ring);
+      else
+        copy_bias(copies, p, item, held);
 #pragma unroll 1
       for (int n = item.begin; n < item.end; ++n) {
         ring.wait_until_empty();
@@ -132,6 +126,17 @@ struct GradPair {
         ring.hand_over();
       }
     }
+  }
+
+  template <class Ring>
+  static __device__ __forceinline__ void copy_bias(bool copies, const Problem& p, const ThisItem& item, Ring& ring) {
+    ring.wait_until_empty();
+    if (Form != BiasForm::kNone && copies && ptx::elect()) {
+      ptx::expect_bytes(ring.barrier(), PairTile::kBytes);
+      mma::copy_pair_bias<Form, kQueries, kKeys>(ring.stage(), ring.barrier(), p, item.b, item.begin, item.h,
+                                                 item.query, item.key);
+    }
+    ring.hand_over();
   }
 
   // First factors of a row n, where they lie: in registers they would be of 16 queries each, and have no place there.
@@ -153,6 +158,12 @@ struct GradPair {
     start_with_columns<T>(grad, of.columns, factors);
     add_products<T, KeyTile>(grad, of.grad_out, values);
     ptx::commit_products();
+  }
+
+  static __device__ __forceinline__ void read_biases(Bias (&bias)[kTiles], uint32_t from, int first, int tile,
+                                                     int lane) {
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) bias[t] = Bias(from + first * PairTile::kChunk, lane, 64 * (tile + t));
   }
 
   // Adds the logit gradients of a row n: those of the group'th 64 queries and keys from the tile'th 64 on.
@@ -207,15 +218,15 @@ struct GradPair {
     for (uint32_t i = blockIdx.x; i < ThisItem::count(params); i += gridDim.x) {
       const ThisItem item(params, i);
       float sums[kTiles][8][4] = {};
-      auto& of_bias = ring_of_bias(ring, held);
-      of_bias.wait_until_full();
-      const uint32_t pair = of_bias.stage() + first * PairTile::kChunk;
       Bias bias[kTiles];
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) bias[t] = Bias(pair, lane, 64 * (tile + t));
       if constexpr (kBiasInStage) {
+        ring.wait_until_full();
+        read_biases(bias, ring.stage(), first, tile, lane);
         ptx::wait_for_loads();
-        of_bias.leave(lane);
+        ring.leave(lane);
+      } else {
+        held.wait_until_full();
+        read_biases(bias, held.stage(), first, tile, lane);
       }
 #pragma unroll 1
       for (int n = item.begin; n < item.end; ++n) {
@@ -232,7 +243,7 @@ struct GradPair {
           row<true>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
         ring.leave(lane);
       }
-      if constexpr (!kBiasInStage) of_bias.leave(lane);
+      if constexpr (!kBiasInStage) held.leave(lane);
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
         mma::finish_grad_pair(params, sums[t], item, item.query + first, item.key + 64 * (tile + t));
@@ -246,7 +257,7 @@ struct GradPair {
       store_factors<T>(Stages::at(shared, i / kAllTiles) + kHiddenAt + i % kAllTiles * ColumnTile::kBytes, true);
     }
     store_factors<T>(shared + kFactorsAt, false);
-    mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
+    mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });
   }

@@ -1,6 +1,7 @@
 // grad_q by products of warpgroups. Items and tiles are those of the forward pass; a warpgroup has 64 queries of one
-// row n and keeps them and their output gradients in registers. The first pass: it makes the queries' columns
-// (columns.cuh), with delta from the rounded output, and leaves them for the others with delta mended.
+// row n and keeps them and their output gradients in registers; of wide heads, whose sums take these, in shared memory.
+// The first pass: it makes the queries' columns (columns.cuh), with delta from the rounded output, and leaves them for
+// the others with delta mended.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/finish_grad_q.cuh"
@@ -22,10 +23,8 @@ struct GradQ {
   using QueryTile = typename Tiles::QueryTile;
   using KeyTile = typename Tiles::KeyTile;
   using PairTile = typename Tiles::PairTile;
-  // Of wide heads, whose sums take their registers, queries and output gradients stay where they are while an item's
-  // tiles come by.
   static constexpr bool kInPlace = is_wide(HeadDim);
-  // Whether biases and the second product are in the same registers in turn.
+  // Whether the products with values begin only when the biases, whose registers they take, have been added.
   static constexpr bool kInTurn = HeadDim > 96 && Form != BiasForm::kNone;
   using First = std::conditional_t<kInPlace, RowsInPlace<QueryTile>, uint32_t[kDeep][4]>;
   // Of the next item they come while this one's are used, where they do not stay.
@@ -198,7 +197,7 @@ struct GradQ {
       store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
     store_factors<T>(shared + kFactorsAt, false);
-    mma::run_block<Stages, Held, kConsumers, kSize.blocks>(
+    mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });
   }

@@ -1,13 +1,11 @@
 // The pair bias of 16 queries, those of a warp, by 64 keys: read while products run, added when they are done.
-//
-// What is in fp32 is read only then, unless Keeps: then it is held in registers.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/logits.cuh"
 
 namespace longfold::kernels::cuda::wgmma {
 
-template <class T, mma::BiasForm Form, class Tile, bool Keeps = false>
+template <class T, mma::BiasForm Form, class Tile>
 class PairBias {
  public:
   PairBias() = default;
@@ -20,9 +18,6 @@ class PairBias {
       const uint32_t units = Tile::unit(rows, lane % 16, first / 8 + lane / 16);
 #pragma unroll
       for (int k = 0; k < 4; ++k) ptx::load_matrices(words_[k], units ^ 32 * k);
-    } else if constexpr (Keeps) {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) mma::read_pair_bias<T, Form, Tile>(numbers_[k], rows, first + 16 * k, lane);
     }
   }
 
@@ -44,9 +39,6 @@ class PairBias {
           two[i / 2][i % 2 * 2] = pair.x;
           two[i / 2][i % 2 * 2 + 1] = pair.y;
         }
-      } else if constexpr (Keeps) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) two[i / 4][i % 4] = numbers_[k][i / 4][i % 4];
       } else {
         mma::read_pair_bias<T, Form, Tile>(two, rows_, first_ + 16 * k, lane_);
       }
@@ -58,7 +50,31 @@ class PairBias {
   uint32_t rows_ = 0;
   int lane_ = 0, first_ = 0;
   uint32_t words_[4][4];
-  float numbers_[4][2][4];
+};
+
+// The same in fp32, read at once and held in registers.
+template <class T, class Tile>
+class HeldPairBias {
+ public:
+  HeldPairBias() = default;
+  __device__ __forceinline__ HeldPairBias(uint32_t rows, int lane, int first) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      float two[2][4];
+      mma::read_pair_bias<T, mma::BiasForm::k32, Tile>(two, rows, first + 16 * k, lane);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) numbers_[2 * k + i / 4][i % 4] = two[i / 4][i % 4];
+    }
+  }
+
+  // s = s scale + bias.
+  __device__ __forceinline__ void add_to(float (&s)[8][4], float scale) const {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s[i / 4][i % 4] = fmaf(s[i / 4][i % 4], scale, numbers_[i / 4][i % 4]);
+  }
+
+ private:
+  float numbers_[8][4];
 };
 
 // 16 keys, those of a warp, by 64 queries of a tile whose rows are queries: transposed.
