@@ -48,6 +48,7 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
 //
 // Operands of the instruction: the numbers of d, a's four words or descriptor, b, and the words that say whether to
 // add, and whether memory is transposed.
+#define LONGFOLD_NUMBERS_8 "{%0, %1, %2, %3}"
 #define LONGFOLD_NUMBERS_16 "{%0, %1, %2, %3, %4, %5, %6, %7}"
 #define LONGFOLD_NUMBERS_32 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
 #define LONGFOLD_NUMBERS_64                                                                               \
@@ -63,7 +64,8 @@ __device__ __forceinline__ bool any_of_warpgroup(bool value, int barrier) {
   "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
   "%62, %63}"
 #define LONGFOLD_FOUR(How, i) How(d[i][0]), How(d[i][1]), How(d[i][2]), How(d[i][3])
-#define LONGFOLD_OUTPUTS_16(How) LONGFOLD_FOUR(How, 0), LONGFOLD_FOUR(How, 1)
+#define LONGFOLD_OUTPUTS_8(How) LONGFOLD_FOUR(How, 0)
+#define LONGFOLD_OUTPUTS_16(How) LONGFOLD_OUTPUTS_8(How), LONGFOLD_FOUR(How, 1)
 #define LONGFOLD_OUTPUTS_32(How) LONGFOLD_OUTPUTS_16(How), LONGFOLD_FOUR(How, 2), LONGFOLD_FOUR(How, 3)
 #define LONGFOLD_OUTPUTS_64(How) \
   LONGFOLD_OUTPUTS_32(How), LONGFOLD_FOUR(How, 4), LONGFOLD_FOUR(How, 5), LONGFOLD_FOUR(How, 6), LONGFOLD_FOUR(How, 7)
@@ -112,6 +114,10 @@ template <class T>
 __device__ __forceinline__ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "{%32, %33, %34, %35}, %36, yes, 1, 1, 0", LONGFOLD_WORDS);
 }
+template <class T>
+__device__ __forceinline__ void add_async(float (&d)[1][4], const uint32_t (&a)[4], uint64_t b) {
+  LONGFOLD_PRODUCT_OF_TYPE(8, "+f", "{%4, %5, %6, %7}, %8, yes, 1, 1, 0", LONGFOLD_WORDS);
+}
 // The same with a in shared memory, whose rows are its rows.
 template <class T>
 __device__ __forceinline__ void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b) {
@@ -121,12 +127,14 @@ template <class T>
 __device__ __forceinline__ void add_async(float (&d)[8][4], uint64_t a, uint64_t b) {
   LONGFOLD_PRODUCT_OF_TYPE(64, "+f", "%32, %33, yes, 1, 1, 0, 0", LONGFOLD_DESCRIPTORS);
 }
+#undef LONGFOLD_NUMBERS_8
 #undef LONGFOLD_NUMBERS_16
 #undef LONGFOLD_NUMBERS_32
 #undef LONGFOLD_NUMBERS_64
 #undef LONGFOLD_NUMBERS_96
 #undef LONGFOLD_NUMBERS_128
 #undef LONGFOLD_FOUR
+#undef LONGFOLD_OUTPUTS_8
 #undef LONGFOLD_OUTPUTS_16
 #undef LONGFOLD_OUTPUTS_32
 #undef LONGFOLD_OUTPUTS_64

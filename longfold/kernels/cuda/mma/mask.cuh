@@ -95,10 +95,14 @@ __device__ __forceinline__ float shift_of_row(const Bias& mask, int64_t offset, 
 // Of 64 keys or queries: numbers that products add to logits, in 16 elements; see wgmma/columns.cuh.
 using ColumnTile = Tile<kTileKeys, 32>;
 
+// Of the parts of a query's number. fp16 reaches 65504, and has 11 bits down to 2^-14.
 template <class T>
 __device__ constexpr float factor_of_part(int part) {
-  // fp16 reaches 65504, and has 11 bits down to 2^-14.
   return std::is_same_v<T, bfloat16> ? 1 : part == 0 ? 0x1p15f : part == 1 ? 0x1p4f : 0x1p-7f;
+}
+template <class T>
+__device__ constexpr uint32_t bits_of_factor(int part) {
+  return std::is_same_v<T, bfloat16> ? 0x3f80 : part == 0 ? 0x7800 : part == 1 ? 0x4c00 : 0x2000;
 }
 
 // The numbers of keys 2 lane and 2 lane + 1. All elements but the first two are there from the start.

@@ -37,32 +37,35 @@ __device__ __forceinline__ uint32_t columns_of_query(float minus_lse, float minu
   const float number = pair >= 2 ? minus_delta : in_products < kLowestNumber<T> ? kLowestNumber<T> : in_products;
   float parts[3];
   split<T>(parts, number);
-  return pair == 0   ? ptx::pack<T>(1, parts[0])
-         : pair == 1 ? ptx::pack<T>(parts[1], parts[2])
-         : pair == 2 ? ptx::pack<T>(parts[0], parts[1])
-                     : ptx::pack<T>(parts[2], 0);
+  const float first = pair == 0 ? 1 : pair == 1 ? parts[1] : pair == 2 ? parts[0] : parts[2];
+  const float second = pair == 0 ? parts[0] : pair == 1 ? parts[2] : pair == 2 ? parts[1] : 0;
+  return ptx::pack<T>(first, second);
 }
 
-// The factors in a row's elements of parts: of log_sum_exp, else of delta.
+// The factors in a row's elements of parts, two at a time: of log_sum_exp, else of delta.
 template <class T>
 __device__ __forceinline__ uint32_t factors(int pair, bool of_lse) {
-  const uint32_t first = ptx::pack<T>(0, mma::factor_of_part<T>(0));
-  const uint32_t rest = ptx::pack<T>(mma::factor_of_part<T>(1), mma::factor_of_part<T>(2));
-  if (of_lse) return pair == 0 ? first : pair == 1 ? rest : 0;
-  return pair == 2   ? ptx::pack<T>(mma::factor_of_part<T>(0), mma::factor_of_part<T>(1))
-         : pair == 3 ? ptx::pack<T>(mma::factor_of_part<T>(2), 0)
-                     : 0;
+  constexpr uint32_t kFirst = mma::bits_of_factor<T>(0), kSecond = mma::bits_of_factor<T>(1);
+  constexpr uint32_t kThird = mma::bits_of_factor<T>(2);
+  const uint32_t here =
+      of_lse ? (pair == 0 ? kFirst << 16 : kSecond | kThird << 16) : (pair == 2 ? kFirst | kSecond << 16 : kThird);
+  return pair / 2 == (of_lse ? 0 : 1) ? here : 0;
 }
 
-// 64 rows of them. By all threads of a block, which meet afterwards.
-template <class T>
-__device__ __forceinline__ void store_factors(uint32_t to, bool of_lse) {
+// A ColumnTile with 64 times the same row: word(pair) has two of its elements. By all threads of a block, which meet
+// afterwards.
+template <class Word>
+__device__ __forceinline__ void store_rows_of(uint32_t to, const Word& word) {
   for (int row = static_cast<int>(threadIdx.x); row < mma::kTileKeys; row += static_cast<int>(blockDim.x)) {
     for (int pair = 0; pair < 8; ++pair) {
-      ptx::store_shared(ColumnTile::unit(to, row, pair / 4) + pair % 4 * 4, factors<T>(pair, of_lse));
+      ptx::store_shared(ColumnTile::unit(to, row, pair / 4) + pair % 4 * 4, word(pair));
     }
   }
   ptx::fence_stores_to_products();
+}
+template <class T>
+__device__ __forceinline__ void store_factors(uint32_t to, bool of_lse) {
+  store_rows_of(to, [&](int pair) { return factors<T>(pair, of_lse); });
 }
 
 // A lane's two queries of 16 from `first` on; those beyond the last one are stored too, there is room.
@@ -105,6 +108,14 @@ __device__ __forceinline__ void start_with_columns(float (&s)[8][4], const uint3
 template <class T>
 __device__ __forceinline__ void start_with_columns(float (&s)[8][4], RowsInPlace<ColumnTile> a, uint32_t rows) {
   ptx::multiply_async<T>(s, descriptor<ColumnTile>(a.at / 16), descriptor<ColumnTile>(rows / 16));
+}
+
+// sum += the sums of rows of 64 by 64 numbers: in each thread those of its two rows, twice. `ones`: a ColumnTile of
+// them.
+template <class T>
+__device__ __forceinline__ void start_row_sums(float (&sum)[1][4], const uint32_t (&a)[4][4], uint32_t ones) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) ptx::add_async<T>(sum, a[k], descriptor<ColumnTile>(ones / 16));
 }
 
 }  // namespace longfold::kernels::cuda::wgmma

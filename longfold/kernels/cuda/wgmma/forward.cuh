@@ -255,10 +255,10 @@ struct Forward {
   }
 
   static __device__ void run(const ForwardParams& params, uint32_t shared) {
-    for (int stage = 0; stage < kStages; ++stage) {
-      clear<kRows * mma::ColumnTile::kBytes>(Tiles::column(Stages::at(shared, stage), 0));
+    for (int i = 0; i < kStages * kRows; ++i) {
+      store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
-    store_ones<T>(shared + kOnesAt);
+    store_rows_of(shared + kOnesAt, [](int pair) { return pair == 0 ? ptx::pack<T>(1, 0) : 0; });
     mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params.problem, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });

@@ -40,7 +40,8 @@ struct GradKV {
   // Of 64 keys, 16 in a warp.
   struct Keys {
     First k, v;
-    float mask[2];  // what is added to logits: 0 for hidden keys
+    uint32_t of_lse[2], of_delta[2];  // factors of the queries' columns
+    float mask[2];                    // what is added to logits: 0 for hidden keys
     bool hidden[2];
     float grad_k[kWide / 8][4], grad_v[kWide / 8][4], grad_mask[2];
   };
@@ -78,15 +79,14 @@ struct GradKV {
                                               int lane) {
     const uint32_t queries = Tiles::queries(stage, row), grad_out = Tiles::grad_out(stage, row);
     const uint32_t columns = Tiles::statistics(stage, row);
-    const uint32_t of_lse = factors<T>(lane % 4, true), of_delta = factors<T>(lane % 4, false);
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
     ptx::fence_products();
-    start_with_columns<T>(s, {of_lse, of_lse}, columns);
+    start_with_columns<T>(s, of.of_lse, columns);
     add_products<T, QueryTile>(s, of.k, queries);
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_with_columns<T>(grad, {of_delta, of_delta}, columns);
+      start_with_columns<T>(grad, of.of_delta, columns);
       add_products<T, QueryTile>(grad, of.v, grad_out);
       ptx::commit_products();
     };
@@ -140,6 +140,8 @@ struct GradKV {
 #pragma unroll
       for (int u = 0; u < kWide / 2; ++u) of.grad_k[u / 4][u % 4] = of.grad_v[u / 4][u % 4] = 0;
       of.grad_mask[0] = of.grad_mask[1] = 0;
+      of.of_lse[0] = of.of_lse[1] = factors<T>(lane % 4, true);
+      of.of_delta[0] = of.of_delta[1] = factors<T>(lane % 4, false);
       held.wait_until_full();
       if constexpr (kInPlace) {
         Held values = held;

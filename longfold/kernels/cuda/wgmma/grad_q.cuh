@@ -29,15 +29,17 @@ struct GradQ {
   using First = std::conditional_t<kInPlace, RowsInPlace<QueryTile>, uint32_t[kDeep][4]>;
   // Of the next item they come while this one's are used, where they do not stay.
   using Held = mma::Ring<kInPlace ? 2 : 3, Tiles::kQueryBytes, kConsumers, true>;
+  // What stays for the whole block: the factors of delta's parts, and ones.
+  static constexpr int kOnesAt = ColumnTile::kBytes, kConstantBytes = 2 * ColumnTile::kBytes;
   static constexpr int kStages =
-      mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - mma::ColumnTile::kBytes, Tiles::kStageBytes);
+      mma::stages_in(shared_bytes_of(kSize.blocks) - Held::kBytes - kConstantBytes, Tiles::kStageBytes);
   static_assert(kStages >= 2);
 
   using Stages = mma::Ring<kStages, Tiles::kStageBytes, kConsumers, true>;
   using ThisItem = typename Tiles::ThisItem;
   using Bias = PairBias<T, Form, PairTile>;
   static constexpr int kPairBytes = mma::bias_size(Form);  // of an element
-  static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + mma::ColumnTile::kBytes;
+  static constexpr int kSharedBytes = Stages::kBytes + Held::kBytes + kConstantBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
 
   // Of 64 queries, 16 in a warp.
@@ -46,7 +48,7 @@ struct GradQ {
     uint32_t columns[2];
     float minus_lse[2], minus_delta[2];
     float of_gradients[kWide / 8][4], of_weights[kWide / 8][4];  // sums over keys
-    float sum[2];                                                // of a row's gradients, in this thread
+    float sum[1][4];                                             // of a row's gradients, as they are multiplied
   };
 
   static __device__ void produce(const BackwardParams& params, Stages ring, Held held) {
@@ -65,7 +67,7 @@ struct GradQ {
   // Of a tile of keys. `pair`: the biases of the warp's first query. Common: the mask has no values besides hidden
   // keys.
   template <bool Common>
-  static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t factors,
+  static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t constants,
                                               float scale, int lane) {
     const uint32_t keys = Tiles::keys(stage, row);
     float s[8][4], grad[8][4];
@@ -75,7 +77,7 @@ struct GradQ {
     add_products<T, KeyTile>(s, of.q, keys);
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_with_columns<T>(grad, of.columns, factors);
+      start_with_columns<T>(grad, of.columns, constants);
       add_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
       ptx::commit_products();
     };
@@ -100,18 +102,15 @@ struct GradQ {
     start_weighted_sum<T, KeyTile>(of.of_weights, weights, keys);
     ptx::commit_products();
     to_gradients(grad, s);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      of.sum[0] += grad[j][0] + grad[j][1];
-      of.sum[1] += grad[j][2] + grad[j][3];
-    }
     pack_weights<T>(gradients, grad);
     ptx::fence_products();
     start_weighted_sum<T, KeyTile>(of.of_gradients, gradients, keys);
+    start_row_sums<T>(of.sum, gradients, constants + kOnesAt);
     ptx::commit_products();
     ptx::wait_for_products<0>();
     ptx::after_products(of.of_weights);
     ptx::after_products(of.of_gradients);
+    ptx::after_products(of.sum);
   }
 
   // What the warp keeps of an item's queries, but their log_sum_exp.
@@ -140,7 +139,7 @@ struct GradQ {
     dot_of_rows<T>(of.minus_delta, out, grad_out);
   }
 
-  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t factors) {
+  static __device__ void consume(const BackwardParams& params, Stages ring, Held held, uint32_t constants) {
     const Problem& p = params.problem;
     const int group = ptx::of_warp(static_cast<int>(threadIdx.x) / (4 * kLanes)), row = group / kGroups;
     const int warp = ptx::of_warp(static_cast<int>(threadIdx.x) / kLanes) % 4, lane = ptx::lane();
@@ -161,7 +160,7 @@ struct GradQ {
       take_queries(of, held, row, first, warp, lane);
 #pragma unroll
       for (int u = 0; u < kWide / 2; ++u) of.of_gradients[u / 4][u % 4] = of.of_weights[u / 4][u % 4] = 0;
-      of.sum[0] = of.sum[1] = 0;
+      for (float& sum : of.sum[0]) sum = 0;
       ring.wait_until_full();
       const float shift = ptx::load_shared<float>(Tiles::mask(ring.stage(), row) + mma::kMaskShiftAt);
       const float to_log2 = p.scale * mma::kLog2E;
@@ -177,29 +176,32 @@ struct GradQ {
         ring.wait_until_full();
         const uint32_t stage = ring.stage(), pair = Tiles::bias(stage, first);
         if (mma::mask_kind(Tiles::mask(stage, row)) == mma::MaskTile::kValues)
-          tile<false>(of, stage, row, pair, factors, p.scale, lane);
+          tile<false>(of, stage, row, pair, constants, p.scale, lane);
         else
-          tile<true>(of, stage, row, pair, factors, p.scale, lane);
+          tile<true>(of, stage, row, pair, constants, p.scale, lane);
         ring.leave(lane);
       }
       if constexpr (kInPlace) held.leave(lane), held.leave(lane);
       if (item.n + row >= p.N) continue;
       const int query = item.first + first;
-      mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of.sum, of.minus_delta, item.b, n, item.h,
+      // What is added up there are the parts of four lanes.
+      const float of_lane[2] = {lane % 4 == 0 ? of.sum[0][0] : 0, lane % 4 == 0 ? of.sum[0][2] : 0};
+      mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of_lane, of.minus_delta, item.b, n, item.h,
                                      query, lane);
       store_columns<T>(params.columns, of.minus_lse, of.minus_delta, item.b, n, item.h, query, to_log2, lane);
     }
   }
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
-    constexpr int kFactorsAt = Stages::kBytes + Held::kBytes;
+    constexpr int kConstantsAt = Stages::kBytes + Held::kBytes;
     for (int i = 0; i < kStages * kRows; ++i) {
       store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
-    store_factors<T>(shared + kFactorsAt, false);
+    store_factors<T>(shared + kConstantsAt, false);
+    store_rows_of(shared + kConstantsAt + kOnesAt, [](int) { return ptx::pack<T>(1, 1); });
     mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
-        [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });
+        [&](Stages ring, Held held) { consume(params, ring, held, shared + kConstantsAt); });
   }
 };
 

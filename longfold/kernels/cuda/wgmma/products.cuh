@@ -67,30 +67,6 @@ __device__ __forceinline__ void start_products(float (&s)[8][4], RowsInPlace<Til
   }
 }
 
-// Zeros for this many bytes of shared memory, by all threads of a block, which meet afterwards.
-template <int Bytes>
-__device__ __forceinline__ void clear(uint32_t from) {
-  for (int at = 4 * static_cast<int>(threadIdx.x); at < Bytes; at += 4 * static_cast<int>(blockDim.x)) {
-    ptx::store_shared(from + at, uint32_t{0});
-  }
-  ptx::fence_stores_to_products();
-}
-
-// What a ColumnTile (mma/mask.cuh) is multiplied with: 64 rows of one for the first element, zero for the others. By
-// all threads of a block, which meet afterwards.
-template <class T>
-__device__ __forceinline__ void store_ones(uint32_t to) {
-  for (int row = static_cast<int>(threadIdx.x); row < 64; row += static_cast<int>(blockDim.x)) {
-    for (int unit = 0; unit < 2; ++unit) {
-      for (int word = 0; word < 4; ++word) {
-        const bool is_first = unit == 0 && word == 0;
-        ptx::store_shared(mma::ColumnTile::unit(to, row, unit) + 4 * word, is_first ? ptx::pack<T>(1, 0) : 0);
-      }
-    }
-  }
-  ptx::fence_stores_to_products();
-}
-
 // Numbers of 64 rows and columns as first factors of a second product.
 template <class T>
 __device__ __forceinline__ void pack_weights(uint32_t (&a)[4][4], const float (&s)[8][4]) {

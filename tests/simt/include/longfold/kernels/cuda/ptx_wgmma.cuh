@@ -57,6 +57,10 @@ void add_async(float (&d)[8][4], const uint32_t (&a)[4], uint64_t b, Here here =
   start_product<T>(d, a, 0, b, 64, true, false, here);
 }
 template <class T>
+void add_async(float (&d)[1][4], const uint32_t (&a)[4], uint64_t b, Here here = Here::current()) {
+  start_product<T>(d, a, 0, b, 8, true, false, here);
+}
+template <class T>
 void multiply_async(float (&d)[8][4], uint64_t a, uint64_t b, Here here = Here::current()) {
   start_product<T>(d, nullptr, a, b, 64, false, false, here);
 }
