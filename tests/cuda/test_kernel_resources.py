@@ -37,7 +37,8 @@ def counts_that_the_docs_derive(name):
     """Products and exponentials of a kernel by products of warpgroups: docs/evoformer.md, and its rare part."""
     kernel, of = name.removesuffix(">").removeprefix("wgmma::").split("<")
     deep = int(of.split(", ")[1]) // 16
-    per_tile = {"Forward": deep + 1 + 4, "GradQ": 2 * deep + 1 + 8, "GradKV": 2 * deep + 8, "GradPair": 2 * deep + 1}
+    both = 2 * (deep + 1)
+    per_tile = {"Forward": deep + 1 + 4, "GradQ": both + 12, "GradKV": both + 8, "GradPair": both}
     tiles = 2 if (kernel == "GradPair" and deep <= 4) or (kernel == "Forward" and deep <= 2) else 1
     products, exponentials = per_tile[kernel], 32
     if (

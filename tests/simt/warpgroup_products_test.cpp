@@ -40,6 +40,24 @@ TEST(WarpgroupProducts, RowsAreColumns) {
   }
 }
 
+// Of its first eight rows alone.
+TEST(WarpgroupProducts, EightRowsAreColumns) {
+  const Matrix b{kBase, 64, 64, 32};
+  run_warpgroups({Order::kShuffled, Delivery::kLatest}, 1, [&](int thread) {
+    b.fill<bfloat16>(thread, [&](int row, int column) { return of_b(column, row); });
+    store_and_meet();
+    uint32_t words[4];
+    load_a<bfloat16>(thread, words);
+    float d[1][4];
+    load_d<8>(thread, d);
+    ptx::fence_products();
+    ptx::add_async<bfloat16>(d, words, b.descriptor(0, 0));
+    wait_for_all();
+    ptx::after_products(d);
+    expect_d<8>(thread, d, true);
+  });
+}
+
 // Rows of memory are rows of b.
 template <class T, int N>
 void expect_product_of_columns(int chunk, int first, int width = 64) {
