@@ -61,6 +61,7 @@ struct PairTileSize {
   int query_groups, key_groups, key_tiles, blocks;
 };
 consteval PairTileSize grad_pair_tile_size(int head_dim) {
+  // Two stages of 128 queries and keys do not fit in shared memory.
   if (is_wide(head_dim)) return {.query_groups = 1, .key_groups = 2, .key_tiles = 1, .blocks = 1};
   // L 1024: 2.8 ms; one group of queries and three of keys with a tile each take 3.9.
   return {.query_groups = 2, .key_groups = 1, .key_tiles = 2, .blocks = 1};
