@@ -2,8 +2,10 @@
 // comparing with fp64, gradients, determinism and the bench.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 namespace longfold::cases {
@@ -152,6 +154,35 @@ inline std::vector<EvoformerCase> evoformer_cases() {
   std::vector<EvoformerCase> all = model_cases();
   for (const auto& more : {bias_cases(), size_cases()}) all.insert(all.end(), more.begin(), more.end());
   return all;
+}
+
+// The same where all rows lie in whole units of 16 bytes, as GPUs copy them at once: cases with a pair bias have a few
+// more keys. And some that go through every kernel that wants it so.
+inline std::vector<EvoformerCase> evoformer_cases_in_units() {
+  using enum BiasKind;
+  const std::vector<Bias> of_queries = {{kMask, ElementType::kOfQueries}, {kPair, ElementType::kOfQueries}};
+  std::vector<EvoformerCase> shapes = evoformer_cases();
+  for (EvoformerCase& shape : shapes) {
+    const auto is_mask = [](const Bias& bias) { return bias.kind == kMask || bias.kind == kHeadMask; };
+    if (!std::ranges::all_of(shape.biases, is_mask)) shape.Lk = (shape.Lk + 7) / 8 * 8;
+  }
+  const auto add = [&](const char* name, int64_t N, int64_t D, std::vector<Bias> biases) {
+    shapes.push_back({name, 1, N, D > 64 ? 150 : 70, 136, 2, D, std::move(biases)});  // for more than one block
+  };
+  add("bias_of_queries_type", 4, 32, of_queries);
+  add("bias_of_queries_type_8", 2, 8, of_queries);
+  add("bias_of_queries_type_24", 2, 24, of_queries);
+  add("bias_of_queries_type_64", 4, 64, of_queries);
+  add("bias_of_queries_type_96", 2, 96, of_queries);
+  add("bias_of_queries_type_128", 3, 128, of_queries);
+  add("one_row_of_queries_type", 1, 32, of_queries);
+  add("one_wide_row", 1, 128, {{kMask}, {kPair}});
+  add("wide_without_pair", 2, 96, {{kMask}});
+  add("wide_without_bias", 2, 128, {});
+  add("one_row_without_pair", 1, 32, {{kMask}});
+  add("pair_alone", 2, 32, {{kPair}});
+  add("no_bias_at_all", 2, 32, {});
+  return shapes;
 }
 
 }  // namespace longfold::cases

@@ -54,6 +54,16 @@ TEST_P(EvoformerAttention, ShiftedLogits) {
 INSTANTIATE_TEST_SUITE_P(Shapes, EvoformerAttention, testing::ValuesIn(cases::evoformer_cases()),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
+class AttentionInUnits : public testing::TestWithParam<cases::EvoformerCase> {};
+TEST_P(AttentionInUnits, BFloat16) {
+  expect_correct<bfloat16>(GetParam());
+}
+TEST_P(AttentionInUnits, Float16) {
+  expect_correct<float16>(GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionInUnits, testing::ValuesIn(cases::evoformer_cases_in_units()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
 TEST(EvoformerAttention, MaskedKeysWeighNothing) {
   Problem problem = make_problem<float>(kSmall);
   for (size_t j = 1; j < problem.bias(BiasKind::kMask).size(); j += 2) {

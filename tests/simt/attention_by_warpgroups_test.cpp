@@ -15,35 +15,6 @@ const HostLaunch kLaunch{.mode = {}, .by_warpgroups = true};
 const HostLaunch kOther{
     .mode = {simt::Order::kDescending, simt::Delivery::kLatest}, .most_blocks = 2, .by_warpgroups = true};
 
-// Tensor maps want rows of whole units of 16 bytes: cases with a pair bias have a few more keys here.
-std::vector<cases::EvoformerCase> cases_in_units() {
-  using enum cases::BiasKind;
-  const std::vector<cases::Bias> of_queries = {{kMask, cases::ElementType::kOfQueries},
-                                               {kPair, cases::ElementType::kOfQueries}};
-  std::vector<cases::EvoformerCase> shapes = cases::evoformer_cases();
-  for (cases::EvoformerCase& shape : shapes) {
-    const auto is_mask = [](const cases::Bias& bias) { return bias.kind == kMask || bias.kind == kHeadMask; };
-    if (!std::ranges::all_of(shape.biases, is_mask)) shape.Lk = (shape.Lk + 7) / 8 * 8;
-  }
-  const auto add = [&](const char* name, int64_t N, int64_t D, std::vector<cases::Bias> biases) {
-    shapes.push_back({name, 1, N, D > 64 ? 150 : 70, 136, 2, D, std::move(biases)});  // for more than one block
-  };
-  add("bias_of_queries_type", 4, 32, of_queries);
-  add("bias_of_queries_type_8", 2, 8, of_queries);
-  add("bias_of_queries_type_24", 2, 24, of_queries);
-  add("bias_of_queries_type_64", 4, 64, of_queries);
-  add("bias_of_queries_type_96", 2, 96, of_queries);
-  add("bias_of_queries_type_128", 3, 128, of_queries);
-  add("one_row_of_queries_type", 1, 32, of_queries);
-  add("one_wide_row", 1, 128, {{kMask}, {kPair}});
-  add("wide_without_pair", 2, 96, {{kMask}});
-  add("wide_without_bias", 2, 128, {});
-  add("one_row_without_pair", 1, 32, {{kMask}});
-  add("pair_alone", 2, 32, {{kPair}});
-  add("no_bias_at_all", 2, 32, {});
-  return shapes;
-}
-
 const cases::EvoformerCase kUnits{.name = "units", .B = 1, .N = 4, .Lq = 70, .Lk = 136, .H = 2, .D = 32};
 
 class AttentionByWarpgroups : public testing::TestWithParam<cases::EvoformerCase> {};
@@ -55,7 +26,7 @@ TEST_P(AttentionByWarpgroups, Float16) {
   expect_correct<float16>(GetParam(), kLaunch, kOther);
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, AttentionByWarpgroups, testing::ValuesIn(cases_in_units()),
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionByWarpgroups, testing::ValuesIn(cases::evoformer_cases_in_units()),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
 // Of a head dim.
