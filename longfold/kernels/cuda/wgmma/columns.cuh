@@ -99,11 +99,11 @@ __device__ __forceinline__ void dot_of_rows(float (&dots)[2], const uint32_t (&a
   }
 }
 
-// s = the sums of products of columns alone: the start of a chain. `rows`: a ColumnTile's.
+// s = the sums of products of columns alone: the start of a chain. `rows`: a ColumnTile's. The first factors stay while
+// it runs: a lane's words are of its two rows, the other two zero.
 template <class T>
-__device__ __forceinline__ void start_with_columns(float (&s)[8][4], const uint32_t (&of_lane)[2], uint32_t rows) {
-  const uint32_t a[4] = {of_lane[0], of_lane[1], 0, 0};
-  ptx::multiply_async<T>(s, a, descriptor<ColumnTile>(rows / 16));
+__device__ __forceinline__ void start_with_columns(float (&s)[8][4], const uint32_t (&of_lane)[4], uint32_t rows) {
+  ptx::multiply_async<T>(s, of_lane, descriptor<ColumnTile>(rows / 16));
 }
 template <class T>
 __device__ __forceinline__ void start_with_columns(float (&s)[8][4], RowsInPlace<ColumnTile> a, uint32_t rows) {

@@ -40,7 +40,7 @@ struct GradKV {
   // Of 64 keys, 16 in a warp.
   struct Keys {
     First k, v;
-    uint32_t of_lse[2], of_delta[2];  // factors of the queries' columns
+    uint32_t of_lse[4], of_delta[4];  // factors of the queries' columns
     float mask[2];                    // what is added to logits: 0 for hidden keys
     bool hidden[2];
     float grad_k[kWide / 8][4], grad_v[kWide / 8][4], grad_mask[2];
@@ -140,8 +140,11 @@ struct GradKV {
 #pragma unroll
       for (int u = 0; u < kWide / 2; ++u) of.grad_k[u / 4][u % 4] = of.grad_v[u / 4][u % 4] = 0;
       of.grad_mask[0] = of.grad_mask[1] = 0;
-      of.of_lse[0] = of.of_lse[1] = factors<T>(lane % 4, true);
-      of.of_delta[0] = of.of_delta[1] = factors<T>(lane % 4, false);
+#pragma unroll
+      for (int word = 0; word < 4; ++word) {
+        of.of_lse[word] = word < 2 ? factors<T>(lane % 4, true) : 0;
+        of.of_delta[word] = word < 2 ? factors<T>(lane % 4, false) : 0;
+      }
       held.wait_until_full();
       if constexpr (kInPlace) {
         Held values = held;

@@ -45,7 +45,7 @@ struct GradQ {
   // Of 64 queries, 16 in a warp.
   struct Queries {
     First q, grad_out;
-    uint32_t columns[2];
+    uint32_t columns[4];
     float minus_lse[2], minus_delta[2];
     float of_gradients[kWide / 8][4], of_weights[kWide / 8][4];  // sums over keys
     float sum[1][4];                                             // of a row's gradients, as they are multiplied
@@ -164,6 +164,7 @@ struct GradQ {
       ring.wait_until_full();
       const float shift = ptx::load_shared<float>(Tiles::mask(ring.stage(), row) + mma::kMaskShiftAt);
       const float to_log2 = p.scale * mma::kLog2E;
+      of.columns[2] = of.columns[3] = 0;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const bool is_there = item.first + first + 8 * half + lane / 4 < p.Lq;
