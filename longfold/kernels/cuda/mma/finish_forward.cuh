@@ -55,6 +55,7 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
       float lse = of_reference + log_of_sum, correction = 1;
       if (masked[half]) {
         lse = all_hidden ? mask.largest : of_reference;
+        if (p.mask.dtype == DType::kBool) lse = fmaxf(lse, mask.largest);
       } else {
         // What roundings left out of reference * ln 2 + shift + log_of_sum.
         const float rest = fmaf(reference, kLn2, -lse) + mask.shift;

@@ -2,10 +2,12 @@
 //
 // Most masks show a key (0) or hide it (-5e8 or less: its weight is zero beside any key that is shown). A tile of such
 // keys costs the consumers nothing: their products start from 0 or from kHiddenLogit. Of other masks a shift, the
-// largest value of the row's first tile, is taken off, so that a constant costs the logits no digits.
+// largest value of the row's first tile, is taken off, so that a constant costs the logits no digits. What a mask of
+// bools hides may hold NaN: there the consumers replace logits, once all else is added, and their gradients.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/loader.cuh"
+#include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels::cuda::mma {
 
@@ -13,10 +15,21 @@ constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kHidesAt = -5e8f;
 constexpr float kHiddenLogit = -1e30f;  // as the kernels hold it; far below all others, and still a number
 
-enum class MaskTile : uint32_t { kAllShown, kSomeHidden, kValues };
+enum class MaskTile : uint32_t {
+  kAllShown,
+  kSomeHidden,
+  kValues,
+  kSelected,  // some are hidden by a mask of bools
+};
 
-// In shared memory, of a tile of keys: for each two of them (x, y, x, y), what products start from or what is added;
-// then the kind of tile, the row's shift and its largest value so far.
+// Whether products take care of a tile's mask, so that threads need not look at it.
+__device__ __forceinline__ bool is_in_products(MaskTile kind) {
+  return kind == MaskTile::kAllShown || kind == MaskTile::kSomeHidden;
+}
+
+// In shared memory, of a tile of keys: for each two of them (x, y, x, y), what products start from, or what is added,
+// or a negative number where bools hide them; then the kind of tile, the row's shift and the largest value of hidden
+// keys.
 constexpr int kMaskKindAt = 8 * kTileKeys, kMaskShiftAt = kMaskKindAt + 4, kMaskLargestAt = kMaskKindAt + 8;
 static_assert(kMaskLargestAt + 4 <= kMaskBytes);
 
@@ -27,12 +40,11 @@ __device__ __forceinline__ bool is_value(float mask) {
 // The values of a row's mask, for keys 2 lane and 2 lane + 1 of a tile. They are asked for, and read later.
 class MaskOfLane {
  public:
-  // `offset`: of the row, in elements. The first tile is that from first_key on.
-  __device__ __forceinline__ MaskOfLane(const Bias& mask, int64_t offset, int first_key) : dtype_(mask.dtype) {
-    const int64_t size = dtype_ == DType::kFloat64 ? 8 : dtype_ == DType::kFloat32 ? 4 : 2;
-    to_next_ = size * mask.strides[4];
+  // `offset`: of the row, in elements. The first tile is that from first_key on. The mask is a kernel's parameter: what
+  // is read of it anew takes no registers.
+  __device__ __forceinline__ MaskOfLane(const Bias& mask, int64_t offset, int first_key) : mask_(&mask) {
     at_ = static_cast<const char*>(mask.data);
-    if (at_ != nullptr) at_ += size * offset + (first_key + 2 * lane_of_warp()) * to_next_;
+    if (at_ != nullptr) at_ += size() * offset + (first_key + 2 * lane_of_warp()) * to_next();
   }
 
   // Asks for the values of the tile, which is one of num_keys keys from its first one on, and goes on to the next one.
@@ -40,17 +52,17 @@ class MaskOfLane {
     left_ = num_keys - 2 * lane_of_warp();
     x_ = y_ = 0;
     if (at_ == nullptr) return;
-    if (dtype_ == DType::kBFloat16 || dtype_ == DType::kFloat16) {
-      if (left_ > 0) x_ = *reinterpret_cast<const uint16_t*>(at_);
-      if (left_ > 1) y_ = *reinterpret_cast<const uint16_t*>(at_ + to_next_);
-    } else if (dtype_ == DType::kFloat32) {
-      if (left_ > 0) x_ = *reinterpret_cast<const uint32_t*>(at_);
-      if (left_ > 1) y_ = *reinterpret_cast<const uint32_t*>(at_ + to_next_);
-    } else {
-      if (left_ > 0) x_ = __float_as_uint(static_cast<float>(*reinterpret_cast<const double*>(at_)));
-      if (left_ > 1) y_ = __float_as_uint(static_cast<float>(*reinterpret_cast<const double*>(at_ + to_next_)));
+    switch (mask_->dtype) {
+      case DType::kBool:
+        return ask<uint8_t>();
+      case DType::kBFloat16:
+      case DType::kFloat16:
+        return ask<uint16_t>();
+      case DType::kFloat32:
+        return ask<uint32_t>();
+      case DType::kFloat64:
+        return ask<double>();
     }
-    at_ += kTileKeys * to_next_;
   }
 
   // What was asked for; hidden where there are no keys.
@@ -59,18 +71,50 @@ class MaskOfLane {
   }
 
  private:
-  [[nodiscard]] __device__ __forceinline__ float number(uint32_t bits) const {
-    if (dtype_ == DType::kBFloat16) return ptx::unpack<bfloat16>(bits).x;
-    if (dtype_ == DType::kFloat16) return ptx::unpack<float16>(bits).x;
-    return __uint_as_float(bits);
+  template <class Element>
+  __device__ __forceinline__ void ask() {
+    const auto read = [](const char* from) {
+      const Element element = *reinterpret_cast<const Element*>(from);
+      if constexpr (std::is_same_v<Element, double>)
+        return __float_as_uint(static_cast<float>(element));
+      else
+        return uint32_t{element};
+    };
+    if (left_ > 0) x_ = read(at_);
+    if (left_ > 1) y_ = read(at_ + to_next());
+    at_ += kTileKeys * to_next();
   }
 
+  [[nodiscard]] __device__ __forceinline__ float number(uint32_t bits) const {
+    switch (mask_->dtype) {
+      case DType::kBool:
+        return bits != 0 ? 0 : kernels::kHiddenLogit;
+      case DType::kBFloat16:
+        return ptx::unpack<bfloat16>(bits).x;
+      case DType::kFloat16:
+        return ptx::unpack<float16>(bits).x;
+      default:
+        return __uint_as_float(bits);
+    }
+  }
+
+  [[nodiscard]] __device__ __forceinline__ int64_t size() const {
+    const DType dtype = mask_->dtype;
+    return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : dtype == DType::kBool ? 1 : 2;
+  }
+  [[nodiscard]] __device__ __forceinline__ int64_t to_next() const { return size() * mask_->strides[4]; }
+
+  const Bias* mask_;
   const char* at_;
-  int64_t to_next_;
-  DType dtype_;
   int left_ = 0;
   uint32_t x_ = 0, y_ = 0;
 };
+
+// One value of a mask.
+__device__ __forceinline__ float read_mask(const Bias& mask, int64_t offset) {
+  if (mask.dtype != DType::kBool) return read_bias(mask, offset);
+  return static_cast<const uint8_t*>(mask.data)[offset] != 0 ? 0 : kernels::kHiddenLogit;
+}
 
 __device__ __forceinline__ float largest_of_warp(float value) {
   for (int far = kLanes / 2; far > 0; far /= 2) value = fmaxf(value, ptx::shuffle_xor(value, far));
@@ -102,8 +146,8 @@ __device__ __forceinline__ void store_column(uint32_t to, float2 values) {
 }
 
 // By all lanes of a warp. Returns what products of keys 2 lane and 2 lane + 1 start from, where keys are hidden or
-// shown; zero where the mask has other values.
-__device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float shift, float scale) {
+// shown; zero where it is the consumers who look at the mask.
+__device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float shift, const Problem& p) {
   const int lane = lane_of_warp();
   const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
   MaskTile kind = MaskTile::kValues;
@@ -111,9 +155,14 @@ __device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float s
   if (shift != 0 || ptx::any(is_value(values.x) || is_value(values.y))) {
     const float x = values.x - shift, y = values.y - shift;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
+  } else if (p.mask.dtype == DType::kBool &&
+             ptx::any(values.x == kernels::kHiddenLogit || values.y == kernels::kHiddenLogit)) {
+    kind = MaskTile::kSelected;
+    const float x = hides_x ? -1.0f : 0.0f, y = hides_y ? -1.0f : 0.0f;
+    ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
   } else {
     kind = ptx::any(hides_x || hides_y) ? MaskTile::kSomeHidden : MaskTile::kAllShown;
-    const float hidden = kHiddenLogit / scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
+    const float hidden = kHiddenLogit / p.scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
     start = {x, y};
   }
@@ -123,7 +172,7 @@ __device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float s
 
 // Of a row n, once its last tile is there.
 struct MaskRow {
-  float shift, largest;
+  float shift, largest;  // largest: of hidden keys, -inf if there are none
 };
 __device__ __forceinline__ MaskRow read_mask_row(uint32_t tile) {
   const MaskRow row{ptx::load_shared<float>(tile + kMaskShiftAt), ptx::load_shared<float>(tile + kMaskLargestAt)};
@@ -143,8 +192,9 @@ class MaskReader {
   __device__ __forceinline__ float2 store_next(uint32_t to, const Problem& p, int num_keys) {
     const float2 values = next_.values();
     if (num_keys > kTileKeys) next_.ask(num_keys - kTileKeys);
-    largest_ = fmaxf(largest_, fmaxf(values.x, values.y));
-    const float2 start = store_mask(to, values, shift_, p.scale);
+    if (values.x <= kHidesAt) largest_ = fmaxf(largest_, values.x);
+    if (values.y <= kHidesAt) largest_ = fmaxf(largest_, values.y);
+    const float2 start = store_mask(to, values, shift_, p);
     if (num_keys <= kTileKeys) {
       const float largest = largest_of_warp(largest_);
       if (lane_of_warp() == 0) {

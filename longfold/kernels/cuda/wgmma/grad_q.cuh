@@ -54,14 +54,16 @@ struct GradQ {
     }
   }
 
-  // Of a tile of keys. `pair`: the biases of the warp's first query. Common: the mask has no values besides hidden
-  // keys.
+  // Of a tile of keys. `pair`: the biases of the warp's first query. Common: products take care of the mask.
   template <bool Common>
   static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t ones,
                                               float scale, int lane) {
     const uint32_t keys = Tiles::keys(stage, row);
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
+    const uint32_t mask = Tiles::mask(stage, row);
+    const bool selects = !Common && mma::mask_kind(mask) == mma::MaskTile::kSelected;
+    if (selects) mma::clear_hidden<KeyTile>(keys, mask);
     ptx::fence_products();
     ptx::multiply_async<T>(s, descriptor<mma::ColumnTile>(ones / 16),
                            descriptor<mma::ColumnTile>(Tiles::column(stage, row) / 16));
@@ -72,7 +74,7 @@ struct GradQ {
     ptx::wait_for_products<1>();
     ptx::after_products(s);
     if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
-    if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+    if constexpr (!Common) apply_mask(s, mask, lane, kAreProducts ? 1 / scale : 1.0f);
     to_weights<kAreProducts>(s, of.rows, scale);
     ptx::wait_for_products<0>();
     ptx::after_products(grad);
@@ -81,6 +83,7 @@ struct GradQ {
     start_weighted_sum<T, KeyTile>(of.of_weights, weights, keys);
     ptx::commit_products();
     to_gradients(grad, s, of.rows);
+    if (selects) mma::replace_hidden(grad, mask + 16 * (lane % 4), 0);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       of.sum[0] += grad[j][0] + grad[j][1];
@@ -125,10 +128,10 @@ struct GradQ {
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
         const uint32_t stage = ring.stage(), pair = Tiles::bias(stage, first);
-        if (mma::mask_kind(Tiles::mask(stage, row)) == mma::MaskTile::kValues)
-          tile<false>(of, stage, row, pair, ones, p.scale, lane);
-        else
+        if (mma::is_in_products(mma::mask_kind(Tiles::mask(stage, row))))
           tile<true>(of, stage, row, pair, ones, p.scale, lane);
+        else
+          tile<false>(of, stage, row, pair, ones, p.scale, lane);
         ring.leave(lane);
       }
       if (item.n + row >= p.N) continue;
