@@ -61,8 +61,22 @@ TEST(AttentionByWarpgroups, MaskedKeysWeighNothing) {
   expect_masked_keys_to_weigh_nothing(kUnits, kLaunch);
 }
 
+TEST(AttentionByWarpgroups, HiddenTiles) {
+  for (const int64_t D : {8, 16, 32, 64}) {
+    cases::EvoformerCase shape = kUnits;
+    shape.D = D;
+    expect_to_bear_hidden_tiles(shape, kLaunch);
+    shape.biases = {{BiasKind::kMask}};
+    expect_to_bear_hidden_tiles(shape, kLaunch);
+  }
+}
+
 TEST(AttentionByWarpgroups, FullyMaskedRows) {
   expect_to_bear_fully_masked_rows(kUnits, kLaunch);
+}
+
+TEST(AttentionByWarpgroups, QueriesWithoutKeys) {
+  expect_to_bear_queries_without_keys(kUnits, kLaunch);
 }
 
 TEST(AttentionByWarpgroups, EveryRowFullyMasked) {

@@ -45,7 +45,7 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
     sum += ptx::shuffle_xor(sum, 1);
     sum += ptx::shuffle_xor(sum, 2);
     const float reference = -minus_reference[half];  // in units of log2 e
-    const bool all_hidden = reference <= kHiddenLogit;
+    const bool all_hidden = reference <= kLowestReference;
     const float of_reference = fmaf(reference, kLn2, mask.shift);
     masked[half] = (all_hidden || of_reference <= kHidesAt) && sum == sum;
     factor[half] = masked[half] ? 0 : 1 / sum;

@@ -78,7 +78,7 @@ struct GradKV {
       if (p.mask.data != nullptr && key < p.Lk) value = read_mask(p.mask, offset + key * p.mask.strides[4]);
       if (key >= p.Lk) value = -INFINITY;
       keys.mask[i / 2][i % 2] = value;
-      keys.is_hidden[i / 2][i % 2] = p.mask.dtype == DType::kBool && value == kernels::kHiddenLogit;
+      keys.is_hidden[i / 2][i % 2] = p.mask.dtype == DType::kBool && value == kHiddenLogit;
       values |= is_value(value) || keys.is_hidden[i / 2][i % 2];
     }
     keys.kind = ptx::any(values) ? MaskTile::kValues : MaskTile::kSomeHidden;
@@ -88,7 +88,7 @@ struct GradKV {
       if (keys.kind == MaskTile::kValues)
         mask -= shift;
       else
-        mask = mask <= kHidesAt ? kHiddenLogit / p.scale : 0;
+        mask = mask <= kHidesAt ? -INFINITY : 0;
     }
   }
 
@@ -218,8 +218,8 @@ struct GradKV {
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
 #pragma unroll
-        for (int i = 0; i < HeadDim / 2; ++i) {
-          if (keys.is_hidden[m][i % 4 / 2]) sums.grad_k[m][i / 4][i % 4] = 0;
+        for (int u = 0; u < HeadDim / 2; ++u) {
+          if (keys.is_hidden[m][u % 4 / 2]) sums.grad_k[m][u / 4][u % 4] = 0;
         }
 #pragma unroll
         for (int half = 0; half < 2; ++half) {

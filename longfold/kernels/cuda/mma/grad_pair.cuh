@@ -92,7 +92,7 @@ struct GradPair {
           }
         }
         if (producer.warp == 1 || producer.warp == 2) {
-          store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, values, shift, p);
+          store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, p.mask, values, shift);
         } else if (brings_statistics) {
           reader.store(stage + kStatisticsAt + my_block * kStatisticsBytes);
           if (n + 1 < item.end) read_statistics(n + 1);

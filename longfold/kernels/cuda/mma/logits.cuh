@@ -30,7 +30,7 @@ __device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t rows
   }
 }
 
-// What products with a tile of keys start from: a hidden key's are far below all others.
+// What products with a tile of keys start from: a hidden key's from -inf.
 template <MaskTile Kind>
 struct MaskStart {
   uint32_t mask;  // address of this lane's first two keys

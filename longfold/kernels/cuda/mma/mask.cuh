@@ -1,7 +1,7 @@
 // Masks: what is added to the logits of a key, for all queries of a row n.
 //
 // Most masks show a key (0) or hide it (-5e8 or less: its weight is zero beside any key that is shown). A tile of such
-// keys costs the consumers nothing: their products start from 0 or from kHiddenLogit. Of other masks a shift, the
+// keys costs the consumers nothing: their products start from 0 or from -inf. Of other masks a shift, the
 // largest value of the row's first tile, is taken off, so that a constant costs the logits no digits. What a mask of
 // bools hides may hold NaN: there the consumers replace logits, once all else is added, and their gradients.
 #pragma once
@@ -13,7 +13,7 @@ namespace longfold::kernels::cuda::mma {
 
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kHidesAt = -5e8f;
-constexpr float kHiddenLogit = -1e30f;  // as the kernels hold it; far below all others, and still a number
+constexpr float kLowestReference = -1e38f;  // of logits (softmax.cuh): where all are -inf, so that their weights are 0
 
 enum class MaskTile : uint32_t {
   kAllShown,
@@ -27,9 +27,8 @@ __device__ __forceinline__ bool is_in_products(MaskTile kind) {
   return kind == MaskTile::kAllShown || kind == MaskTile::kSomeHidden;
 }
 
-// In shared memory, of a tile of keys: for each two of them (x, y, x, y), what products start from, or what is added,
-// or a negative number where bools hide them; then the kind of tile, the row's shift and the largest value of hidden
-// keys.
+// In shared memory, of a tile of keys: for each two of them (x, y, x, y), what products start from or what is added;
+// then the kind of tile, the row's shift and the largest value of its hidden keys so far.
 constexpr int kMaskKindAt = 8 * kTileKeys, kMaskShiftAt = kMaskKindAt + 4, kMaskLargestAt = kMaskKindAt + 8;
 static_assert(kMaskLargestAt + 4 <= kMaskBytes);
 
@@ -52,17 +51,16 @@ class MaskOfLane {
     left_ = num_keys - 2 * lane_of_warp();
     x_ = y_ = 0;
     if (at_ == nullptr) return;
-    switch (mask_->dtype) {
-      case DType::kBool:
-        return ask<uint8_t>();
-      case DType::kBFloat16:
-      case DType::kFloat16:
-        return ask<uint16_t>();
-      case DType::kFloat32:
-        return ask<uint32_t>();
-      case DType::kFloat64:
-        return ask<double>();
-    }
+    const DType dtype = mask_->dtype;
+    if (dtype == DType::kBFloat16 || dtype == DType::kFloat16)
+      ask<uint16_t>();
+    else if (dtype == DType::kFloat32)
+      ask<uint32_t>();
+    else if (dtype == DType::kBool)
+      ask<uint8_t>();
+    else
+      ask<double>();
+    at_ += kTileKeys * to_next();
   }
 
   // What was asked for; hidden where there are no keys.
@@ -82,20 +80,14 @@ class MaskOfLane {
     };
     if (left_ > 0) x_ = read(at_);
     if (left_ > 1) y_ = read(at_ + to_next());
-    at_ += kTileKeys * to_next();
   }
 
   [[nodiscard]] __device__ __forceinline__ float number(uint32_t bits) const {
-    switch (mask_->dtype) {
-      case DType::kBool:
-        return bits != 0 ? 0 : kernels::kHiddenLogit;
-      case DType::kBFloat16:
-        return ptx::unpack<bfloat16>(bits).x;
-      case DType::kFloat16:
-        return ptx::unpack<float16>(bits).x;
-      default:
-        return __uint_as_float(bits);
-    }
+    const DType dtype = mask_->dtype;
+    if (dtype == DType::kBFloat16) return ptx::unpack<bfloat16>(bits).x;
+    if (dtype == DType::kFloat16) return ptx::unpack<float16>(bits).x;
+    if (dtype == DType::kBool) return bits != 0 ? 0 : kHiddenLogit;
+    return __uint_as_float(bits);
   }
 
   [[nodiscard]] __device__ __forceinline__ int64_t size() const {
@@ -113,7 +105,7 @@ class MaskOfLane {
 // One value of a mask.
 __device__ __forceinline__ float read_mask(const Bias& mask, int64_t offset) {
   if (mask.dtype != DType::kBool) return read_bias(mask, offset);
-  return static_cast<const uint8_t*>(mask.data)[offset] != 0 ? 0 : kernels::kHiddenLogit;
+  return static_cast<const uint8_t*>(mask.data)[offset] != 0 ? 0 : kHiddenLogit;
 }
 
 __device__ __forceinline__ float largest_of_warp(float value) {
@@ -146,25 +138,23 @@ __device__ __forceinline__ void store_column(uint32_t to, float2 values) {
 }
 
 // By all lanes of a warp. Returns what products of keys 2 lane and 2 lane + 1 start from, where keys are hidden or
-// shown; zero where it is the consumers who look at the mask.
-__device__ __forceinline__ float2 store_mask(uint32_t to, float2 values, float shift, const Problem& p) {
+// shown; zero where the mask has other values.
+__device__ __forceinline__ float2 store_mask(uint32_t to, const Bias& mask, float2 values, float shift) {
   const int lane = lane_of_warp();
-  const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
   MaskTile kind = MaskTile::kValues;
   float2 start{0, 0};
   if (shift != 0 || ptx::any(is_value(values.x) || is_value(values.y))) {
     const float x = values.x - shift, y = values.y - shift;
     ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
-  } else if (p.mask.dtype == DType::kBool &&
-             ptx::any(values.x == kernels::kHiddenLogit || values.y == kernels::kHiddenLogit)) {
-    kind = MaskTile::kSelected;
-    const float x = hides_x ? -1.0f : 0.0f, y = hides_y ? -1.0f : 0.0f;
-    ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
   } else {
+    const bool hides_x = values.x <= kHidesAt, hides_y = values.y <= kHidesAt;
     kind = ptx::any(hides_x || hides_y) ? MaskTile::kSomeHidden : MaskTile::kAllShown;
-    const float hidden = kHiddenLogit / p.scale, x = hides_x ? hidden : 0, y = hides_y ? hidden : 0;
-    ptx::store_shared(to + 16 * lane, float4{x, y, x, y});
-    start = {x, y};
+    // -inf where there are no keys.
+    if (mask.dtype == DType::kBool && ptx::any(values.x == kHiddenLogit || values.y == kHiddenLogit)) {
+      kind = MaskTile::kSelected;
+    }
+    start = {hides_x ? -INFINITY : 0, hides_y ? -INFINITY : 0};
+    ptx::store_shared(to + 16 * lane, float4{start.x, start.y, start.x, start.y});
   }
   if (lane == 0) ptx::store_shared(to + kMaskKindAt, static_cast<uint32_t>(kind));
   return start;
@@ -194,7 +184,7 @@ class MaskReader {
     if (num_keys > kTileKeys) next_.ask(num_keys - kTileKeys);
     if (values.x <= kHidesAt) largest_ = fmaxf(largest_, values.x);
     if (values.y <= kHidesAt) largest_ = fmaxf(largest_, values.y);
-    const float2 start = store_mask(to, values, shift_, p);
+    const float2 start = store_mask(to, p.mask, values, shift_);
     if (num_keys <= kTileKeys) {
       const float largest = largest_of_warp(largest_);
       if (lane_of_warp() == 0) {

@@ -88,7 +88,7 @@ struct GradPair {
         const float2 first = next_first.values(), values = next.values();
         if (n + 1 < item.end) next_first = ask(n + 1, 0), next = ask(n + 1, key);
         const float shift = p.mask.data == nullptr ? 0 : mma::shift_of(first);
-        const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, values, shift, p);
+        const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, p.mask, values, shift);
         mma::store_column<T>(stage + kHiddenAt + tile * mma::ColumnTile::kBytes, hidden);
         ring.hand_over();
       }
