@@ -1,9 +1,9 @@
 // Masks: what is added to the logits of a key, for all queries of a row n.
 //
 // Most masks show a key (0) or hide it (-5e8 or less: its weight is zero beside any key that is shown). A tile of such
-// keys costs the consumers nothing: their products start from 0 or from -inf. Of other masks a shift, the
-// largest value of the row's first tile, is taken off, so that a constant costs the logits no digits. What a mask of
-// bools hides may hold NaN: there the consumers replace logits, once all else is added, and their gradients.
+// keys costs the consumers nothing: their products start from 0 or from -inf. Of other masks a shift, the largest value
+// of the row's first tile, is taken off, so that a constant costs the logits no digits. What a mask of bools hides may
+// hold NaN: there the consumers replace logits, once all else is added, and their gradients.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/loader.cuh"
