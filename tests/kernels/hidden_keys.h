@@ -51,11 +51,31 @@ inline bool is_shown(const Problem& p, int64_t b, int64_t n, int64_t key) {
   return p.biases.back().numbers[static_cast<size_t>((b * p.shape.N + n) * p.shape.Lk + key)] != 0;
 }
 
-// k and biases of hidden keys, and the queries that see none, become `garbage`.
+inline bool shows_some_key(const Problem& p, int64_t b, int64_t n) {
+  bool shown = false;
+  for (int64_t key = 0; key < p.shape.Lk; ++key) shown |= is_shown(p, b, n, key);
+  return shown;
+}
+
+inline bool is_shown_by_some_row(const Problem& p, int64_t b, int64_t key) {
+  bool shown = false;
+  for (int64_t n = 0; n < p.shape.N; ++n) shown |= is_shown(p, b, n, key);
+  return shown;
+}
+
+// k and biases of hidden keys, and the queries that see none, become `garbage`; so do the pair biases of keys that no
+// row shows.
 inline Problem spoil(Problem p, double garbage) {
   const auto& s = p.shape;
   const auto at = [](int64_t index) { return static_cast<size_t>(index); };
   for (int64_t b = 0; b < s.B; ++b) {
+    for (int64_t key = 0; key < s.Lk; ++key) {
+      if (is_shown_by_some_row(p, b, key)) continue;
+      for (BiasValues& bias : p.biases) {
+        if (bias.kind != cases::BiasKind::kPair) continue;
+        for (int64_t i = 0; i < s.H * s.Lq; ++i) bias.numbers[at((b * s.H * s.Lq + i) * s.Lk + key)] = garbage;
+      }
+    }
     for (int64_t n = 0; n < s.N; ++n) {
       for (int64_t key = 0; key < s.Lk; ++key) {
         if (is_shown(p, b, n, key)) continue;
@@ -68,7 +88,8 @@ inline Problem spoil(Problem p, double garbage) {
           }
         }
       }
-      for (int64_t i = 0; i < s.Lq * s.H * s.D && !is_shown(p, b, n, 2); ++i) {
+      if (shows_some_key(p, b, n)) continue;
+      for (int64_t i = 0; i < s.Lq * s.H * s.D; ++i) {
         p.q[at((b * s.N + n) * s.Lq * s.H * s.D + i)] = garbage;
       }
     }

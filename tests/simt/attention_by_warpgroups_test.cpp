@@ -53,6 +53,17 @@ TEST_P(AttentionByWarpgroupsOf, MaskedKeysWeighNothing) {
   expect_masked_keys_to_weigh_nothing(units_, kLaunch);
 }
 
+TEST_P(AttentionByWarpgroupsOf, HiddenTiles) {
+  cases::EvoformerCase shape = units_;
+  expect_to_bear_hidden_tiles(shape, kLaunch);
+  shape.biases = {{cases::BiasKind::kMask}};
+  expect_to_bear_hidden_tiles(shape, kLaunch);
+}
+
+TEST_P(AttentionByWarpgroupsOf, QueriesWithoutKeys) {
+  expect_to_bear_queries_without_keys(units_, kLaunch);
+}
+
 TEST_P(AttentionByWarpgroupsOf, FullyMaskedRows) {
   expect_to_bear_fully_masked_rows(units_, kLaunch);
 }
@@ -61,7 +72,7 @@ TEST_P(AttentionByWarpgroupsOf, EveryRowFullyMasked) {
   expect_to_bear_that_all_is_masked(few_, kLaunch);
 }
 
-INSTANTIATE_TEST_SUITE_P(HeadDims, AttentionByWarpgroupsOf, testing::Values(32, 128),
+INSTANTIATE_TEST_SUITE_P(HeadDims, AttentionByWarpgroupsOf, testing::Values(8, 16, 32, 64, 128),
                          testing::PrintToStringParamName());
 
 // Warps whose keys are shown or hidden take the way of those that have other values, if one of their warpgroup does.

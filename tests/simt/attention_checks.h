@@ -74,6 +74,19 @@ inline void expect_masked_keys_to_weigh_nothing(const cases::EvoformerCase& shap
   }
 }
 
+// A row whose first tile of keys is hidden whole, and one that shows no others.
+inline void expect_to_bear_hidden_tiles(const cases::EvoformerCase& shape, const HostLaunch& launch) {
+  for (const double hidden : {-1e9, -double{INFINITY}}) {
+    kernels::Problem problem = make_problem<bfloat16>(shape);
+    Numbers& mask = problem.bias(BiasKind::kMask);
+    for (size_t j = 0; j < mask.size(); ++j) {
+      const size_t row = j / static_cast<size_t>(shape.Lk), key = j % static_cast<size_t>(shape.Lk);
+      mask[j] = (row == 0 && key < 70) || (row == 1 && key >= 64) ? hidden : 0;
+    }
+    EXPECT_EQ(check_on_host<bfloat16>(problem, launch), "") << hidden;
+  }
+}
+
 inline void expect_to_bear_fully_masked_rows(const cases::EvoformerCase& shape, const HostLaunch& launch) {
   for (const double hidden : {-1e9, -double{INFINITY}}) {
     for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
@@ -83,6 +96,16 @@ inline void expect_to_bear_fully_masked_rows(const cases::EvoformerCase& shape, 
       EXPECT_EQ(check_on_host<bfloat16>(problem, launch), "")
           << hidden << (mode == FullyMasked::kZero ? " zero" : " mean");
     }
+  }
+}
+
+// Queries all of whose pair biases are -inf, whatever the mask says.
+inline void expect_to_bear_queries_without_keys(const cases::EvoformerCase& shape, const HostLaunch& launch) {
+  for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
+    kernels::Problem problem = make_problem<bfloat16>(shape);
+    std::fill_n(problem.bias(BiasKind::kPair).begin(), 3 * shape.Lk, -double{INFINITY});
+    problem.fully_masked = mode;
+    EXPECT_EQ(check_on_host<bfloat16>(problem, launch), "") << (mode == FullyMasked::kZero ? "zero" : "mean");
   }
 }
 

@@ -52,8 +52,22 @@ TEST(EvoformerAttention, MaskedKeysWeighNothing) {
   expect_masked_keys_to_weigh_nothing(kSmall, kLaunch);
 }
 
+TEST(EvoformerAttention, HiddenTiles) {
+  for (const int64_t D : {8, 16, 32, 64}) {
+    cases::EvoformerCase shape = kSmall;
+    shape.D = D;
+    expect_to_bear_hidden_tiles(shape, kLaunch);
+    shape.biases = {{BiasKind::kMask}};
+    expect_to_bear_hidden_tiles(shape, kLaunch);
+  }
+}
+
 TEST(EvoformerAttention, FullyMaskedRows) {
   expect_to_bear_fully_masked_rows(kSmall, kLaunch);
+}
+
+TEST(EvoformerAttention, QueriesWithoutKeys) {
+  expect_to_bear_queries_without_keys(kSmall, kLaunch);
 }
 
 TEST(EvoformerAttention, EveryRowFullyMasked) {

@@ -299,5 +299,9 @@ __device__ __forceinline__ void sync_warp() {
 __device__ __forceinline__ void sync_block() {
   __syncthreads();
 }
+// Of four warps; `barrier`: one of 15 that they share with no others of the block at that time, 1 to 15.
+__device__ __forceinline__ void sync_warpgroup(int barrier) {
+  asm volatile("barrier.cta.sync %0, 128;" ::"r"(barrier) : "memory");
+}
 
 }  // namespace longfold::kernels::cuda::ptx

@@ -50,7 +50,7 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
   const float sum = is_second ? sums[1] : sums[0];
   const float reference = -(is_second ? minus_reference[1] : minus_reference[0]);  // in units of log2 e
   const float of_reference = fmaf(reference, kLn2, mask.shift);
-  const bool all_hidden = reference <= kHiddenLogit;
+  const bool all_hidden = reference <= kLowestReference;
   const bool is_masked = (all_hidden || of_reference <= kHidesAt) && sum == sum;
   const float mine = is_masked ? 0 : 1 / sum, other = ptx::shuffle_xor(mine, 1);
   float factor[2] = {is_second ? other : mine, is_second ? mine : other};
@@ -63,6 +63,7 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
     float correction = 1 - (rest + (log_of_sum + reference * kLn2Rest));
     if (is_masked) {
       lse = all_hidden ? mask.largest : of_reference;
+      if (p.mask.dtype == DType::kBool) lse = fmaxf(lse, mask.largest);
       correction = 1;
     }
     const int64_t at = b * params.lse_strides[0] + n * params.lse_strides[1] + h * params.lse_strides[2] +

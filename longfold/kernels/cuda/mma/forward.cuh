@@ -33,9 +33,10 @@ struct Forward {
   using Running = RunningRows<kM, HeadDim>;
 
   // What a consumer reads of a stage: addresses of its row's keys and values, of its queries' biases, and of the masks
-  // of its lane's first two keys.
+  // of its lane's first two keys, which may be bools.
   struct Place {
     uint32_t keys, values, bias, mask;
+    bool selects;
   };
 
   // Logits of the step'th kStepKeys keys, or their products, which are logits once they are scaled.
@@ -63,7 +64,7 @@ struct Forward {
 #pragma unroll
       for (int i = 0; i < kM * kTiles * 4; ++i) s[i / (4 * kTiles)][i / 4 % kTiles][i % 4] *= scale;
     }
-    if constexpr (Mask == MaskTile::kValues) add_mask(s, mask);
+    if constexpr (Mask == MaskTile::kValues) apply_mask(s, mask, place.selects);
   }
 
   // Moves the references of rows to the largest of their first `num_steps` logits of a tile.
@@ -146,7 +147,7 @@ struct Forward {
         ring.wait_until_full();
         const uint32_t stage = ring.stage(), mask = Tiles::mask(stage, row);
         const Place place{Tiles::keys(stage, row), Tiles::values(stage, row), Tiles::bias(stage, first),
-                          mask + 16 * (lane % 4)};
+                          mask + 16 * (lane % 4), mask_kind(mask) == MaskTile::kSelected};
         with_mask_kind(mask, [&]<MaskTile Mask>() { tile<Mask>(running, q, place, p.scale, lane, key == 0); });
         if (key + kTileKeys >= p.Lk) mask_row = read_mask_row(mask);
         ring.leave(lane);

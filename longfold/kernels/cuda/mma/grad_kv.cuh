@@ -52,7 +52,8 @@ struct GradKV {
 
   struct Keys {
     RowFragments<HeadDim> k[kM], v[kM];
-    float mask[kM][2];  // what products start from or what is added, by kind
+    float mask[kM][2];      // what products start from or what is added, by kind
+    bool is_hidden[kM][2];  // by a mask of bools
     MaskTile kind;
   };
 
@@ -74,10 +75,11 @@ struct GradKV {
     for (int i = 0; i < 2 * kM; ++i) {
       const int key = first_key + 8 * i + lane_of_warp() / 4;
       float value = 0;
-      if (p.mask.data != nullptr && key < p.Lk) value = read_bias(p.mask, offset + key * p.mask.strides[4]);
+      if (p.mask.data != nullptr && key < p.Lk) value = read_mask(p.mask, offset + key * p.mask.strides[4]);
       if (key >= p.Lk) value = -INFINITY;
-      values |= !(value == 0 || value <= kHidesAt);
       keys.mask[i / 2][i % 2] = value;
+      keys.is_hidden[i / 2][i % 2] = p.mask.dtype == DType::kBool && value == kHiddenLogit;
+      values |= is_value(value) || keys.is_hidden[i / 2][i % 2];
     }
     keys.kind = ptx::any(values) ? MaskTile::kValues : MaskTile::kSomeHidden;
 #pragma unroll
@@ -86,7 +88,7 @@ struct GradKV {
       if (keys.kind == MaskTile::kValues)
         mask -= shift;
       else
-        mask = mask <= kHidesAt ? kHiddenLogit / p.scale : 0;
+        mask = mask <= kHidesAt ? -INFINITY : 0;
     }
   }
 
@@ -123,7 +125,8 @@ struct GradKV {
           for (int i = 0; i < 8; ++i) {
             float& logit = s[m][j + i / 4][i % 4];
             logit = fmaf(logit, p.scale, pair[i / 4][i % 4]);
-            if (Mask == MaskTile::kValues) logit += keys.mask[m][i % 4 / 2];
+            if (Mask == MaskTile::kValues)
+              logit = keys.is_hidden[m][i % 4 / 2] ? -INFINITY : logit + keys.mask[m][i % 4 / 2];
           }
         }
       }
@@ -214,6 +217,14 @@ struct GradKV {
       if (item.n + row >= p.N) continue;
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int u = 0; u < HeadDim / 2; ++u) {
+          if (keys.is_hidden[m][u % 4 / 2]) sums.grad_k[m][u / 4][u % 4] = 0;
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (keys.is_hidden[m][half]) sums.mask[m][half] = 0;
+        }
         finish_grad_kv<T, HeadDim>(params, sums.grad_k[m], sums.grad_v[m], sums.mask[m], item.b, n, item.h,
                                    item.first + first + 16 * m);
       }

@@ -92,7 +92,7 @@ struct GradPair {
           }
         }
         if (producer.warp == 1 || producer.warp == 2) {
-          store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, values, shift, p.scale);
+          store_mask(stage + kMaskAt + (producer.warp - 1) * kMaskBytes, p.mask, values, shift);
         } else if (brings_statistics) {
           reader.store(stage + kStatisticsAt + my_block * kStatisticsBytes);
           if (n + 1 < item.end) read_statistics(n + 1);
@@ -131,13 +131,15 @@ struct GradPair {
             },
             lane);
         with_kinds(mask, rows.any_uniform, [&]<MaskTile Mask, bool SomeUniform>() {
+          const bool selects = Mask == MaskTile::kValues && mask_kind(mask) == MaskTile::kSelected;
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4], weights[kM][kTiles][4];
             logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
                 grad, weights, q, grad_out, rows, here, here + KeyTile::kBytes, bias_rows, first_key + at,
-                p.Lk - item.key - first_key - at, mask + 8 * at + 16 * (lane % 4), p, lane);
+                p.Lk - item.key - first_key - at, mask + 8 * at + 16 * (lane % 4), selects, p, lane);
+            if (selects) replace_hidden(grad, mask + 8 * at + 16 * (lane % 4), 0);
 #pragma unroll
             for (int e = 0; e < kM * kTiles * 4; ++e) {
               sums[e / (4 * kTiles)][at / 8 + e / 4 % kTiles][e % 4] += grad[e / (4 * kTiles)][e / 4 % kTiles][e % 4];

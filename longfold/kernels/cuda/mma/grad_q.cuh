@@ -21,7 +21,7 @@ struct GradQ {
   using PairTile = typename Tiles::PairTile;
   static constexpr int kStages = stages_in(shared_bytes_of(kSize, HeadDim), Tiles::kStageBytes);
   static constexpr int kTiles = Head<HeadDim>::kOdd ? 4 : 2;  // of 8 keys at a time
-  static_assert(kStages >= 2);
+  static_assert(kStages >= 2 && kWarps == 4);
 
   using Stages = Ring<kStages, Tiles::kStageBytes, kConsumers>;
   using ThisItem = typename Tiles::ThisItem;
@@ -67,14 +67,18 @@ struct GradQ {
         const uint32_t keys = Tiles::keys(ring.stage(), row), values = Tiles::values(ring.stage(), row);
         const uint32_t bias = Tiles::bias(ring.stage(), first), mask = Tiles::mask(ring.stage(), row);
         with_kinds(mask, rows.any_uniform, [&]<MaskTile Mask, bool SomeUniform>() {
+          const bool selects = Mask == MaskTile::kValues && mask_kind(mask) == MaskTile::kSelected;
+          if (selects) clear_hidden<KeyTile>(keys, mask);
 #pragma unroll
           for (int at = 0; at < kTileKeys; at += 8 * kTiles) {
             const uint32_t here = keys + at * KeyTile::kChunk;
             float grad[kM][kTiles][4], weights[kM][kTiles][4];
             logit_gradients<T, KeyTile, PairTile, Form, Mask, SomeUniform>(
                 grad, weights, q, grad_out, rows, here, values + at * KeyTile::kChunk, bias, at, p.Lk - key - at,
-                mask + 8 * at + 16 * (lane % 4), p, lane);
+                mask + 8 * at + 16 * (lane % 4), selects, p, lane);
+            // With those of hidden keys, which are a uniform row's too.
             add_rows(of_gradients, grad);
+            if (selects) replace_hidden(grad, mask + 8 * at + 16 * (lane % 4), 0);
             uint32_t packed[2 * kM][kTiles / 2][4];
             pack_weights<T>(packed, 0, grad);
             pack_weights<T>(packed, kM, weights);

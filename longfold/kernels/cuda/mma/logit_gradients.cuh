@@ -30,11 +30,12 @@ struct QueryRows {
   }
 };
 
-// Calls function with the kind of a tile of the mask, and with whether some rows are uniform, as constants.
+// Calls function with the kind of a tile of the mask, and with whether some rows are uniform, as constants; kValues
+// stands for kSelected too.
 template <class Function>
 __device__ __forceinline__ void with_kinds(uint32_t mask_tile, bool some_uniform, const Function& function) {
-  const auto kind = static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt));
-  if (kind == MaskTile::kValues) {
+  const MaskTile kind = mask_kind(mask_tile);
+  if (!is_in_products(kind)) {
     if (some_uniform)
       function.template operator()<MaskTile::kValues, true>();
     else
@@ -50,14 +51,14 @@ __device__ __forceinline__ void with_kinds(uint32_t mask_tile, bool some_uniform
 
 // Of 8 * Tiles keys: those at `keys` and `values`, which are `key` of the bias, whose queries start at `bias`; from the
 // keys_left'th on there are none.
-// `s` becomes the weights. SomeUniform: some of the rows may have weights of 1 / Lk.
+// `s` becomes the weights. SomeUniform: some of the rows may have weights of 1 / Lk, at hidden keys too.
 template <class T, class KeyTile, class PairTile, BiasForm Form, MaskTile Mask, bool SomeUniform, int M, int Tiles,
           int HeadDim = KeyTile::kRowBytes / 2>
 __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], float (&s)[M][Tiles][4],
                                                 const RowFragments<HeadDim> (&q)[M],
                                                 const RowFragments<HeadDim> (&grad_out)[M], const QueryRows<M>& rows,
                                                 uint32_t keys, uint32_t values, uint32_t bias, int key, int keys_left,
-                                                uint32_t mask, const Problem& p, int lane) {
+                                                uint32_t mask, bool selects, const Problem& p, int lane) {
   constexpr bool kIsProduct = Form == BiasForm::kNone && Mask != MaskTile::kValues;
   multiply_rows<T, KeyTile>(s, q, keys, lane, MaskStart<Mask>{mask});
   multiply_rows<T, KeyTile>(grad, grad_out, values, lane, [&](int m, int, float (&start)[4]) {
@@ -76,7 +77,7 @@ __device__ __forceinline__ void logit_gradients(float (&grad)[M][Tiles][4], floa
       }
     }
   }
-  if constexpr (Mask == MaskTile::kValues) add_mask(s, mask);
+  if constexpr (Mask == MaskTile::kValues) apply_mask(s, mask, selects);
   const float to_log2 = kIsProduct ? p.scale * kLog2E : kLog2E;
 #pragma unroll
   for (int m = 0; m < M; ++m) {

@@ -30,7 +30,7 @@ __device__ __forceinline__ void read_pair_bias(float (&two)[2][4], uint32_t rows
   }
 }
 
-// What products with a tile of keys start from: a hidden key's are far below all others.
+// What products with a tile of keys start from: a hidden key's from -inf.
 template <MaskTile Kind>
 struct MaskStart {
   uint32_t mask;  // address of this lane's first two keys
@@ -65,7 +65,51 @@ __device__ __forceinline__ MaskTile mask_kind(uint32_t mask_tile) {
   return static_cast<MaskTile>(ptx::load_shared<uint32_t>(mask_tile + kMaskKindAt));
 }
 
-// Calls function with the kind as a constant.
+// A number in place of what belongs to keys that a mask of bools hides, of 8 * Tiles keys.
+template <int Tiles>
+__device__ __forceinline__ void replace_hidden(float (&of_keys)[Tiles][4], uint32_t mask, float by) {
+#pragma unroll
+  for (int j = 0; j < Tiles; ++j) {
+    const float2 two = ptx::load_shared<float2>(mask + 64 * j);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i % 2 == 0 ? two.x : two.y) < 0) of_keys[j][i] = by;
+    }
+  }
+}
+template <int M, int Tiles>
+__device__ __forceinline__ void replace_hidden(float (&of_keys)[M][Tiles][4], uint32_t mask, float by) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) replace_hidden(of_keys[m], mask, by);
+}
+
+// Of a tile of kValues or kSelected.
+template <int M, int Tiles>
+__device__ __forceinline__ void apply_mask(float (&logits)[M][Tiles][4], uint32_t mask, bool selects) {
+  if (selects)
+    replace_hidden(logits, mask, -INFINITY);
+  else
+    add_mask(logits, mask);
+}
+
+// Zeros for the keys that a mask of bools hides, where products read them: zero times NaN is NaN. By the four warps
+// that use the tile.
+template <class KeyTile>
+__device__ __forceinline__ void clear_hidden(uint32_t keys, uint32_t mask_tile) {
+  static_assert(2 * KeyTile::kRows == 4 * kLanes);
+  constexpr int kThreads = 4 * kLanes;
+  const int thread = static_cast<int>(threadIdx.x) % kThreads, group = static_cast<int>(threadIdx.x) / kThreads;
+  const int key = thread / 2;
+  if (ptx::load_shared<float>(mask_tile + 16 * (key / 2) + 4 * (key % 2)) < 0) {
+    for (int unit = thread % 2; unit < KeyTile::kUnits; unit += 2) {
+      ptx::store_shared(KeyTile::unit(keys, key, unit), float4{});
+    }
+  }
+  ptx::fence_stores_to_products();
+  ptx::sync_warpgroup(1 + group);
+}
+
+// Calls function with the kind as a constant; kValues stands for kSelected too.
 template <class Function>
 __device__ __forceinline__ void with_mask_kind(uint32_t mask_tile, const Function& function) {
   switch (mask_kind(mask_tile)) {
@@ -74,6 +118,7 @@ __device__ __forceinline__ void with_mask_kind(uint32_t mask_tile, const Functio
     case MaskTile::kSomeHidden:
       return function.template operator()<MaskTile::kSomeHidden>();
     case MaskTile::kValues:
+    case MaskTile::kSelected:
       return function.template operator()<MaskTile::kValues>();
   }
 }

@@ -45,7 +45,7 @@ struct Problem {
   int B, N, Lq, Lk, H;
   Rows q, k, v;
   Bias pair;  // the same for all rows n, unless blocks have one row
-  Bias mask;  // the same for all queries
+  Bias mask;  // the same for all queries; of kBool: hides keys where it is 0
   float scale;
   bool mean_if_masked;
   TensorMaps maps;

@@ -58,8 +58,7 @@ std::optional<Call> call_of(const Args& args) {
   Problem& p = call.problem;
   for (const BiasView& bias : args.biases) {
     const BiasKind kind = kind_of(bias, shape);
-    if (kind == BiasKind::kHidden) return {};
-    Bias& place = kind == BiasKind::kMask ? p.mask : p.pair;
+    Bias& place = kind == BiasKind::kMask || kind == BiasKind::kHidden ? p.mask : p.pair;
     if (place.data != nullptr) return {};
     place = {.data = bias.data, .dtype = bias.dtype, .strides = {}, .in_units = false};
     std::copy(bias.strides.begin(), bias.strides.end(), place.strides);

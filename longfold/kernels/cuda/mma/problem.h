@@ -18,8 +18,8 @@ struct Call {
 template <class T>
 [[nodiscard]] Rows rows_of_view(const TensorView<T, 5>& view);
 
-// Nothing if there is no such kernel: biases of kBool, two that are the same for all queries, two others, a scale that
-// is not positive. N makes no difference to that, so that it makes none to the bits.
+// Nothing if there is no such kernel: two biases that are the same for all queries, of kBool or not, two others, a
+// scale that is not positive. N makes no difference to that, so that it makes none to the bits.
 template <class T, class Args>
 [[nodiscard]] std::optional<Call> call_of(const Args& args);
 

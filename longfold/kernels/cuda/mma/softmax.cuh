@@ -9,8 +9,7 @@
 
 namespace longfold::kernels::cuda::mma {
 
-constexpr float kLargestSum = 4096;         // fp16 holds weights up to 65504
-constexpr float kLowestReference = -1e38f;  // where all logits are -inf
+constexpr float kLargestSum = 4096;  // fp16 holds weights up to 65504
 
 template <int M, int HeadDim>
 struct RunningRows {

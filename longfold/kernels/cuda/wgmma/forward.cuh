@@ -98,7 +98,7 @@ struct Forward {
     constexpr bool kAreProducts = Form == BiasForm::kNone;
     if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
     if constexpr (!Common) {
-      if (has_values(place)) add_mask(s, place.mask + 16 * (lane % 4), kAreProducts ? 1 / scale : 1.0f);
+      apply_mask(s, place.mask, lane, kAreProducts ? 1 / scale : 1.0f);
       if (is_first) find_reference(of, s, kAreProducts ? scale : 1.0f);
     }
     const float to_log2 = kAreProducts ? scale * mma::kLog2E : mma::kLog2E;
@@ -113,18 +113,15 @@ struct Forward {
       }
     }
     if (ptx::any(!(sums[0] <= mma::kLargestSum && sums[1] <= mma::kLargestSum))) {
-      move_references(of, s, sums, place, pair, scale, lane);
+      move_references<Common>(of, s, sums, place, pair, scale, lane);
     }
     of.sum[0] += sums[0];
     of.sum[1] += sums[1];
   }
 
-  static __device__ __forceinline__ bool has_values(const Place& place) {
-    return mma::mask_kind(place.mask) == mma::MaskTile::kValues;
-  }
-
   // Rows whose sums have grown too large get a new reference, and their weights anew. The warp makes the logits again,
   // by products of its own, since weights may have become infinite.
+  template <bool Common>
   static __device__ void move_references(Queries& of, float (&weights)[8][4], float (&sums)[2], const Place& place,
                                          uint32_t pair, float scale, int lane) {
     const auto& q = reinterpret_cast<const uint32_t (&)[1][kDeep][4]>(of.q);
@@ -144,7 +141,12 @@ struct Forward {
 #pragma unroll
         for (int i = 0; i < 8; ++i) s[0][j + i / 4][i % 4] = fmaf(s[0][j + i / 4][i % 4], scale, two[i / 4][i % 4]);
       }
-      add_mask(s[0], place.mask + 16 * (lane % 4) + 8 * key, has_values(place) ? 1 : scale);
+      const mma::MaskTile kind = Common ? mma::MaskTile::kSomeHidden : mma::mask_kind(place.mask);
+      const uint32_t mask = place.mask + 16 * (lane % 4) + 8 * key;
+      if (kind == mma::MaskTile::kSelected)
+        mma::replace_hidden(s[0], mask, -INFINITY);
+      else
+        add_mask(s[0], mask, kind == mma::MaskTile::kValues ? 1 : scale);
     };
     float largest[2] = {mma::kLowestReference, mma::kLowestReference};
 #pragma unroll 1
@@ -237,7 +239,7 @@ struct Forward {
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
         const Place place(ring.stage(), row, first);
-        if (key > 0 && !has_values(place))
+        if (key > 0 && mma::is_in_products(mma::mask_kind(place.mask)))
           tile<true>(of, place, ones, p.scale, lane, false);
         else
           tile<false>(of, place, ones, p.scale, lane, key == 0);

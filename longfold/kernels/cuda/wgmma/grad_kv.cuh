@@ -65,7 +65,7 @@ struct GradKV {
     for (int half = 0; half < 2; ++half) {
       const int key = first_key + 8 * half + mma::lane_of_warp() / 4;
       float value = 0;
-      if (p.mask.data != nullptr && key < p.Lk) value = mma::read_bias(p.mask, offset + key * p.mask.strides[4]);
+      if (p.mask.data != nullptr && key < p.Lk) value = mma::read_mask(p.mask, offset + key * p.mask.strides[4]);
       of.hidden[half] = key >= p.Lk || value <= mma::kHidesAt;
       of.mask[half] = of.hidden[half] ? 0 : value - shift;
     }

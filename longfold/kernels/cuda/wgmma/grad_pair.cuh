@@ -96,7 +96,7 @@ struct GradPair {
         const float2 first = next_first.values(), values = next.values();
         if (n + 1 < item.end) next_first = ask(n + 1, 0), next = ask(n + 1, key);
         const float shift = p.mask.data == nullptr ? 0 : mma::shift_of(first);
-        const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, values, shift, p.scale);
+        const float2 hidden = mma::store_mask(stage + kMaskAt + tile * mma::kMaskBytes, p.mask, values, shift);
         mma::store_column<T>(stage + kHiddenAt + tile * ColumnTile::kBytes, hidden);
         ring.hand_over();
       }
@@ -160,6 +160,21 @@ struct GradPair {
     ptx::commit_products();
   }
 
+  // Nothing is added of keys that a mask of bools hides, if it Selects: `mask` is of this lane's first two keys.
+  template <bool Selects>
+  static __device__ __forceinline__ void add_gradients(float (&sums)[8][4], const float (&weights)[8][4],
+                                                       const float (&grad)[8][4], uint32_t mask) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float2 two = Selects ? ptx::load_shared<float2>(mask + 64 * j) : float2{0, 0};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (Selects && (i % 2 == 0 ? two.x : two.y) < 0) continue;
+        sums[j][i] = fmaf(weights[j][i], grad[j][i], sums[j][i]);
+      }
+    }
+  }
+
   static __device__ __forceinline__ void read_biases(Bias (&bias)[kTiles], uint32_t from, int first, int tile,
                                                      int lane) {
 #pragma unroll
@@ -189,22 +204,19 @@ struct GradPair {
         ptx::wait_for_products<1>();
       }
       ptx::after_products(s[t]);
-      if constexpr (!Common) {
-        const uint32_t mask = stage + kMaskAt + (tile + t) * mma::kMaskBytes;
-        if (mma::mask_kind(mask) == mma::MaskTile::kValues) add_mask(s[t], mask + 16 * (lane % 4), 1 / scale);
-      }
       bias[t].add_to(s[t], scale);
+      const uint32_t mask = stage + kMaskAt + (tile + t) * mma::kMaskBytes;
+      if constexpr (!Common) apply_mask(s[t], mask, lane);
       to_weights(s[t]);
       if (t + 1 < kTiles)
         ptx::wait_for_products<1>();
       else
         ptx::wait_for_products<0>();
       ptx::after_products(grad);
-#pragma unroll
-      for (int i = 0; i < 32; ++i) {
-        float& sum = sums[t][i / 4][i % 4];
-        sum = fmaf(s[t][i / 4][i % 4], grad[i / 4][i % 4], sum);
-      }
+      if (!Common && mma::mask_kind(mask) == mma::MaskTile::kSelected)
+        add_gradients<true>(sums[t], s[t], grad, mask + 16 * (lane % 4));
+      else
+        add_gradients<false>(sums[t], s[t], grad, mask);
       if (t + 1 < kTiles) start_gradients(grad, of, values + 64 * (t + 1) * KeyTile::kChunk, factors);
     }
   }
@@ -232,15 +244,15 @@ struct GradPair {
       for (int n = item.begin; n < item.end; ++n) {
         ring.wait_until_full();
         const uint32_t stage = ring.stage();
-        bool has_values = false;
+        bool is_common = true;
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
-          has_values |= mma::mask_kind(stage + kMaskAt + (tile + t) * mma::kMaskBytes) == mma::MaskTile::kValues;
+          is_common &= mma::is_in_products(mma::mask_kind(stage + kMaskAt + (tile + t) * mma::kMaskBytes));
         }
-        if (has_values)
-          row<false>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
-        else
+        if (is_common)
           row<true>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
+        else
+          row<false>(sums, stage, group / kSize.key_groups, tile, bias, factors, p.scale, lane);
         ring.leave(lane);
       }
       if constexpr (!kBiasInStage) held.leave(lane);

@@ -64,14 +64,16 @@ struct GradQ {
     }
   }
 
-  // Of a tile of keys. `pair`: the biases of the warp's first query. Common: the mask has no values besides hidden
-  // keys.
+  // Of a tile of keys. `pair`: the biases of the warp's first query. Common: products take care of the mask.
   template <bool Common>
   static __device__ __forceinline__ void tile(Queries& of, uint32_t stage, int row, uint32_t pair, uint32_t constants,
                                               float scale, int lane) {
     const uint32_t keys = Tiles::keys(stage, row);
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
+    const uint32_t mask = Tiles::mask(stage, row);
+    const bool selects = !Common && mma::mask_kind(mask) == mma::MaskTile::kSelected;
+    if (selects) mma::clear_hidden<KeyTile>(keys, mask);
     ptx::fence_products();
     start_with_columns<T>(s, of.columns, Tiles::column(stage, row));
     add_products<T, KeyTile>(s, of.q, keys);
@@ -88,8 +90,8 @@ struct GradQ {
       ptx::wait_for_products<1>();
     }
     ptx::after_products(s);
-    if constexpr (!Common) add_mask(s, Tiles::mask(stage, row) + 16 * (lane % 4), 1 / scale);
     Bias(pair, lane).add_to(s, scale);
+    if constexpr (!Common) apply_mask(s, mask, lane);
     if constexpr (kInTurn) {
       ptx::fence_products();
       start_gradients();
@@ -102,6 +104,7 @@ struct GradQ {
     start_weighted_sum<T, KeyTile>(of.of_weights, weights, keys);
     ptx::commit_products();
     to_gradients(grad, s);
+    if (selects) mma::replace_hidden(grad, mask + 16 * (lane % 4), 0);
     pack_weights<T>(gradients, grad);
     ptx::fence_products();
     start_weighted_sum<T, KeyTile>(of.of_gradients, gradients, keys);
@@ -176,10 +179,10 @@ struct GradQ {
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
         const uint32_t stage = ring.stage(), pair = Tiles::bias(stage, first);
-        if (mma::mask_kind(Tiles::mask(stage, row)) == mma::MaskTile::kValues)
-          tile<false>(of, stage, row, pair, constants, p.scale, lane);
-        else
+        if (mma::is_in_products(mma::mask_kind(Tiles::mask(stage, row))))
           tile<true>(of, stage, row, pair, constants, p.scale, lane);
+        else
+          tile<false>(of, stage, row, pair, constants, p.scale, lane);
         ring.leave(lane);
       }
       if constexpr (kInPlace) held.leave(lane), held.leave(lane);

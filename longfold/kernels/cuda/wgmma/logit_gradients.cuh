@@ -19,6 +19,14 @@ __device__ __forceinline__ void add_mask(float (&s)[NumTiles][4], uint32_t mask,
   }
 }
 
+// What products leave to the threads of a tile's mask, from whose start on `mask` is.
+template <int NumTiles>
+__device__ __forceinline__ void apply_mask(float (&s)[NumTiles][4], uint32_t mask, int lane, float factor = 1) {
+  const mma::MaskTile kind = mma::mask_kind(mask);
+  if (kind == mma::MaskTile::kValues) add_mask(s, mask + 16 * (lane % 4), factor);
+  if (kind == mma::MaskTile::kSelected) mma::replace_hidden(s, mask + 16 * (lane % 4), -INFINITY);
+}
+
 // Logits less their row's log_sum_exp become weights.
 __device__ __forceinline__ void to_weights(float (&s)[8][4]) {
 #pragma unroll

@@ -209,5 +209,8 @@ inline void sync_warp(Here here = Here::current()) {
 inline void sync_block(Here here = Here::current()) {
   simt::Block::current().sync_block(here);
 }
+inline void sync_warpgroup(int barrier, Here here = Here::current()) {
+  simt::Block::current().any_of_warpgroup(false, barrier, here);
+}
 
 }  // namespace longfold::kernels::cuda::ptx
