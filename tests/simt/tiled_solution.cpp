@@ -30,15 +30,19 @@ void run_backward(const BackwardArgs<T>& args, const HostLaunch& launch) {
   std::vector<float> delta(static_cast<size_t>(shape.B * shape.N * shape.H * shape.Lq), std::nanf("")),
       sums(static_cast<size_t>(params.pair_groups) * planes * plane, std::nanf(""));
   params.delta = delta.data();
-  params.pair_sums = sums.data();
-  if constexpr (kDeltaFromWeights<T>)
-    run_pass<DeltaOfWeights<T, D>>(params, launch);
-  else
-    run_pass<DeltaOfOutput<T, D>>(params, launch);
+  params.pair_sums = pair_planes(sums.data(), shape);
+  run_pass<Delta<T, D>>(params, launch);
   run_pass<GradQ<T, D>>(params, launch);
   run_pass<GradKV<T, D>>(params, launch);
   run_pass<GradPair<T, D>>(params, launch);
-  // As sum_of_groups.cu does, in fp64.
+  if (args.grad_logits.data != nullptr) {
+    BackwardParams<T> of_logits = params;
+    of_logits.pair_sums = logit_gradients(args.grad_logits);
+    of_logits.pair_groups = shape.N;
+    of_logits.adds_to_pair_sums = true;
+    run_pass<GradPair<T, D>>(of_logits, launch);
+  }
+  // As mma/finish.cu does, in fp64.
   for (size_t i = 0; i < planes * plane; ++i) {
     double sum = 0;
     for (size_t group = 0; group < static_cast<size_t>(params.pair_groups); ++group) {

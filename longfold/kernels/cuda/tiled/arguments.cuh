@@ -87,8 +87,9 @@ struct BackwardParams {
   Rows<T> grad_q, grad_k, grad_v;
   DeviceView<float, 4> grad_mask;  // [B, N, H, Lk] or null
   float* delta;                    // [B, N, H, Lq], contiguous
-  float* pair_sums;                // [group, B, H, Lq, Lk], contiguous
-  int pair_groups;                 // of rows n, each with a partial sum of its own
+  DeviceView<float, 5> pair_sums;  // [group, B, H, Lq, Lk]
+  int64_t pair_groups;             // of rows n, each with a sum of its own
+  bool adds_to_pair_sums;          // what they hold already is part of them
 };
 
 // All but what lies in a workspace.
@@ -105,8 +106,22 @@ BackwardParams<T> params_of(const BackwardArgs<T>& args) {
           .grad_v = rows_of(args.grad_v),
           .grad_mask = device_view(args.grad_mask),
           .delta = nullptr,
-          .pair_sums = nullptr,
-          .pair_groups = 0};
+          .pair_sums = {},
+          .pair_groups = 0,
+          .adds_to_pair_sums = false};
+}
+
+// As the pair gradient's sums, of `groups` groups, side by side.
+inline DeviceView<float, 5> pair_planes(float* sums, const Shape& shape) {
+  const int64_t plane = shape.Lq * shape.Lk;
+  return {sums, {shape.B * shape.H * plane, shape.H * plane, plane, shape.Lk, 1}};
+}
+// The gradient of a pair bias as the sum of one group, and those of single logits as sums of a row each.
+inline DeviceView<float, 5> pair_gradient(const TensorView<float, 4>& grad) {
+  return {grad.data, {0, grad.strides[0], grad.strides[1], grad.strides[2], grad.strides[3]}};
+}
+inline DeviceView<float, 5> logit_gradients(const TensorView<float, 5>& grad) {
+  return {grad.data, {grad.strides[1], grad.strides[0], grad.strides[2], grad.strides[3], grad.strides[4]}};
 }
 
 }  // namespace longfold::kernels::cuda::tiled

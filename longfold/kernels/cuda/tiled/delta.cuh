@@ -103,4 +103,7 @@ struct DeltaOfWeights : QueryTile<T, D> {
   }
 };
 
+template <class T, int D>
+using Delta = std::conditional_t<kDeltaFromWeights<T>, DeltaOfWeights<T, D>, DeltaOfOutput<T, D>>;
+
 }  // namespace longfold::kernels::cuda::tiled

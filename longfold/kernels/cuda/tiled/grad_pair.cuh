@@ -1,4 +1,5 @@
-// The logit gradients of a tile, summed over the rows n of a group in their order: a plane of [group, B, H, Lq, Lk].
+// The logit gradients of a tile, summed over the rows n of a group in their order. Where each row is a group they are the
+// gradients of a bias that differs from row to row.
 #pragma once
 
 #include "longfold/kernels/cuda/tiled/logit_gradients.cuh"
@@ -67,14 +68,15 @@ struct GradPair : QueryTile<T, D> {
         }
       }
     }
-    const int64_t plane = shape.Lq * shape.Lk;
-    float* const to = params.pair_sums + ((group * shape.B + corner.b) * shape.H + corner.h) * plane;
 #pragma unroll
     for (int r = 0; r < kRowsOfThread; ++r) {
 #pragma unroll
       for (int c = 0; c < Tile::kColumnsOfThread; ++c) {
         if (place.row(r) >= corner.queries_left || place.column(c) >= corner.keys_left) continue;
-        to[(corner.query + place.row(r)) * shape.Lk + corner.key + place.column(c)] = sums[r][c].value();
+        float* const to = params.pair_sums.at(group, corner.b, corner.h, corner.query + place.row(r),
+                                              corner.key + place.column(c));
+        if (params.adds_to_pair_sums) sums[r][c].add(*to);
+        *to = sums[r][c].value();
       }
     }
   }
