@@ -11,8 +11,8 @@ namespace longfold::kernels::cuda::mma {
 template <class T>
 void run_statistics(const BackwardParams& params, int head_dim, Stream stream);
 
-// grad_pair = the groups' sums, planes of [group, B, H, Lq, Lk], added up in their order, and over B and H where grad_pair
-// is of size 1 there.
+// grad_pair = the groups' sums, planes of [group, B, H, Lq, Lk], added up in their order, and over B and H where
+// grad_pair is of size 1 there.
 void run_sum_of_groups(const float* planes, int groups, const Shape& shape, const TensorView<float, 4>& grad_pair,
                        Stream stream);
 

@@ -52,7 +52,6 @@ struct DeltaOfWeights : QueryTile<T, D> {
   using Base = QueryTile<T, D>;
   using typename Base::Params, typename Base::Tile;
   using ThisItem = Item<Tile::kRows>;
-  static constexpr int kSharedBytes = Base::kWeightsAt;
   static constexpr int kBlocks = D <= 64 ? 3 : 2;
 
   static int64_t count(const Params& params) { return ThisItem::count(params.problem.shape, params.problem.shape.Lq); }
@@ -67,23 +66,18 @@ struct DeltaOfWeights : QueryTile<T, D> {
  private:
   __device__ __forceinline__ static void run_item(const Params& params, const ThisItem& item, uint32_t shared) {
     const Place<D> place;
-    QueryStatistics queries[kRowsOfThread];
-#pragma unroll
-    for (int r = 0; r < kRowsOfThread; ++r) {
-      if (place.row(r) < item.left) {
-        queries[r] = statistics_without_delta(params, item.b, item.n, item.h, item.first + place.row(r));
-      }
-    }
     LongSum sums[kRowsOfThread];
     Corner corner{item.b, item.n, item.h, item.first, 0, item.left, static_cast<int>(params.problem.shape.Lk)};
     for (; corner.keys_left > 0; corner.key += Tile::kColumns, corner.keys_left -= Tile::kColumns) {
       ptx::sync_block();
-      if (corner.key == 0) Base::copy_queries(params, corner, shared);
+      if (corner.key == 0) {
+        Base::copy_queries(params, corner, shared);
+        copy_statistics<Tile::kRows>(shared + Base::kStatisticsAt, params, corner, false);
+      }
       Base::copy_keys(params, corner, shared);
       ptx::sync_block();
       typename Tile::Logits weights, gradients;
-      Base::make_weights(params, corner, place, queries, shared, weights);
-      multiply(gradients, place, shared + Base::kGradOutAt, shared + Base::kValuesAt);
+      Base::make_weights(params, corner, place, shared, weights, gradients);
 #pragma unroll
       for (int r = 0; r < kRowsOfThread; ++r) {
         float sum = 0;

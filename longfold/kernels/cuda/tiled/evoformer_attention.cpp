@@ -40,11 +40,10 @@ int most_shared_bytes() {
 
 template <class T, class Args, class SharedBytes>
 bool fits(const Args& args, const SharedBytes& shared_bytes) {
-  if (std::max(args.q.sizes[2], args.k.sizes[2]) > kLongest) return false;
+  if (std::max({args.q.sizes[1], args.q.sizes[2], args.k.sizes[2]}) > kLongest) return false;
   bool is_enough = false;
-  with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) {
-    is_enough = shared_bytes(Kernels()) <= most_shared_bytes();
-  });
+  with_kernels<T>(args.q.sizes[4],
+                  [&]<class Kernels>(Kernels) { is_enough = shared_bytes(Kernels()) <= most_shared_bytes(); });
   return is_enough;
 }
 

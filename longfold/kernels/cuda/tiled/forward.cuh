@@ -8,12 +8,14 @@
 
 namespace longfold::kernels::cuda::tiled {
 
-// Of a query: weights are exp(logit - bound). The bound is finite and starts where fully masked rows end; in all others
-// it becomes the largest logit.
+// Of a query.
 struct RunningSoftmax {
-  float largest = -INFINITY, bound = kFullyMaskedLogit;
+  float largest = -INFINITY;
   LongSum sum;  // of the weights that this thread has computed
 
+  // Weights are exp(logit - bound). The bound is finite and starts where fully masked rows end; in all others it
+  // becomes the largest logit.
+  [[nodiscard]] __device__ __forceinline__ float bound() const { return fmaxf(largest, kFullyMaskedLogit); }
   [[nodiscard]] __device__ __forceinline__ bool fully_masked(const LongSum& of_row) const {
     return largest <= kFullyMaskedLogit && of_row.sum == of_row.sum;
   }
@@ -85,9 +87,9 @@ struct Forward {
     for (int c = 1; c < Tile::kColumnsOfThread; ++c) largest = fmaxf(largest, logits[c]);
 #pragma unroll
     for (int far = 1; far < Tile::kLanesAcross; far *= 2) largest = fmaxf(largest, ptx::shuffle_xor(largest, far));
+    const float before = softmax.bound();
     softmax.largest = fmaxf(softmax.largest, largest);
-    const float bound = fmaxf(softmax.bound, softmax.largest), factor = expf(softmax.bound - bound);
-    softmax.bound = bound;
+    const float bound = softmax.bound(), factor = expf(before - bound);
     softmax.sum.scale(factor);
 #pragma unroll
     for (int d = 0; d < Tile::kDimsOfThread; ++d) out[d].scale(factor);

@@ -45,7 +45,7 @@ struct GradKV {
       finish_logits<Keys::kAreRows>(weights, place, p, corner, shared + kMasksAt);
 #pragma unroll
       for (int c = 0; c < Tile::kColumnsOfThread; ++c) {
-        const QueryStatistics query = statistics_in(shared, place.column(c));
+        const QueryStatistics query = load_statistics(shared + kStatisticsAt, place.column(c));
 #pragma unroll
         for (int r = 0; r < kRowsOfThread; ++r) weights[r][c] = query.weight(weights[r][c]);
       }
@@ -56,7 +56,7 @@ struct GradKV {
       load_weights(weights, place, shared + kWeightsAt);  // rather than keep them in registers
 #pragma unroll
       for (int c = 0; c < Tile::kColumnsOfThread; ++c) {
-        const float delta = statistics_in(shared, place.column(c)).delta;
+        const float delta = load_statistics(shared + kStatisticsAt, place.column(c)).delta;
 #pragma unroll
         for (int r = 0; r < kRowsOfThread; ++r) gradients[r][c] = weights[r][c] * (gradients[r][c] - delta);
       }
@@ -88,18 +88,7 @@ struct GradKV {
                                  corner.queries_left);
     copy_rows<D, Tile::kColumns>(shared + kGradOutAt, params.grad_out, corner.b, corner.n, corner.h, corner.query,
                                  corner.queries_left);
-    const int column = static_cast<int>(threadIdx.x);
-    if (column >= Tile::kColumns) return;
-    QueryStatistics query;
-    if (column < corner.queries_left) {
-      query = statistics(params, corner.b, corner.n, corner.h, corner.query + column);
-    }
-    ptx::store_shared(shared + kStatisticsAt + 16 * column,
-                      float4{query.log_sum_exp, query.correction, query.uniform, query.delta});
-  }
-  __device__ __forceinline__ static QueryStatistics statistics_in(uint32_t shared, int column) {
-    const auto four = ptx::load_shared<float4>(shared + kStatisticsAt + 16 * column);
-    return {four.x, four.y, four.z, four.w};
+    copy_statistics<Tile::kColumns>(shared + kStatisticsAt, params, corner);
   }
 
   // Nothing flows through a key that is hidden, whatever its query's gradients are.

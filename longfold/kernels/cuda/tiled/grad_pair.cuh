@@ -1,5 +1,5 @@
-// The logit gradients of a tile, summed over the rows n of a group in their order. Where each row is a group they are the
-// gradients of a bias that differs from row to row.
+// The logit gradients of a tile, summed over the rows n of a group in their order. Where each row is a group they are
+// the gradients of a bias that differs from row to row.
 #pragma once
 
 #include "longfold/kernels/cuda/tiled/logit_gradients.cuh"
@@ -10,7 +10,6 @@ template <class T, int D>
 struct GradPair : QueryTile<T, D> {
   using Base = QueryTile<T, D>;
   using typename Base::Params, typename Base::Tile;
-  static constexpr int kSharedBytes = Base::kWeightsAt;
   static constexpr int kBlocks = D <= 64 ? 3 : 2;
 
   __host__ __device__ static int64_t tiles(int64_t length, int64_t of) { return (length + of - 1) / of; }
@@ -43,22 +42,17 @@ struct GradPair : QueryTile<T, D> {
     const Shape& shape = params.problem.shape;
     const Place<D> place;
     LongSum sums[kRowsOfThread][Tile::kColumnsOfThread];
-    const int64_t first = shape.N * group / params.pair_groups, end = shape.N * (group + 1) / params.pair_groups;
-    for (corner.n = first; corner.n < end; ++corner.n) {
+    corner.n = shape.N * group / params.pair_groups;
+    const auto rows = static_cast<int>(shape.N * (group + 1) / params.pair_groups - corner.n);
+    for (int row = 0; row < rows; ++row, ++corner.n) {
       ptx::sync_block();
       Base::copy_queries(params, corner, shared);
       Base::copy_keys(params, corner, shared);
-      QueryStatistics queries[kRowsOfThread];
-#pragma unroll
-      for (int r = 0; r < kRowsOfThread; ++r) {
-        if (place.row(r) < corner.queries_left) {
-          queries[r] = statistics(params, corner.b, corner.n, corner.h, corner.query + place.row(r));
-        }
-      }
+      copy_statistics<Tile::kRows>(shared + Base::kStatisticsAt, params, corner);
       ptx::sync_block();
       typename Tile::Logits gradients;
-      Base::make_logit_gradients(params, corner, place, queries, shared, gradients);
-      const bool settles = (corner.n - first) % kTermsToSettle == kTermsToSettle - 1;
+      Base::make_logit_gradients(params, corner, place, shared, gradients);
+      const bool settles = row % kTermsToSettle == kTermsToSettle - 1;
 #pragma unroll
       for (int r = 0; r < kRowsOfThread; ++r) {
 #pragma unroll
@@ -73,8 +67,8 @@ struct GradPair : QueryTile<T, D> {
 #pragma unroll
       for (int c = 0; c < Tile::kColumnsOfThread; ++c) {
         if (place.row(r) >= corner.queries_left || place.column(c) >= corner.keys_left) continue;
-        float* const to = params.pair_sums.at(group, corner.b, corner.h, corner.query + place.row(r),
-                                              corner.key + place.column(c));
+        float* const to =
+            params.pair_sums.at(group, corner.b, corner.h, corner.query + place.row(r), corner.key + place.column(c));
         if (params.adds_to_pair_sums) sums[r][c].add(*to);
         *to = sums[r][c].value();
       }

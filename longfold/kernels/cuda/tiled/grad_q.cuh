@@ -11,7 +11,6 @@ struct GradQ : QueryTile<T, D> {
   using Base = QueryTile<T, D>;
   using typename Base::Params, typename Base::Tile;
   using ThisItem = Item<Tile::kRows>;
-  static constexpr int kSharedBytes = Base::kWeightsAt + Tile::kWeightsBytes;
   static constexpr int kBlocks = D <= 64 ? 3 : 2;
 
   static int64_t count(const Params& params) { return ThisItem::count(params.problem.shape, params.problem.shape.Lq); }
@@ -26,22 +25,18 @@ struct GradQ : QueryTile<T, D> {
  private:
   __device__ __forceinline__ static void run_item(const Params& params, const ThisItem& item, uint32_t shared) {
     const Place<D> place;
-    QueryStatistics queries[kRowsOfThread];
-#pragma unroll
-    for (int r = 0; r < kRowsOfThread; ++r) {
-      if (place.row(r) < item.left) {
-        queries[r] = statistics(params, item.b, item.n, item.h, item.first + place.row(r));
-      }
-    }
     LongSum sums[kRowsOfThread][Tile::kDimsOfThread];
     Corner corner{item.b, item.n, item.h, item.first, 0, item.left, static_cast<int>(params.problem.shape.Lk)};
     for (; corner.keys_left > 0; corner.key += Tile::kColumns, corner.keys_left -= Tile::kColumns) {
       ptx::sync_block();
-      if (corner.key == 0) Base::copy_queries(params, corner, shared);
+      if (corner.key == 0) {
+        Base::copy_queries(params, corner, shared);
+        copy_statistics<Tile::kRows>(shared + Base::kStatisticsAt, params, corner);
+      }
       Base::copy_keys(params, corner, shared);
       ptx::sync_block();
       typename Tile::Logits gradients;
-      Base::make_logit_gradients(params, corner, place, queries, shared, gradients);
+      Base::make_logit_gradients(params, corner, place, shared, gradients);
       store_weights(shared + Base::kWeightsAt, place, gradients);
       if (params.problem.has_hidden) {
         ptx::sync_block();  // others read these keys for their logits

@@ -59,16 +59,14 @@ template <class Element, int D>
 __device__ __forceinline__ void add_elements(typename Tile<D>::Logits& logits, const Place<D>& place,
                                              const Element* from, int64_t row_stride, int64_t column_stride,
                                              int rows_left, int columns_left) {
-  int64_t columns[Tile<D>::kColumnsOfThread];
+  const Element* rows[kRowsOfThread];
+#pragma unroll
+  for (int r = 0; r < kRowsOfThread; ++r) rows[r] = from + min(place.row(r), rows_left - 1) * row_stride;
 #pragma unroll
   for (int c = 0; c < Tile<D>::kColumnsOfThread; ++c) {
-    columns[c] = min(place.column(c), columns_left - 1) * column_stride;
-  }
+    const int64_t column = min(place.column(c), columns_left - 1) * column_stride;
 #pragma unroll
-  for (int r = 0; r < kRowsOfThread; ++r) {
-    const Element* const row = from + min(place.row(r), rows_left - 1) * row_stride;
-#pragma unroll
-    for (int c = 0; c < Tile<D>::kColumnsOfThread; ++c) logits[r][c] += number(row[columns[c]]);
+    for (int r = 0; r < kRowsOfThread; ++r) logits[r][c] += number(rows[r][column]);
   }
 }
 
