@@ -36,13 +36,9 @@ void run_backward(const BackwardArgs<T>& args, const HostLaunch& launch) {
   Kernels::grad_kv(params, launch);
   if (args.grad_logits.data != nullptr) {
     params.pair_sums = logit_gradients(args.grad_logits);
-    params.pair_groups = shape.N;
-    params.adds_to_pair_sums = true;
     Kernels::grad_pair(params, launch);
   }
-  params.pair_sums = pair_planes(sums.data(), shape);
-  params.pair_groups = static_cast<int64_t>(groups);
-  params.adds_to_pair_sums = false;
+  params.pair_sums = pair_planes(sums.data(), static_cast<int64_t>(groups), shape);
   Kernels::grad_pair(params, launch);
   // As mma/finish.cu does, in fp64.
   for (size_t i = 0; i < planes * plane; ++i) {

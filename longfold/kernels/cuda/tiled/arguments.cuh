@@ -79,6 +79,14 @@ ForwardParams<T> params_of(const ForwardArgs<T>& args) {
           .lse_correction = device_view(args.lse_correction)};
 }
 
+// Where sums of logit gradients go.
+struct PairSums {
+  DeviceView<float, 5> view;  // [groups, B, H, Lq, Lk]
+  int64_t groups;             // of rows n, each with a sum of its own
+  int64_t B, H;               // of the sums; 1: all batches or heads share them
+  bool adds;                  // to what is there
+};
+
 template <class T>
 struct BackwardParams {
   Problem<T> problem;
@@ -87,9 +95,7 @@ struct BackwardParams {
   Rows<T> grad_q, grad_k, grad_v;
   DeviceView<float, 4> grad_mask;  // [B, N, H, Lk] or null
   float* delta;                    // [B, N, H, Lq], contiguous
-  DeviceView<float, 5> pair_sums;  // [group, B, H, Lq, Lk]
-  int64_t pair_groups;             // of rows n, each with a sum of its own
-  bool adds_to_pair_sums;          // what they hold already is part of them
+  PairSums pair_sums;
 };
 
 // All but what lies in a workspace.
@@ -106,22 +112,33 @@ BackwardParams<T> params_of(const BackwardArgs<T>& args) {
           .grad_v = rows_of(args.grad_v),
           .grad_mask = device_view(args.grad_mask),
           .delta = nullptr,
-          .pair_sums = {},
-          .pair_groups = 0,
-          .adds_to_pair_sums = false};
+          .pair_sums = {}};
 }
 
-// As the pair gradient's sums, of `groups` groups, side by side.
-inline DeviceView<float, 5> pair_planes(float* sums, const Shape& shape) {
+// The pair gradient's sums of so many groups, side by side.
+inline PairSums pair_planes(float* sums, int64_t groups, const Shape& shape) {
   const int64_t plane = shape.Lq * shape.Lk;
-  return {sums, {shape.B * shape.H * plane, shape.H * plane, plane, shape.Lk, 1}};
+  return {.view = {sums, {shape.B * shape.H * plane, shape.H * plane, plane, shape.Lk, 1}},
+          .groups = groups,
+          .B = shape.B,
+          .H = shape.H,
+          .adds = false};
 }
-// The gradient of a pair bias as the sum of one group, and those of single logits as sums of a row each.
-inline DeviceView<float, 5> pair_gradient(const TensorView<float, 4>& grad) {
-  return {grad.data, {0, grad.strides[0], grad.strides[1], grad.strides[2], grad.strides[3]}};
+// The pair gradient as the sum of one group.
+inline PairSums pair_gradient(const TensorView<float, 4>& grad) {
+  return {.view = {grad.data, {0, grad.strides[0], grad.strides[1], grad.strides[2], grad.strides[3]}},
+          .groups = 1,
+          .B = grad.sizes[0],
+          .H = grad.sizes[1],
+          .adds = false};
 }
-inline DeviceView<float, 5> logit_gradients(const TensorView<float, 5>& grad) {
-  return {grad.data, {grad.strides[1], grad.strides[0], grad.strides[2], grad.strides[3], grad.strides[4]}};
+// grad_logits, whose rows are groups.
+inline PairSums logit_gradients(const TensorView<float, 5>& grad) {
+  return {.view = {grad.data, {grad.strides[1], grad.strides[0], grad.strides[2], grad.strides[3], grad.strides[4]}},
+          .groups = grad.sizes[1],
+          .B = grad.sizes[0],
+          .H = grad.sizes[2],
+          .adds = true};
 }
 
 }  // namespace longfold::kernels::cuda::tiled

@@ -63,14 +63,6 @@ bool writes_pair_at_once(const BackwardArgs<T>& args) {
          args.grad_pair.sizes[1] == args.q.sizes[3];
 }
 
-// Whether each element of grad_logits is of one logit.
-template <class T>
-bool writes_logits(const BackwardArgs<T>& args) {
-  const auto& [B, N, Lq, H, D] = args.q.sizes;
-  const auto& sizes = args.grad_logits.sizes;
-  return args.grad_logits_rest.data == nullptr && sizes[0] == B && sizes[1] == N && sizes[2] == H;
-}
-
 template <class T>
 int64_t delta_bytes(const BackwardArgs<T>& args) {
   const auto& [B, N, Lq, H, D] = args.q.sizes;
@@ -78,23 +70,25 @@ int64_t delta_bytes(const BackwardArgs<T>& args) {
 }
 
 template <class T>
-void run_grad_pair(const BackwardArgs<T>& args, BackwardParams<T> params, float* planes, Stream stream) {
-  params.pair_groups = groups_of(args);
-  if (params.pair_groups == 0) return plain::run_grad_pair(args, params.delta, stream);
-  const Shape& shape = params.problem.shape;
-  const bool at_once = writes_pair_at_once(args);
-  params.pair_sums = at_once ? pair_gradient(args.grad_pair) : pair_planes(planes, shape);
-  with_kernels<T>(shape.D, [&]<class Kernels>(Kernels) { Kernels::grad_pair(params, stream); });
-  if (!at_once) mma::run_sum_of_groups(planes, groups_of(args), shape, args.grad_pair, stream);
+void run_pair_sums(BackwardParams<T> params, const PairSums& sums, Stream stream) {
+  params.pair_sums = sums;
+  with_kernels<T>(params.problem.shape.D, [&]<class Kernels>(Kernels) { Kernels::grad_pair(params, stream); });
 }
 
 template <class T>
-void run_grad_logits(const BackwardArgs<T>& args, BackwardParams<T> params, Stream stream) {
-  if (!writes_logits(args)) return plain::run_grad_logits(args, params.delta, stream);
-  params.pair_groups = params.problem.shape.N;
-  params.pair_sums = logit_gradients(args.grad_logits);
-  params.adds_to_pair_sums = true;
-  with_kernels<T>(args.q.sizes[4], [&]<class Kernels>(Kernels) { Kernels::grad_pair(params, stream); });
+void run_grad_pair(const BackwardArgs<T>& args, const BackwardParams<T>& params, float* planes, Stream stream) {
+  const int groups = groups_of(args);
+  if (groups == 0) return plain::run_grad_pair(args, params.delta, stream);
+  if (writes_pair_at_once(args)) return run_pair_sums(params, pair_gradient(args.grad_pair), stream);
+  const Shape& shape = params.problem.shape;
+  run_pair_sums(params, pair_planes(planes, groups, shape), stream);
+  mma::run_sum_of_groups(planes, groups, shape, args.grad_pair, stream);
+}
+
+template <class T>
+void run_grad_logits(const BackwardArgs<T>& args, const BackwardParams<T>& params, Stream stream) {
+  if (args.grad_logits_rest.data != nullptr) return plain::run_grad_logits(args, params.delta, stream);
+  run_pair_sums(params, logit_gradients(args.grad_logits), stream);
 }
 
 }  // namespace
