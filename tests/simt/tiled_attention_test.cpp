@@ -77,6 +77,24 @@ TEST(TiledAttention, BitsOfARowDoNotDependOnN) {
   }
 }
 
+TEST(TiledAttention, NaNStaysInItsRow) {
+  const cases::EvoformerCase shape{.name = "rows", .B = 1, .N = 2, .Lq = 9, .Lk = 11, .H = 1, .D = 32};
+  kernels::Problem problem = make_problem<float>(shape);
+  const Solution clean = solve_by_tiles<float>(problem).value();
+  for (Numbers* numbers : {&problem.q, &problem.k, &problem.v, &problem.grad_out, &problem.grad_lse}) {
+    std::fill(numbers->begin() + static_cast<std::ptrdiff_t>(numbers->size() / 2), numbers->end(), std::nan(""));
+  }
+  const Solution other = solve_by_tiles<float>(problem).value();
+  for (Numbers Solution::* const result : {&Solution::out, &Solution::lse, &Solution::grad_q, &Solution::grad_k,
+                                           &Solution::grad_v, &Solution::grad_mask}) {
+    const Numbers &left = clean.*result, &right = other.*result;
+    const auto half = static_cast<std::ptrdiff_t>(left.size() / 2);
+    EXPECT_TRUE(same_bits(Numbers(left.begin(), left.begin() + half), Numbers(right.begin(), right.begin() + half)));
+    EXPECT_TRUE(std::all_of(right.begin() + half, right.end(), [](double value) { return std::isnan(value); }));
+  }
+  EXPECT_TRUE(std::isnan(other.grad_pair[0]));
+}
+
 TEST(TiledAttention, LargeBiases) {
   for (const double bias_std : {20.0, 50.0}) {
     EXPECT_EQ(check_by_tiles<float>(make_problem<float>(kSmall, bias_std)), "") << bias_std;

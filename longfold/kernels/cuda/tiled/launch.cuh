@@ -6,6 +6,7 @@
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/kernels/cuda/ptx.cuh"
 #include "longfold/kernels/cuda/runtime.h"
+#include "longfold/kernels/cuda/tiled/tile.cuh"
 
 namespace longfold::kernels::cuda::tiled {
 
