@@ -77,6 +77,29 @@ TEST(TiledAttention, BitsOfARowDoNotDependOnN) {
   }
 }
 
+TEST(TiledAttention, LogitGradientsAreAddedToWhatIsThere) {
+  kernels::Problem problem =
+      make_problem<float>({.name = "logits", .B = 2, .N = 2, .Lq = 9, .Lk = 11, .H = 2, .D = 32});
+  problem.wants_grad_logits = true;
+  Numbers once = solve_by_tiles<float>(problem).value().grad_logits;
+  for (double& value : once) value *= 2;
+  EXPECT_TRUE(same_bits(solve_by_tiles<float>(problem, {.mode = {}, .logit_passes = 2}).value().grad_logits, once));
+}
+
+// The rule forgives what the rounding of log_sum_exp costs where logits are large; lse_correction makes up for it.
+TEST(TiledAttention, WeightsAddUpToOne) {
+  const cases::EvoformerCase shape{.name = "shifted", .B = 1, .N = 1, .Lq = 1, .Lk = 70, .H = 1, .D = 32};
+  kernels::Problem problem = make_problem<float>(shape);
+  for (double& bias : problem.biases[0].numbers) bias -= 1e4;
+  round_to(problem.biases[0].dtype, problem.biases[0].numbers);
+  const Solution solution = solve_by_tiles<float>(problem).value();
+  for (size_t d = 0; d < 32; ++d) {
+    double sum = 0;
+    for (size_t j = 0; j < 70; ++j) sum += solution.grad_v[32 * j + d];
+    EXPECT_NEAR(sum, problem.grad_out[d], 0x1p-20 * std::abs(problem.grad_out[d]));
+  }
+}
+
 TEST(TiledAttention, NaNStaysInItsRow) {
   const cases::EvoformerCase shape{.name = "rows", .B = 1, .N = 2, .Lq = 9, .Lk = 11, .H = 1, .D = 32};
   kernels::Problem problem = make_problem<float>(shape);

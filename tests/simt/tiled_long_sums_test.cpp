@@ -2,6 +2,7 @@
 #include "tests/kernels/long_sums.h"
 
 #include "longfold/kernels/cuda/tiled/long_sum.cuh"
+#include "tests/simt/simt.h"
 #include "tests/simt/tiled_solution.h"
 
 namespace longfold::kernels::cuda::tiled {
@@ -34,6 +35,14 @@ TEST(TiledLongSums, OfInfinityAndNaN) {
   EXPECT_EQ(sum.value(), INFINITY);
   sum.add(-INFINITY);
   EXPECT_TRUE(std::isnan(sum.value()));
+}
+
+TEST(TiledLongSums, OfLanesKeepTheirRests) {
+  simt::launch(1, simt::kLanes, 0, {}, [] {
+    const LongSum all = sum_of_lanes<8>({.sum = 1, .rest = 0x1p-30f});
+    EXPECT_EQ(all.sum, 8);
+    EXPECT_EQ(all.rest, 0x1p-27f);
+  });
 }
 
 TEST(TiledLongSums, OverRows) {

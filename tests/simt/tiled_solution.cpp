@@ -36,7 +36,7 @@ void run_backward(const BackwardArgs<T>& args, const HostLaunch& launch) {
   Kernels::grad_kv(params, launch);
   if (args.grad_logits.data != nullptr) {
     params.pair_sums = logit_gradients(args.grad_logits);
-    Kernels::grad_pair(params, launch);
+    for (int pass = 0; pass < launch.logit_passes; ++pass) Kernels::grad_pair(params, launch);
   }
   params.pair_sums = pair_planes(sums.data(), static_cast<int64_t>(groups), shape);
   Kernels::grad_pair(params, launch);

@@ -8,10 +8,11 @@
 
 namespace longfold::kernels::cuda::tiled {
 
-// What the host decides, and a result must not depend on.
+// What the host decides; but for the last a result must not depend on it.
 struct HostLaunch {
   simt::Mode mode;
   unsigned most_blocks = 3;  // fewer than items, so that blocks go through several
+  int logit_passes = 1;      // that add to grad_logits
 };
 
 // Nothing where they were not built for the type and head dim.

@@ -83,10 +83,13 @@ struct GradPair : QueryTile<T, D> {
 #pragma unroll
     for (int r = 0; r < kRowsOfThread; ++r) {
 #pragma unroll
-      for (int c = 0; c < Tile::kColumnsOfThread; ++c) {
-        sums[r][c].add(gradients[r][c]);
-        if (settles) sums[r][c].settle();
-      }
+      for (int c = 0; c < Tile::kColumnsOfThread; ++c) sums[r][c].add(gradients[r][c]);
+    }
+    if (!settles) return;
+#pragma unroll
+    for (int r = 0; r < kRowsOfThread; ++r) {
+#pragma unroll
+      for (int c = 0; c < Tile::kColumnsOfThread; ++c) sums[r][c].settle();
     }
   }
 };
