@@ -33,6 +33,7 @@ TEST_P(Determinism, AnyRun) {
 TEST(Determinism, OfManyItems) {
   expect_same_bits_again<bfloat16>({.name = "many_items", .B = 6, .N = 1, .Lq = 512, .Lk = 512, .H = 16, .D = 24});
   expect_same_bits_again<bfloat16>({.name = "many_items", .B = 2, .N = 40, .Lq = 256, .Lk = 256, .H = 8, .D = 32});
+  expect_same_bits_again<float>({.name = "many_items", .B = 2, .N = 40, .Lq = 200, .Lk = 200, .H = 8, .D = 32});
 }
 
 std::vector<Numbers*> results_of_rows(Solution& s) {

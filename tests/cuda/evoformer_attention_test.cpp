@@ -64,44 +64,57 @@ TEST_P(AttentionInUnits, Float16) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionInUnits, testing::ValuesIn(cases::evoformer_cases_in_units()),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
-TEST(EvoformerAttention, MaskedKeysWeighNothing) {
-  Problem problem = make_problem<float>(kSmall);
-  for (size_t j = 1; j < problem.bias(BiasKind::kMask).size(); j += 2) {
-    problem.bias(BiasKind::kMask)[j] = j % 4 == 1 ? -INFINITY : -1e9;
-  }
-  EXPECT_EQ(check_on_cuda<float>(problem), "");
+// For the tiled kernels, and with a head dim that the plain ones alone have.
+std::vector<cases::EvoformerCase> small_shapes() {
+  cases::EvoformerCase plain = kSmall;
+  plain.D = 5;
+  return {kSmall, plain};
 }
 
-// In one row n, all keys of the first block of 32 hidden, and all of the last: no NaN from -inf less -inf.
-TEST(EvoformerAttention, BlocksOfMaskedKeys) {
-  for (const double hidden : {-1e9, -double{INFINITY}}) {
-    Problem problem = make_problem<float>(kSmall);
-    for (size_t j = 0; j < 139; ++j) {
-      if (j < 40 || j > 100) problem.bias(BiasKind::kMask)[j] = hidden;
+TEST(EvoformerAttention, MaskedKeysWeighNothing) {
+  for (const cases::EvoformerCase& shape : small_shapes()) {
+    Problem problem = make_problem<float>(shape);
+    for (size_t j = 1; j < problem.bias(BiasKind::kMask).size(); j += 2) {
+      problem.bias(BiasKind::kMask)[j] = j % 4 == 1 ? -INFINITY : -1e9;
     }
-    EXPECT_EQ(check_on_cuda<float>(problem), "") << hidden;
+    EXPECT_EQ(check_on_cuda<float>(problem), "") << shape.D;
+  }
+}
+
+// In one row n, all keys of the first block or tile hidden, and all of the last: no NaN from -inf less -inf.
+TEST(EvoformerAttention, BlocksOfMaskedKeys) {
+  for (const cases::EvoformerCase& shape : small_shapes()) {
+    for (const double hidden : {-1e9, -double{INFINITY}}) {
+      Problem problem = make_problem<float>(shape);
+      for (size_t j = 0; j < 139; ++j) {
+        if (j < 70 || j > 100) problem.bias(BiasKind::kMask)[j] = hidden;
+      }
+      EXPECT_EQ(check_on_cuda<float>(problem), "") << hidden << " " << shape.D;
+    }
   }
 }
 
 template <class T>
-void expect_fully_masked_rows(double hidden, FullyMasked mode) {
-  Problem problem = make_problem<T>(kSmall);
-  for (size_t j = 0; j < static_cast<size_t>(kSmall.Lk); ++j) problem.bias(BiasKind::kMask)[j] = hidden;  // row n = 0
+void expect_fully_masked_rows(const cases::EvoformerCase& shape, double hidden, FullyMasked mode) {
+  Problem problem = make_problem<T>(shape);
+  for (size_t j = 0; j < static_cast<size_t>(shape.Lk); ++j) problem.bias(BiasKind::kMask)[j] = hidden;  // row n = 0
   problem.fully_masked = mode;
   EXPECT_EQ(check_on_cuda<T>(problem), "");
   if (mode == FullyMasked::kMean) return;
   const Solution solution = solve_on_cuda<T>(problem);
-  const auto row = static_cast<std::ptrdiff_t>(kSmall.Lq * kSmall.H * kSmall.D);
+  const auto row = static_cast<std::ptrdiff_t>(shape.Lq * shape.H * shape.D);
   EXPECT_EQ(largest(Numbers(solution.out.begin(), solution.out.begin() + row)), 0.0);
   EXPECT_EQ(largest(Numbers(solution.grad_q.begin(), solution.grad_q.begin() + row)), 0.0);
 }
 
 TEST(EvoformerAttention, FullyMaskedRows) {
-  for (const double hidden : {-1e9, -double{std::numeric_limits<float>::max()}, -double{INFINITY}}) {
-    for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
-      SCOPED_TRACE(testing::Message() << hidden << (mode == FullyMasked::kZero ? " zero" : " mean"));
-      expect_fully_masked_rows<float>(hidden, mode);
-      expect_fully_masked_rows<bfloat16>(hidden, mode);
+  for (const cases::EvoformerCase& shape : small_shapes()) {
+    for (const double hidden : {-1e9, -double{std::numeric_limits<float>::max()}, -double{INFINITY}}) {
+      for (const FullyMasked mode : {FullyMasked::kZero, FullyMasked::kMean}) {
+        SCOPED_TRACE(testing::Message() << hidden << (mode == FullyMasked::kZero ? " zero " : " mean ") << shape.D);
+        expect_fully_masked_rows<float>(shape, hidden, mode);
+        expect_fully_masked_rows<bfloat16>(shape, hidden, mode);
+      }
     }
   }
 }

@@ -1,118 +1,60 @@
-// Sums over many rows, queries and keys keep their digits: held against the kernels' own results for one term at a
-// time, added up in fp64.
+// Sums over many rows, queries and keys keep their digits, those of the tiled kernels and of the plain ones.
 #include <gtest/gtest.h>
 
 #include "tests/cuda/cuda_solution.h"
+#include "tests/kernels/long_sums.h"
 
 namespace longfold::kernels::cuda {
 namespace {
 
 using cases::BiasKind;
 
-// Of the largest sum: four roundings of an fp32 number; and what a chain of 32 products may lose.
-constexpr double kRounding = 0x1p-22, kChain = 0x1p-20;
+constexpr int64_t kTiledHeadDim = 8, kPlainHeadDim = 7;  // that these kernels, and they alone, run in fp32
 
-cases::EvoformerCase shape_of(int64_t N, int64_t Lq, int64_t Lk, int64_t D = 8) {
-  return {.name = "sums", .B = 1, .N = N, .Lq = Lq, .Lk = Lk, .H = 1, .D = D};
-}
-
-// Makes numbers [count][...] a common part plus `noise` times what they were.
-void make_alike(Numbers& numbers, int64_t count, double noise) {
-  const size_t one = numbers.size() / static_cast<size_t>(count);
-  for (size_t i = one; i < numbers.size(); ++i) numbers[i] = numbers[i % one] + noise * numbers[i];
-}
-
-template <class T>
-void expect_sum_over_rows(const cases::EvoformerCase& shape, double noise) {
-  Problem problem = make_problem<T>(shape);
-  for (Numbers* numbers : {&problem.q, &problem.k, &problem.v, &problem.grad_out}) {
-    make_alike(*numbers, shape.N, noise);
-    round_to(dtype_of<T>(), *numbers);
-  }
-  for (Numbers* numbers : {&problem.grad_lse, &problem.bias(BiasKind::kMask)}) {
-    make_alike(*numbers, shape.N, noise);
-    round_to(DType::kFloat32, *numbers);
-  }
-  const Solution whole = solve_on_cuda<T>(problem);
-  Numbers sum(whole.grad_pair.size()), sizes(whole.grad_pair.size());
-  Solution row;
-  for (int64_t n = 0; n < shape.N; ++n) {
-    if (n == 0 || noise != 0) row = solve_on_cuda<T>(rows_of(problem, n, n + 1));
-    for (size_t i = 0; i < sum.size(); ++i) {
-      sum[i] += row.grad_pair[i];
-      sizes[i] += std::abs(row.grad_pair[i]);
-    }
-  }
-  EXPECT_GT(largest(sizes), 0);
-  EXPECT_LE(error(whole.grad_pair, sum), kRounding * largest(sizes));
+cases::EvoformerCase shape_of(int64_t N, int64_t Lq, int64_t Lk, int64_t D = kTiledHeadDim) {
+  return shape_of_sums(N, Lq, Lk, D);
 }
 
 TEST(LongSums, PairGradientOfManyRows) {
-  expect_sum_over_rows<float>(shape_of(300, 3, 5), 0.1);
-  expect_sum_over_rows<bfloat16>(shape_of(300, 3, 5), 0.1);
-  expect_sum_over_rows<float>(shape_of(1500, 3, 5), 0);
-  expect_sum_over_rows<float>(shape_of(1 << 18, 1, 2, 1), 0);
-}
-
-// The same query again and again: each sum over queries is half as many times that of two. (With one query alone a pair
-// bias counts as a mask.)
-void expect_sums_over_queries(int64_t Lq, int64_t Lk, int64_t D) {
-  const Problem one = make_problem<float>(shape_of(2, 1, Lk, D));
-  const auto repeated = [&](int64_t times) {
-    Problem many = make_problem<float>(shape_of(2, times, Lk, D));
-    const auto copy = [&](const Numbers& from, Numbers& to, int64_t outer) {
-      const size_t inner = from.size() / static_cast<size_t>(outer);
-      for (size_t i = 0; i < to.size(); ++i) to[i] = from[i / (inner * static_cast<size_t>(times)) * inner + i % inner];
-    };
-    many.k = one.k;
-    many.v = one.v;
-    many.biases[0] = one.biases[0];
-    copy(one.q, many.q, 2);
-    copy(one.grad_out, many.grad_out, 2);
-    copy(one.grad_lse, many.grad_lse, 2);
-    copy(one.biases[1].numbers, many.biases[1].numbers, 1);
-    return many;
-  };
-  const Solution two = solve_on_cuda<float>(repeated(2)), whole = solve_on_cuda<float>(repeated(Lq));
-  const auto expect = [&](const Numbers& got, Numbers term, const char* name, double allowed) {
-    for (double& value : term) value *= static_cast<double>(Lq) / 2;
-    EXPECT_GT(largest(term), 0);
-    EXPECT_LE(error(got, term), allowed * largest(term)) << name << " over " << Lq << " queries";
-  };
-  expect(whole.grad_mask, two.grad_mask, "grad_mask", kRounding);
-  expect(whole.grad_k, two.grad_k, "grad_k", kChain);
-  expect(whole.grad_v, two.grad_v, "grad_v", kChain);
+  expect_sum_over_rows<float>(shape_of(300, 3, 5), 0.1, solve_on_cuda<float>);
+  expect_sum_over_rows<bfloat16>(shape_of(300, 3, 5), 0.1, solve_on_cuda<bfloat16>);
+  expect_sum_over_rows<float>(shape_of(1500, 3, 5), 0, solve_on_cuda<float>);
+  expect_sum_over_rows<float>(shape_of(1500, 3, 5, kPlainHeadDim), 0, solve_on_cuda<float>);
+  expect_sum_over_rows<float>(shape_of(1 << 18, 1, 2, 1), 0, solve_on_cuda<float>);
 }
 
 TEST(LongSums, OverQueries) {
-  for (const int64_t Lq : {1024, 1100, 60000}) expect_sums_over_queries(Lq, 3, 8);
-  expect_sums_over_queries(1100, 20, 500);
+  for (const int64_t Lq : {1024, 1100, 60000}) {
+    for (const int64_t head_dim : {kTiledHeadDim, kPlainHeadDim})
+      expect_sums_over_queries(Lq, 3, head_dim, solve_on_cuda<float>);
+  }
+  expect_sums_over_queries(1100, 20, 500, solve_on_cuda<float>);
 }
 
-// The same key again and again: the output is v, and all keys have the same small share of the gradients.
 TEST(LongSums, OverKeys) {
   for (const int64_t Lk : {1024, 1025, 100000}) {
-    Problem problem = make_problem<float>(
-        {.name = "keys", .B = 1, .N = 1, .Lq = 2, .Lk = Lk, .H = 1, .D = 8, .biases = {{BiasKind::kMask}}});
-    make_alike(problem.k, Lk, 0);
-    make_alike(problem.v, Lk, 0);
-    std::ranges::fill(problem.bias(BiasKind::kMask), 0);
-    const Solution got = solve_on_cuda<float>(problem), exact = solve_with_reference<double>(problem);
-    EXPECT_LE(error(got.out, exact.out), 2 * kChain * largest(exact.out)) << Lk;
-    EXPECT_LE(error(got.lse, exact.lse), kRounding * largest(exact.lse)) << Lk;
-    EXPECT_LE(error(got.grad_q, exact.grad_q), 2 * floor_of<float>("grad_q", problem, exact)) << Lk;
+    for (const int64_t head_dim : {kTiledHeadDim, kPlainHeadDim})
+      expect_sums_over_keys(Lk, head_dim, solve_on_cuda<float>);
   }
 }
 
 // A maximum that grows now and then, so that long sums shrink on the way.
 TEST(LongSums, OverKeysWithAGrowingMaximum) {
-  for (const double step : {0.004, 20.0}) {
-    Problem problem = make_problem<float>(
-        {.name = "keys", .B = 1, .N = 1, .Lq = 70, .Lk = 20000, .H = 1, .D = 8, .biases = {{BiasKind::kMask}}});
-    Numbers& mask = problem.bias(BiasKind::kMask);
-    for (size_t j = 0; j < mask.size(); ++j) mask[j] = step * static_cast<double>(j) / (step < 1 ? 1.0 : 3000.0);
-    round_to(DType::kFloat32, mask);
-    EXPECT_EQ(check_on_cuda<float>(problem), "") << step;
+  for (const int64_t head_dim : {kTiledHeadDim, kPlainHeadDim}) {
+    for (const double step : {0.004, 20.0}) {
+      Problem problem = make_problem<float>({.name = "keys",
+                                             .B = 1,
+                                             .N = 1,
+                                             .Lq = 70,
+                                             .Lk = 20000,
+                                             .H = 1,
+                                             .D = head_dim,
+                                             .biases = {{BiasKind::kMask}}});
+      Numbers& mask = problem.bias(BiasKind::kMask);
+      for (size_t j = 0; j < mask.size(); ++j) mask[j] = step * static_cast<double>(j) / (step < 1 ? 1.0 : 3000.0);
+      round_to(DType::kFloat32, mask);
+      EXPECT_EQ(check_on_cuda<float>(problem), "") << step;
+    }
   }
 }
 

@@ -1,24 +1,46 @@
-// Chooses among the CUDA kernels: those on tensor cores where they can, else the plain ones.
+// Chooses among the CUDA kernels: those on tensor cores where they can, else the tiled ones, else the plain ones.
 #include "longfold/kernels/cuda/evoformer_attention.h"
+
+#include <type_traits>
 
 #include "longfold/kernels/cuda/mma/evoformer_attention.h"
 #include "longfold/kernels/cuda/plain/evoformer_attention.h"
+#include "longfold/kernels/cuda/tiled/evoformer_attention.h"
 
 namespace longfold::kernels::cuda {
+namespace {
+
+// fp64 is for the plain kernels alone.
+template <class T>
+constexpr bool kHasTiles = !std::is_same_v<T, double>;
+
+}  // namespace
 
 template <class T>
 void run_forward(const ForwardArgs<T>& args, Stream stream) {
-  mma::takes(args) ? mma::run_forward(args, stream) : plain::run_forward(args, stream);
+  if (mma::takes(args)) return mma::run_forward(args, stream);
+  if constexpr (kHasTiles<T>) {
+    if (tiled::takes(args)) return tiled::run_forward(args, stream);
+  }
+  plain::run_forward(args, stream);
 }
 
 template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
-  return mma::takes(args) ? mma::backward_workspace_bytes(args) : plain::backward_workspace_bytes(args);
+  if (mma::takes(args)) return mma::backward_workspace_bytes(args);
+  if constexpr (kHasTiles<T>) {
+    if (tiled::takes(args)) return tiled::backward_workspace_bytes(args);
+  }
+  return plain::backward_workspace_bytes(args);
 }
 
 template <class T>
 void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
-  mma::takes(args) ? mma::run_backward(args, workspace, stream) : plain::run_backward(args, workspace, stream);
+  if (mma::takes(args)) return mma::run_backward(args, workspace, stream);
+  if constexpr (kHasTiles<T>) {
+    if (tiled::takes(args)) return tiled::run_backward(args, workspace, stream);
+  }
+  plain::run_backward(args, workspace, stream);
 }
 
 #define LONGFOLD_INSTANTIATE(T)                                         \

@@ -9,6 +9,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "longfold/kernels/dtype.h"
 
@@ -267,7 +268,14 @@ __device__ __forceinline__ float2 unpack<float16>(uint32_t word) {
 // One number, to and from its bits.
 template <class T>
 __device__ __forceinline__ uint16_t round_to(float value) {
+#if __CUDA_ARCH__ >= 800
   return static_cast<uint16_t>(pack<T>(value, 0.0f) & 0xffffu);
+#else
+  if constexpr (std::is_same_v<T, float16>) return __half_as_ushort(__float2half_rn(value));
+  if (value != value) return 0x7fff;
+  const uint32_t bits = __float_as_uint(value);
+  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);  // ties to even
+#endif
 }
 
 // Of this thread in its warp. Once it is known it stays in a register, since it is asked for only once.

@@ -226,7 +226,11 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
       Kernels::grad_kv(params, call.form, call.one_row, stream);
       if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);
     });
-    if (params.pair_groups > 0 && !writes_pair_at_once(args)) run_sum_of_groups(params, args.grad_pair, stream);
+    if (params.pair_groups > 0 && !writes_pair_at_once(args)) {
+      const auto& [B, N, Lq, H, D] = args.q.sizes;
+      const Shape shape{.B = B, .N = N, .Lq = Lq, .Lk = args.k.sizes[2], .H = H, .D = D};
+      run_sum_of_groups(params.pair_sums, params.pair_groups, shape, args.grad_pair, stream);
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 // Evoformer attention on tensor cores: 16-bit types, the head dims that were built, at most one bias that is the same
-// for all queries and one other, compute capability 8.0 and later. The plain kernels take the rest.
+// for all queries and one other, compute capability 8.0 and later. The tiled kernels, then the plain ones, take the
+// rest.
 #pragma once
 
 #include "longfold/kernels/cuda/evoformer_attention.h"

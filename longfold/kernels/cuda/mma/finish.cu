@@ -65,20 +65,20 @@ void run_statistics(const BackwardParams& params, int head_dim, Stream stream) {
 template void run_statistics<bfloat16>(const BackwardParams&, int, Stream);
 template void run_statistics<float16>(const BackwardParams&, int, Stream);
 
-void run_sum_of_groups(const BackwardParams& params, const TensorView<float, 4>& grad_pair, Stream stream) {
-  const Problem& p = params.problem;
-  GroupSums args{.planes = params.pair_sums,
-                 .B = p.B,
-                 .H = p.H,
-                 .groups = params.pair_groups,
-                 .Lq = p.Lq,
-                 .Lk = p.Lk,
+void run_sum_of_groups(const float* planes, int groups, const Shape& shape, const TensorView<float, 4>& grad_pair,
+                       Stream stream) {
+  GroupSums args{.planes = planes,
+                 .B = static_cast<int>(shape.B),
+                 .H = static_cast<int>(shape.H),
+                 .groups = groups,
+                 .Lq = static_cast<int>(shape.Lq),
+                 .Lk = static_cast<int>(shape.Lk),
                  .to_B = static_cast<int>(grad_pair.sizes[0]),
                  .to_H = static_cast<int>(grad_pair.sizes[1]),
                  .to = grad_pair.data,
                  .strides = {}};
   std::copy(grad_pair.strides.begin(), grad_pair.strides.end(), args.strides);
-  sum_of_groups_kernel<<<num_blocks(int64_t{args.to_B} * args.to_H * p.Lq * kThreads), kThreads, 0, stream>>>(args);
+  sum_of_groups_kernel<<<num_blocks(int64_t{args.to_B} * args.to_H * args.Lq * kThreads), kThreads, 0, stream>>>(args);
   check_launch("evoformer_attention_backward");
 }
 
