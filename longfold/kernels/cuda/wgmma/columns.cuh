@@ -99,15 +99,15 @@ __device__ __forceinline__ void dot_of_rows(float (&dots)[2], const uint32_t (&a
   }
 }
 
-// s = the sums of products of columns alone: the start of a chain. `rows`: a ColumnTile's. The first factors stay while
-// it runs: a lane's words are of its two rows, the other two zero.
+// s += products of columns: the end of a chain, so that sums grow large in its last step alone. `rows`: a ColumnTile's.
+// The first factors stay while it runs: a lane's words are of its two rows, the other two zero.
 template <class T>
-__device__ __forceinline__ void start_with_columns(float (&s)[8][4], const uint32_t (&of_lane)[4], uint32_t rows) {
-  ptx::multiply_async<T>(s, of_lane, descriptor<ColumnTile>(rows / 16));
+__device__ __forceinline__ void add_columns(float (&s)[8][4], const uint32_t (&of_lane)[4], uint32_t rows) {
+  ptx::add_async<T>(s, of_lane, descriptor<ColumnTile>(rows / 16));
 }
 template <class T>
-__device__ __forceinline__ void start_with_columns(float (&s)[8][4], RowsInPlace<ColumnTile> a, uint32_t rows) {
-  ptx::multiply_async<T>(s, descriptor<ColumnTile>(a.at / 16), descriptor<ColumnTile>(rows / 16));
+__device__ __forceinline__ void add_columns(float (&s)[8][4], RowsInPlace<ColumnTile> a, uint32_t rows) {
+  ptx::add_async<T>(s, descriptor<ColumnTile>(a.at / 16), descriptor<ColumnTile>(rows / 16));
 }
 
 // sum += the sums of rows of 64 by 64 numbers: in each thread those of its two rows, twice. `ones`: a ColumnTile of

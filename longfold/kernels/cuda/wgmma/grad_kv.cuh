@@ -82,12 +82,12 @@ struct GradKV {
     float s[8][4], grad[8][4];
     uint32_t weights[4][4], gradients[4][4];
     ptx::fence_products();
-    start_with_columns<T>(s, of.of_lse, columns);
-    add_products<T, QueryTile>(s, of.k, queries);
+    start_products<T, QueryTile>(s, of.k, queries);
+    add_columns<T>(s, of.of_lse, columns);
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_with_columns<T>(grad, of.of_delta, columns);
-      add_products<T, QueryTile>(grad, of.v, grad_out);
+      start_products<T, QueryTile>(grad, of.v, grad_out);
+      add_columns<T>(grad, of.of_delta, columns);
       ptx::commit_products();
     };
     if constexpr (kInTurn) {

@@ -148,15 +148,15 @@ struct GradPair {
   static __device__ __forceinline__ void start_logits(float (&s)[8][4], const Queries& of, uint32_t keys,
                                                       uint32_t hidden) {
     ptx::fence_products();
-    start_with_columns<T>(s, of.columns, hidden);
-    add_products<T, KeyTile>(s, of.q, keys);
+    start_products<T, KeyTile>(s, of.q, keys);
+    add_columns<T>(s, of.columns, hidden);
     ptx::commit_products();
   }
   static __device__ __forceinline__ void start_gradients(float (&grad)[8][4], const Queries& of, uint32_t values,
                                                          uint32_t factors) {
     ptx::fence_products();
-    start_with_columns<T>(grad, of.columns, factors);
-    add_products<T, KeyTile>(grad, of.grad_out, values);
+    start_products<T, KeyTile>(grad, of.grad_out, values);
+    add_columns<T>(grad, of.columns, factors);
     ptx::commit_products();
   }
 

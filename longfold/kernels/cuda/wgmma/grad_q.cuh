@@ -75,12 +75,12 @@ struct GradQ {
     const bool selects = !Common && mma::mask_kind(mask) == mma::MaskTile::kSelected;
     if (selects) mma::clear_hidden<KeyTile>(keys, mask);
     ptx::fence_products();
-    start_with_columns<T>(s, of.columns, Tiles::column(stage, row));
-    add_products<T, KeyTile>(s, of.q, keys);
+    start_products<T, KeyTile>(s, of.q, keys);
+    add_columns<T>(s, of.columns, Tiles::column(stage, row));
     ptx::commit_products();
     const auto start_gradients = [&] {
-      start_with_columns<T>(grad, of.columns, constants);
-      add_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
+      start_products<T, KeyTile>(grad, of.grad_out, Tiles::values(stage, row));
+      add_columns<T>(grad, of.columns, constants);
       ptx::commit_products();
     };
     if constexpr (kInTurn) {
