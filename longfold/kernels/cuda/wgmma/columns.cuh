@@ -56,10 +56,9 @@ __device__ __forceinline__ uint32_t factors(int pair, bool of_lse) {
 // afterwards.
 template <class Word>
 __device__ __forceinline__ void store_rows_of(uint32_t to, const Word& word) {
-  for (int row = static_cast<int>(threadIdx.x); row < mma::kTileKeys; row += static_cast<int>(blockDim.x)) {
-    for (int pair = 0; pair < 8; ++pair) {
-      ptx::store_shared(ColumnTile::unit(to, row, pair / 4) + pair % 4 * 4, word(pair));
-    }
+  for (int i = static_cast<int>(threadIdx.x); i < ColumnTile::kBytes / 4; i += static_cast<int>(blockDim.x)) {
+    const int pair = i % 8;
+    ptx::store_shared(ColumnTile::unit(to, i / 8, pair / 4) + pair % 4 * 4, word(pair));
   }
   ptx::fence_stores_to_products();
 }
