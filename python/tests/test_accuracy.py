@@ -50,9 +50,6 @@ def test_every_use(case, dtype, device, request):
         # formula in x87's 80 bits, longfold 1.2077e-12, and the two are 6.5e-14 apart where the rule allows 2.0e-14.
         reason = "fp64 is no exact reference for fp64 at 1e4"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=device.type == "cpu"))
-    if case.large and dtype == torch.float16 and device.type == "cuda":
-        reason = "docs/known-limits.md: logits of some 1e4 by products of warpgroups"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     assert_accurate(case, dtype)
 
 

@@ -65,9 +65,8 @@ Solution solve_on_cuda(const Problem& p) {
 
 template <class T>
 std::string check_on_cuda(const Problem& problem) {
-  const int roundings = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16> ? 2 : 1;
   return broken_rule<T>(problem, solve_on_cuda<T>(problem), solve_with_reference<T>(problem),
-                        solve_with_reference<double>(problem), roundings);
+                        solve_with_reference<double>(problem));
 }
 
 }  // namespace longfold::kernels::cuda

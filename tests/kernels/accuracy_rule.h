@@ -20,14 +20,12 @@ inline double largest_logit(const Numbers& lse) {
 // What a result is rounded to, times the size of the terms that are added up to make it: near-zero results of large
 // terms (the gradient through a single key, say) cannot be better than that. And one rounding of each logit, by d,
 // which changes a weight w by w (1 - w) d and an output by d / 2 times the largest value at most. Over the queries that
-// grad_mask sums these add up as errors that know nothing of each other do. Tensor cores of 16-bit types round twice:
-// weights before they are multiplied, and results.
+// grad_mask sums these add up as errors that know nothing of each other do.
 template <class T>
-double floor_of(const std::string& name, const Problem& p, const Solution& exact, int roundings = 1) {
+double floor_of(const std::string& name, const Problem& p, const Solution& exact) {
   const double logit = largest_logit(exact.lse);
   if (name == "log_sum_exp") return 0x1p-22 * (1 + logit);
-  const double once = std::is_same_v<T, bfloat16> ? 0x1p-9 : std::is_same_v<T, float16> ? 0x1p-12 : 0x1p-22;
-  const double rounding = roundings * once;
+  const double rounding = std::is_same_v<T, bfloat16> ? 0x1p-9 : std::is_same_v<T, float16> ? 0x1p-12 : 0x1p-22;
   const double summed = name == "grad_mask" ? std::sqrt(static_cast<double>(p.shape.Lq)) : 1;
   const double epsilon = rounding + 0x1p-25 * logit * summed;
   const double grad_weights = largest(p.grad_out) * largest(p.v) * std::sqrt(static_cast<double>(p.shape.D));
@@ -54,7 +52,7 @@ struct BrokenResult {
 // The results that break the rule, each judged by itself.
 template <class T>
 std::vector<BrokenResult> broken_results(const Problem& problem, const Solution& got, const Solution& plain,
-                                         const Solution& exact, int roundings = 1) {
+                                         const Solution& exact) {
   std::vector<BrokenResult> broken;
   const auto fast = got.judged(), slow = plain.judged(), truth = exact.judged();
   for (size_t i = 0; i < fast.size(); ++i) {
@@ -63,7 +61,7 @@ std::vector<BrokenResult> broken_results(const Problem& problem, const Solution&
       if (name != "log_sum_exp") return error(numbers, *truth[i].second);
       return error(comparable_lse(numbers, exact.lse), comparable_lse(exact.lse, exact.lse));
     };
-    const double allowed = 2 * error_of(*slow[i].second) + floor_of<T>(name, problem, exact, roundings);
+    const double allowed = 2 * error_of(*slow[i].second) + floor_of<T>(name, problem, exact);
     const double made = error_of(*fast[i].second);
     if (!(made <= allowed)) broken.push_back({name, made, allowed});
   }
@@ -72,11 +70,10 @@ std::vector<BrokenResult> broken_results(const Problem& problem, const Solution&
 
 // What breaks the rule, or what was touched that should not be; empty if all is well.
 template <class T>
-std::string broken_rule(const Problem& problem, const Solution& got, const Solution& plain, const Solution& exact,
-                        int roundings = 1) {
+std::string broken_rule(const Problem& problem, const Solution& got, const Solution& plain, const Solution& exact) {
   if (!got.damage.empty()) return "written " + got.damage;
   std::ostringstream message;
-  for (const BrokenResult& result : broken_results<T>(problem, got, plain, exact, roundings)) {
+  for (const BrokenResult& result : broken_results<T>(problem, got, plain, exact)) {
     message << result.name << ": error " << result.error << ", allowed " << result.allowed << "; ";
   }
   return message.str();
