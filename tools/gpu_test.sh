@@ -65,7 +65,7 @@ fi
 
 if wants sanitize; then
   if command -v compute-sanitizer >/dev/null; then
-    small='Shapes/EvoformerAttention.*/two:Shapes/AttentionInUnits.BFloat16/bias_of_queries_type*:Shapes/AttentionInUnits.Float16/one*:Shapes/EvoformerAttention.*/head_5:Shapes/EvoformerAttention.BFloat16/every_kind_strided:Shapes/EvoformerAttention.Float32/head_200:EvoformerAttention.SharedPairGradient:HiddenKeys.CountWhereShownOnesAreMasked'
+    small='Shapes/EvoformerAttention.*/two:Shapes/EvoformerAttention.BFloat16/extra_msa_row:Shapes/EvoformerAttention.BFloat16/msa_column:Shapes/AttentionInUnits.BFloat16/bias_of_queries_type*:Shapes/AttentionInUnits.Float16/one*:Shapes/EvoformerAttention.*/head_5:Shapes/EvoformerAttention.BFloat16/every_kind_strided:Shapes/EvoformerAttention.Float32/head_200:EvoformerAttention.SharedPairGradient:HiddenKeys.CountWhereShownOnesAreMasked'
     run memcheck 120 compute-sanitizer --tool memcheck --leak-check no --error-exitcode 9 "$FOLDER/tests/cuda/test_cuda" --gtest_brief=1 --gtest_filter="$small" ||
       grep -E -A 6 'Invalid|Error|Failure' "$OUT/memcheck.log" | head -n 40
     # Of products of warpgroups it does not know that they have been waited for: it would call each tile's reuse a race.
