@@ -64,6 +64,19 @@ inline void expect_to_bear_large_biases(const cases::EvoformerCase& shape, const
   EXPECT_EQ(check_on_host<bfloat16>(shifted, launch), "") << "all logits near -1e4";
 }
 
+// Logits far apart, of which each row has some at 1e4: exponents are small differences of large numbers.
+template <class T>
+void expect_to_bear_large_logits(const cases::EvoformerCase& shape, HostLaunch launch) {
+  kernels::Problem problem = make_problem<T>(shape);
+  BiasValues& pair = problem.biases.back();
+  for (size_t i = 0; i < pair.numbers.size(); ++i) pair.numbers[i] += 1e4 * (static_cast<double>(i * 7 % 5 % 3) - 1);
+  round_to(pair.dtype, pair.numbers);
+  for (const simt::Sums sums : {simt::Sums::kExact, simt::Sums::kCut}) {
+    launch.mode.sums = sums;
+    EXPECT_EQ(check_on_host<T>(problem, launch), "") << shape.name << (sums == simt::Sums::kCut ? " cut" : "");
+  }
+}
+
 inline void expect_masked_keys_to_weigh_nothing(const cases::EvoformerCase& shape, const HostLaunch& launch) {
   for (const double hidden : {-1e9, -double{INFINITY}}) {
     kernels::Problem problem = make_problem<bfloat16>(shape);

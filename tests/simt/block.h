@@ -40,6 +40,7 @@ class Block {
   [[nodiscard]] unsigned index() const { return index_; }
   [[nodiscard]] unsigned num_threads() const { return static_cast<unsigned>(threads_.size()); }
   [[nodiscard]] unsigned num_blocks() const { return num_blocks_; }
+  [[nodiscard]] bool cuts_sums() const { return mode_.sums == Sums::kCut; }
 
   void together(const char* name, Together work, const void* in, void* out, const Here& here);
   void sync_warp(const Here& here);

@@ -65,7 +65,8 @@ void Block::wait_for_products(int pending, const Here& here) {
     if (lane == 0) check_other_warps(warp, product);
   }
   const ProductsOfLane in{thread.products.data(), thread.loaded.data(), count};
-  together("wait_for_products", multiply_products, &in, nullptr, here);
+  const auto multiply = cuts_sums() ? multiply_products<Sums::kCut> : multiply_products<Sums::kExact>;
+  together("wait_for_products", multiply, &in, nullptr, here);
   thread.products.erase(thread.products.begin(), thread.products.begin() + static_cast<std::ptrdiff_t>(count));
   thread.groups.erase(thread.groups.begin(), thread.groups.begin() + static_cast<std::ptrdiff_t>(num_done));
   for (size_t& end : thread.groups) end -= count;

@@ -15,7 +15,7 @@ double number(uint32_t word, int half) {
 
 }  // namespace
 
-template <class T, int Depth>
+template <class T, int Depth, Sums How>
 void multiply_matrices(const void* const* in, void* const* out) {
   double a[16][Depth], b[Depth][8], d[16][8];
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -31,11 +31,7 @@ void multiply_matrices(const void* const* in, void* const* out) {
       d[g + 8][2 * t + half] = static_cast<double>(from.c[2 + half]);
     }
   }
-  for (int i = 0; i < 16; ++i) {
-    for (int k = 0; k < Depth; ++k) {
-      for (int j = 0; j < 8; ++j) d[i][j] += a[i][k] * b[k][j];
-    }
-  }
+  for (int i = 0; i < 16; ++i) add_products_of_row<How>(d[i], a[i], b, 8);
   for (int lane = 0; lane < kLanes; ++lane) {
     auto* to = static_cast<float*>(out[lane]);
     const int g = lane / 4, t = lane % 4;
@@ -46,10 +42,14 @@ void multiply_matrices(const void* const* in, void* const* out) {
   }
 }
 
-template void multiply_matrices<kernels::bfloat16, 16>(const void* const*, void* const*);
-template void multiply_matrices<kernels::bfloat16, 8>(const void* const*, void* const*);
-template void multiply_matrices<kernels::float16, 16>(const void* const*, void* const*);
-template void multiply_matrices<kernels::float16, 8>(const void* const*, void* const*);
+#define LONGFOLD_INSTANTIATE(T)                                                           \
+  template void multiply_matrices<T, 16, Sums::kExact>(const void* const*, void* const*); \
+  template void multiply_matrices<T, 16, Sums::kCut>(const void* const*, void* const*);   \
+  template void multiply_matrices<T, 8, Sums::kExact>(const void* const*, void* const*);  \
+  template void multiply_matrices<T, 8, Sums::kCut>(const void* const*, void* const*);
+LONGFOLD_INSTANTIATE(kernels::bfloat16)
+LONGFOLD_INSTANTIATE(kernels::float16)
+#undef LONGFOLD_INSTANTIATE
 
 void spread_matrices(const void* const* in, void* const* out) {
   for (int lane = 0; lane < kLanes; ++lane) {

@@ -1,6 +1,7 @@
 #include "tests/simt/products.h"
 
 #include "longfold/kernels/dtype.h"
+#include "tests/simt/matrices.h"
 
 namespace longfold::simt {
 namespace {
@@ -104,6 +105,7 @@ bool Product::is_like(const Product& other) const {
          is_transposed == other.is_transposed && is_bfloat16 == other.is_bfloat16;
 }
 
+template <Sums How>
 void multiply_products(const void* const* in, void* const*) {
   check_lanes(in);
   double a[kRows][kDepth], b[kDepth][kMostColumns];
@@ -120,12 +122,13 @@ void multiply_products(const void* const* in, void* const*) {
         }
       };
       each_number([&](double& to, float from) { to = first.adds ? static_cast<double>(from) : 0; });
-      for (int k = 0; k < kDepth; ++k) {
-        for (int column = 0; column < first.columns; ++column) d[column] += a[row][k] * b[k][column];
-      }
+      add_products_of_row<How>(d, a[row], b, first.columns);
       each_number([](double from, float& to) { to = static_cast<float>(from); });
     }
   }
 }
+
+template void multiply_products<Sums::kExact>(const void* const*, void* const*);
+template void multiply_products<Sums::kCut>(const void* const*, void* const*);
 
 }  // namespace longfold::simt

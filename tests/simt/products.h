@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "tests/simt/error.h"
+#include "tests/simt/mode.h"
 
 namespace longfold::simt {
 
@@ -46,8 +47,8 @@ struct ProductsOfLane {
   size_t count;
 };
 
-// All products of a warp, one after the other: in[lane] is a ProductsOfLane. Sums of 16 products are exact to fp64's
-// rounding, and rounded to fp32 once.
+// All products of a warp, one after the other: in[lane] is a ProductsOfLane.
+template <Sums How>
 void multiply_products(const void* const* in, void* const* out);
 
 }  // namespace longfold::simt

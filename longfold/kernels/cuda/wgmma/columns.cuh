@@ -1,10 +1,14 @@
 // Numbers of queries and keys that products add to logits, so that adding them costs no thread an instruction.
 //
 // Products are 16 elements deeper. A query's are
-//     1, three parts of minus its log_sum_exp, three parts of minus its delta, 0 ...,
+//     1, three parts of minus its log_sum_exp, three parts of minus its delta, a shift, 0 ...,
 // a key's in products with k its own number (mma/mask.cuh: hidden keys) and the three parts' factors, in products with
 // v the factors where delta's parts are. A part has the type's own digits: three of them hold what fp32 does. In
 // grad_kv, whose rows are keys, these are the first factors and those of queries lie in shared memory.
+//
+// Tensor cores cut what they add to the digits of the largest term. A log_sum_exp of 1e4 would cost logits what they
+// have below 1e-3, where a pair bias of that size is added later. So each 64 queries have a shift near their
+// log_sum_exp, which is added with the bias; only the rest is in the parts. No factor meets it.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/statistics.cuh"
@@ -29,16 +33,28 @@ __device__ __forceinline__ void split(float (&parts)[3], float number) {
   }
 }
 
-// Two elements of a query: the 2 (lane % 4)'th and the next. minus_lse is in units of log2 e.
+// The shift of 64 queries of which one has this minus_lse: a number of the type, in units of log2 e.
 template <class T>
-__device__ __forceinline__ uint32_t columns_of_query(float minus_lse, float minus_delta, float to_log2, int lane) {
+__device__ __forceinline__ float shift_near(float minus_lse) {
+  return fabsf(minus_lse) <= 65504 ? ptx::unpack<T>(ptx::pack<T>(minus_lse, 0)).x : 0;
+}
+// As it lies in a ColumnTile of those queries.
+template <class T>
+__device__ __forceinline__ float load_shift(uint32_t columns) {
+  return ptx::unpack<T>(ptx::load_shared<uint32_t>(ColumnTile::unit(columns, 0, 0) + 12)).y;
+}
+
+// Two elements of a query: the 2 (lane % 4)'th and the next. minus_lse, less the shift, is in units of log2 e.
+template <class T>
+__device__ __forceinline__ uint32_t columns_of_query(float minus_lse, float minus_delta, float shift, float to_log2,
+                                                     int lane) {
   const int pair = lane % 4;
-  const float in_products = minus_lse / to_log2;
+  const float in_products = (minus_lse - shift) / to_log2;
   const float number = pair >= 2 ? minus_delta : in_products < kLowestNumber<T> ? kLowestNumber<T> : in_products;
   float parts[3];
   split<T>(parts, number);
   const float first = pair == 0 ? 1 : pair == 1 ? parts[1] : pair == 2 ? parts[0] : parts[2];
-  const float second = pair == 0 ? parts[0] : pair == 1 ? parts[2] : pair == 2 ? parts[1] : 0;
+  const float second = pair == 0 ? parts[0] : pair == 1 ? parts[2] : pair == 2 ? parts[1] : shift;
   return ptx::pack<T>(first, second);
 }
 
@@ -70,14 +86,14 @@ __device__ __forceinline__ void store_factors(uint32_t to, bool of_lse) {
 // A lane's two queries of 16 from `first` on; those beyond the last one are stored too, there is room.
 template <class T>
 __device__ __forceinline__ void store_columns(const mma::Rows& to, const float (&minus_lse)[2],
-                                              const float (&minus_delta)[2], int b, int n, int h, int first,
-                                              float to_log2, int lane) {
+                                              const float (&minus_delta)[2], float shift, int b, int n, int h,
+                                              int first, float to_log2, int lane) {
   auto* const words = reinterpret_cast<uint32_t*>(const_cast<char*>(mma::rows_of(to, b, n, h)));
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t query = first + 8 * half + lane / 4;
     words[query * to.strides[2] / 2 + lane % 4] =
-        columns_of_query<T>(minus_lse[half], minus_delta[half], to_log2, lane);
+        columns_of_query<T>(minus_lse[half], minus_delta[half], shift, to_log2, lane);
   }
 }
 

@@ -71,16 +71,16 @@ struct Forward {
     ptx::commit_products();
   }
 
-  static __device__ __forceinline__ void find_reference(Queries& of, const float (&s)[8][4], float to_logit) {
+  // And takes them off exponents.
+  static __device__ __forceinline__ void find_references(Queries& of, float (&s)[8][4]) {
     float largest[2] = {mma::kLowestReference, mma::kLowestReference};
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) largest[i / 2] = fmaxf(largest[i / 2], s[j][i] * to_logit);
-    }
+    for (int i = 0; i < 32; ++i) largest[i % 4 / 2] = fmaxf(largest[i % 4 / 2], s[i / 4][i % 4]);
     to_rows(largest);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) of.minus_reference[half] = -largest[half] * mma::kLog2E;
+    for (int half = 0; half < 2; ++half) of.minus_reference[half] = -largest[half];
+#pragma unroll
+    for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += of.minus_reference[i % 4 / 2];
   }
 
   static __device__ __forceinline__ void to_rows(float (&largest)[2]) {
@@ -95,19 +95,17 @@ struct Forward {
   template <bool Common>
   static __device__ __forceinline__ void weigh(Queries& of, float (&s)[8][4], const Place& place, uint32_t pair,
                                                float scale, int lane, bool is_first) {
-    constexpr bool kAreProducts = Form == BiasForm::kNone;
-    if constexpr (!kAreProducts) Bias(pair, lane).add_to(s, scale);
+    Bias(pair, lane).to_exponents(s, scale * mma::kLog2E, of.minus_reference);  // 0 in the first tile
     if constexpr (!Common) {
-      apply_mask(s, place.mask, lane, kAreProducts ? 1 / scale : 1.0f);
-      if (is_first) find_reference(of, s, kAreProducts ? scale : 1.0f);
+      apply_mask(s, place.mask, lane);
+      if (is_first) find_references(of, s);
     }
-    const float to_log2 = kAreProducts ? scale * mma::kLog2E : mma::kLog2E;
     float sums[2] = {};
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float weight = ptx::exp2(fmaf(s[j][i], to_log2, of.minus_reference[i / 2]));
+        const float weight = ptx::exp2(s[j][i]);
         s[j][i] = weight;
         sums[i / 2] += weight;
       }
@@ -130,7 +128,7 @@ struct Forward {
     for (int half = 0; half < 2; ++half) {
       moves[half] = (ptx::ballot(!(sums[half] <= mma::kLargestSum)) >> (lane & ~3) & 0xfu) != 0;
     }
-    const auto logits = [&](float (&s)[1][4][4], int step) {
+    const auto exponents = [&](float (&s)[1][4][4], int step, const float (&shift)[2]) {
       const int key = 32 * step;
       mma::multiply_rows<T, KeyTile>(s, q, place.keys + key * KeyTile::kChunk, lane,
                                      mma::MaskStart<mma::MaskTile::kAllShown>{});
@@ -139,27 +137,31 @@ struct Forward {
         float two[2][4] = {};
         mma::read_pair_bias<T, Form, PairTile>(two, pair, key + 8 * j, lane);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) s[0][j + i / 4][i % 4] = fmaf(s[0][j + i / 4][i % 4], scale, two[i / 4][i % 4]);
+        for (int i = 0; i < 8; ++i) {
+          float& number = s[0][j + i / 4][i % 4];
+          number = exponent<Form>(number, scale * mma::kLog2E, two[i / 4][i % 4], shift[i % 4 / 2]);
+        }
       }
       const mma::MaskTile kind = Common ? mma::MaskTile::kSomeHidden : mma::mask_kind(place.mask);
       const uint32_t mask = place.mask + 16 * (lane % 4) + 8 * key;
       if (kind == mma::MaskTile::kSelected)
         mma::replace_hidden(s[0], mask, -INFINITY);
       else
-        add_mask(s[0], mask, kind == mma::MaskTile::kValues ? 1 : scale);
+        add_mask(s[0], mask, mma::kLog2E);
     };
+    constexpr float kNoShift[2] = {};
     float largest[2] = {mma::kLowestReference, mma::kLowestReference};
 #pragma unroll 1
     for (int step = 0; step < 2; ++step) {
       float s[1][4][4];
-      logits(s, step);
+      exponents(s, step, kNoShift);
 #pragma unroll
       for (int i = 0; i < 16; ++i) largest[i % 4 / 2] = fmaxf(largest[i % 4 / 2], s[0][i / 4][i % 4]);
     }
     to_rows(largest);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float minus = -largest[half] * mma::kLog2E, old = of.minus_reference[half];
+      const float minus = -largest[half], old = of.minus_reference[half];
       moves[half] = moves[half] && minus < old;
       if (!moves[half]) continue;
       of.minus_reference[half] = minus;
@@ -175,13 +177,13 @@ struct Forward {
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       float s[1][4][4];
-      logits(s, step);
+      exponents(s, step, of.minus_reference);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           if (!moves[i / 2]) continue;
-          const float weight = ptx::exp2(fmaf(s[0][j][i], mma::kLog2E, of.minus_reference[i / 2]));
+          const float weight = ptx::exp2(s[0][j][i]);
           weights[4 * step + j][i] = weight;
           sums[i / 2] += weight;
         }

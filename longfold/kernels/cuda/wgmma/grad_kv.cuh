@@ -97,11 +97,12 @@ struct GradKV {
       ptx::wait_for_products<1>();
     }
     ptx::after_products(s);
-    Bias(Tiles::bias(stage), key, lane).add_to(s, scale);
+    const float shift = load_shift<T>(columns), shifts[2] = {shift, shift};
+    Bias(Tiles::bias(stage), key, lane).to_exponents(s, scale * mma::kLog2E, shifts);
     if constexpr (!Common) {
       if (has_values) {
 #pragma unroll
-        for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += of.mask[i % 4 / 2];
+        for (int i = 0; i < 32; ++i) s[i / 4][i % 4] = fmaf(of.mask[i % 4 / 2], mma::kLog2E, s[i / 4][i % 4]);
       }
     }
     if constexpr (kInTurn) {

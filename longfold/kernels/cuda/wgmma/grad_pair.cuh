@@ -191,6 +191,7 @@ struct GradPair {
     const Queries of{.q = {queries},
                      .grad_out = {queries + kGradOutAt},
                      .columns = {stage + kColumnsAt + group * ColumnTile::kBytes}};
+    const float shift = load_shift<T>(of.columns.at), shifts[2] = {shift, shift};
     float s[kTiles][8][4], grad[8][4];
     start_logits(s[0], of, keys, hidden);
     start_gradients(grad, of, values, factors);
@@ -204,7 +205,7 @@ struct GradPair {
         ptx::wait_for_products<1>();
       }
       ptx::after_products(s[t]);
-      bias[t].add_to(s[t], scale);
+      bias[t].to_exponents(s[t], scale * mma::kLog2E, shifts);
       const uint32_t mask = stage + kMaskAt + (tile + t) * mma::kMaskBytes;
       if constexpr (!Common) apply_mask(s[t], mask, lane);
       to_weights(s[t]);

@@ -19,18 +19,17 @@ __device__ __forceinline__ void add_mask(float (&s)[NumTiles][4], uint32_t mask,
   }
 }
 
-// What products leave to the threads of a tile's mask, from whose start on `mask` is.
+// What products leave to the threads of a tile's mask: `mask` is from its start on, s are exponents of weights.
 template <int NumTiles>
-__device__ __forceinline__ void apply_mask(float (&s)[NumTiles][4], uint32_t mask, int lane, float factor = 1) {
+__device__ __forceinline__ void apply_mask(float (&s)[NumTiles][4], uint32_t mask, int lane) {
   const mma::MaskTile kind = mma::mask_kind(mask);
-  if (kind == mma::MaskTile::kValues) add_mask(s, mask + 16 * (lane % 4), factor);
+  if (kind == mma::MaskTile::kValues) add_mask(s, mask + 16 * (lane % 4), mma::kLog2E);
   if (kind == mma::MaskTile::kSelected) mma::replace_hidden(s, mask + 16 * (lane % 4), -INFINITY);
 }
 
-// Logits less their row's log_sum_exp become weights.
-__device__ __forceinline__ void to_weights(float (&s)[8][4]) {
+__device__ __forceinline__ void to_weights(float (&exponents)[8][4]) {
 #pragma unroll
-  for (int i = 0; i < 32; ++i) s[i / 4][i % 4] = ptx::exp2(s[i / 4][i % 4] * mma::kLog2E);
+  for (int i = 0; i < 32; ++i) exponents[i / 4][i % 4] = ptx::exp2(exponents[i / 4][i % 4]);
 }
 
 __device__ __forceinline__ void to_gradients(float (&grad)[8][4], const float (&weights)[8][4]) {

@@ -1,9 +1,17 @@
 // The pair bias of 16 queries, those of a warp, by 64 keys: read while products run, added when they are done.
+//
+// s, products, become the exponents of weights: s to_log2 + bias log2 e + shift, in which a bias of any size and the
+// shift of its row, minus log_sum_exp or what stands for it, are rounded once, when they have cancelled each other.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/logits.cuh"
 
 namespace longfold::kernels::cuda::wgmma {
+
+template <mma::BiasForm Form>
+__device__ __forceinline__ float exponent(float product, float to_log2, float bias, float shift) {
+  return fmaf(product, to_log2, Form == mma::BiasForm::kNone ? shift : fmaf(bias, mma::kLog2E, shift));
+}
 
 template <class T, mma::BiasForm Form, class Tile>
 class PairBias {
@@ -21,14 +29,7 @@ class PairBias {
     }
   }
 
-  // s = s scale + bias.
-  __device__ __forceinline__ void add_to(float (&s)[8][4], float scale) const {
-    for_each([&](int j, int i, float bias) { s[j][i] = fmaf(s[j][i], scale, bias); });
-  }
-
- private:
-  template <class Function>
-  __device__ __forceinline__ void for_each(const Function& function) const {
+  __device__ __forceinline__ void to_exponents(float (&s)[8][4], float to_log2, const float (&shift)[2]) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       float two[2][4] = {};
@@ -43,10 +44,14 @@ class PairBias {
         mma::read_pair_bias<T, Form, Tile>(two, rows_, first_ + 16 * k, lane_);
       }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) function(2 * k + i / 4, i % 4, two[i / 4][i % 4]);
+      for (int i = 0; i < 8; ++i) {
+        float& number = s[2 * k + i / 4][i % 4];
+        number = exponent<Form>(number, to_log2, two[i / 4][i % 4], shift[i % 4 / 2]);
+      }
     }
   }
 
+ private:
   uint32_t rows_ = 0;
   int lane_ = 0, first_ = 0;
   uint32_t words_[4][4];
@@ -67,10 +72,12 @@ class HeldPairBias {
     }
   }
 
-  // s = s scale + bias.
-  __device__ __forceinline__ void add_to(float (&s)[8][4], float scale) const {
+  __device__ __forceinline__ void to_exponents(float (&s)[8][4], float to_log2, const float (&shift)[2]) const {
 #pragma unroll
-    for (int i = 0; i < 32; ++i) s[i / 4][i % 4] = fmaf(s[i / 4][i % 4], scale, numbers_[i / 4][i % 4]);
+    for (int i = 0; i < 32; ++i) {
+      float& number = s[i / 4][i % 4];
+      number = exponent<mma::BiasForm::k32>(number, to_log2, numbers_[i / 4][i % 4], shift[i % 4 / 2]);
+    }
   }
 
  private:
@@ -90,8 +97,7 @@ class PairBiasOfKeys {
     }
   }
 
-  // s = s scale + bias.
-  __device__ __forceinline__ void add_to(float (&s)[8][4], float scale) const {
+  __device__ __forceinline__ void to_exponents(float (&s)[8][4], float to_log2, const float (&shift)[2]) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
 #pragma unroll
@@ -105,8 +111,8 @@ class PairBiasOfKeys {
           pair.y = ptx::load_shared<float>(Tile::unit(rows_, query + 1, column / 4) + column % 4 * 4);
         }
         float* const at = &s[2 * k + i / 4][i % 4];
-        at[0] = fmaf(at[0], scale, pair.x);
-        at[1] = fmaf(at[1], scale, pair.y);
+        at[0] = exponent<Form>(at[0], to_log2, pair.x, shift[i % 4 / 2]);
+        at[1] = exponent<Form>(at[1], to_log2, pair.y, shift[i % 4 / 2]);
       }
     }
   }

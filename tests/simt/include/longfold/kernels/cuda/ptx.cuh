@@ -105,19 +105,28 @@ inline void load_matrices_transposed(uint32_t (&to)[4], uint32_t from, Here here
   simt::Block::current().together("load_matrices_transposed", simt::spread_matrices_transposed, row, to, here);
 }
 
+template <class T, int Depth>
+void multiply(const char* name, const simt::MultiplyIn& in, float (&d)[4], const Here& here) {
+  using simt::Sums;
+  simt::Block& block = simt::Block::current();
+  const auto work = block.cuts_sums() ? simt::multiply_matrices<T, Depth, Sums::kCut>
+                                      : simt::multiply_matrices<T, Depth, Sums::kExact>;
+  block.together(name, work, &in, d, here);
+}
+
 template <class T>
 void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const float (&c)[4],
               Here here = Here::current()) {
   const uint32_t b[2] = {b0, b1};
   const simt::MultiplyIn in{a, b, c};
-  simt::Block::current().together("multiply", simt::multiply_matrices<T, 16>, &in, d, here);
+  multiply<T, 16>("multiply", in, d, here);
 }
 template <class T>
 void multiply_half(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b, const float (&c)[4],
                    Here here = Here::current()) {
   const uint32_t a[2] = {a0, a1};
   const simt::MultiplyIn in{a, &b, c};
-  simt::Block::current().together("multiply_half", simt::multiply_matrices<T, 8>, &in, d, here);
+  multiply<T, 8>("multiply_half", in, d, here);
 }
 
 inline float exp2(float x) {
