@@ -44,6 +44,9 @@ SHAPES = [
     Shape("af3_diffusion", 5, 1024, 16, 48),
     Shape("head_dim_64", 256, 512, 4, 64),
     Shape("head_dim_128", 128, 512, 4, 128),
+    # Rows of the pair bias that are no whole units of 16 bytes, as most real lengths are.
+    Shape("odd_255", 255, 255, 4, 32),
+    Shape("odd_msa_row_614", 158, 614, 8, 32),
 ]
 
 

@@ -296,6 +296,6 @@ def test_every_contender_but_longfold_and_torch_may_be_absent():
 
 def test_the_shapes_are_those_of_models():
     by_name = {shape.name: str(shape) for shape in shapes.SHAPES}
-    assert len(by_name) == len(shapes.SHAPES) == 16
+    assert len(by_name) == len(shapes.SHAPES) == 18
     assert by_name["extra_msa_row"] == "N1024 L384 H8 D8" and by_name["triangle_3072"] == "N3072 L3072 H4 D32"
     assert shapes.SHAPES[0].flop == 4 * 128**3 * 4 * 32
