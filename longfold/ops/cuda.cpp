@@ -16,6 +16,18 @@
 namespace longfold::ops {
 namespace {
 
+class Workspace {
+ public:
+  Workspace(int64_t num_bytes, const at::TensorOptions& options)
+      : memory_(at::empty({num_bytes}, options.dtype(at::kByte))) {}
+  [[nodiscard]] std::span<std::byte> bytes() const {
+    return {reinterpret_cast<std::byte*>(memory_.mutable_data_ptr()), static_cast<size_t>(memory_.numel())};
+  }
+
+ private:
+  at::Tensor memory_;
+};
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                       at::TensorList biases, std::optional<double> scale,
                                                       std::string_view fully_masked) {
@@ -28,26 +40,25 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> attend(const at::Tensor& q, const
   if (out.numel() == 0) return {out, log_sum_exp, lse_correction};
   const auto views = bias_views(biases);
   with_element_type(q.scalar_type(), [&]<class T>(T) {
-    kernels::cuda::run_forward<T>({.q = view<const T, 5>(q),
-                                   .k = view<const T, 5>(k),
-                                   .v = view<const T, 5>(v),
-                                   .biases = views,
-                                   .out = view<T, 5>(out),
-                                   .log_sum_exp = view<Accumulator<T>, 4>(log_sum_exp),
-                                   .lse_correction = view<Accumulator<T>, 4>(lse_correction),
-                                   .scale = settings.scale,
-                                   .fully_masked = settings.fully_masked},
-                                  c10::cuda::getCurrentCUDAStream());
+    const kernels::ForwardArgs<T> args{.q = view<const T, 5>(q),
+                                       .k = view<const T, 5>(k),
+                                       .v = view<const T, 5>(v),
+                                       .biases = views,
+                                       .out = view<T, 5>(out),
+                                       .log_sum_exp = view<Accumulator<T>, 4>(log_sum_exp),
+                                       .lse_correction = view<Accumulator<T>, 4>(lse_correction),
+                                       .scale = settings.scale,
+                                       .fully_masked = settings.fully_masked};
+    const Workspace workspace(kernels::cuda::forward_workspace_bytes(args), q.options());
+    kernels::cuda::run_forward(args, workspace.bytes(), c10::cuda::getCurrentCUDAStream());
   });
   return {out, log_sum_exp, lse_correction};
 }
 
 template <class T>
 void run_backward(const kernels::BackwardArgs<T>& args, const at::TensorOptions& options) {
-  const int64_t num_bytes = kernels::cuda::backward_workspace_bytes(args);
-  const auto workspace = at::empty({num_bytes}, options.dtype(at::kByte));
-  auto* const first = reinterpret_cast<std::byte*>(workspace.mutable_data_ptr());
-  kernels::cuda::run_backward(args, {first, static_cast<size_t>(num_bytes)}, c10::cuda::getCurrentCUDAStream());
+  const Workspace workspace(kernels::cuda::backward_workspace_bytes(args), options);
+  kernels::cuda::run_backward(args, workspace.bytes(), c10::cuda::getCurrentCUDAStream());
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>> differentiate(

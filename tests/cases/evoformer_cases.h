@@ -93,6 +93,7 @@ inline std::vector<EvoformerCase> bias_cases() {
       bias_case("pair_only", {{kPair}}),
       bias_case("shared_pair", {{kSharedPair}}),
       bias_case("general", {{kGeneral}}),
+      bias_case("general_of_queries_type", {{kGeneral, kOfQueries}}),
       bias_case("head_mask", {{kHeadMask}}),
       bias_case("biases_of_queries_type", {{kMask, kOfQueries}, {kPair, kOfQueries}}),
       bias_case("bfloat16_biases", {{kMask, kBFloat16}, {kPair, kBFloat16}}),

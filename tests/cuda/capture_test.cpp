@@ -14,11 +14,11 @@ TEST(Capture, AReplayGivesTheSameBits) {
   DeviceProblem<bfloat16> device(problem);
   const auto forward = device.forward_args();
   const auto backward = device.backward_args();
-  const DeviceBytes workspace(backward_workspace_bytes(backward));
+  const DeviceBytes for_forward(forward_workspace_bytes(forward)), workspace(backward_workspace_bytes(backward));
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t exec = nullptr;
   require(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal));
-  run_forward(forward, stream.get());
+  run_forward(forward, for_forward.span(), stream.get());
   run_backward(backward, workspace.span(), stream.get());
   require(cudaStreamEndCapture(stream.get(), &graph));
   EXPECT_NE(differences(device.solution(), expected), "") << "nothing ran yet";

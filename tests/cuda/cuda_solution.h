@@ -53,11 +53,14 @@ template <class T>
 Solution solve_on_cuda(const Problem& p) {
   const TestStream stream;
   DeviceProblem<T> problem(p);
-  run_forward(problem.forward_args(), stream.get());
+  const ForwardArgs<T> forward = problem.forward_args();
   const BackwardArgs<T> backward = problem.backward_args();
-  const DeviceBytes workspace(backward_workspace_bytes(backward));
-  require(cudaMemset(workspace.span().data(), 0xff, workspace.span().size()));  // NaN
-  require(cudaDeviceSynchronize());                                             // the stream waits for no other
+  const DeviceBytes for_forward(forward_workspace_bytes(forward)), workspace(backward_workspace_bytes(backward));
+  for (const DeviceBytes* bytes : {&for_forward, &workspace}) {
+    require(cudaMemset(bytes->span().data(), 0xff, bytes->span().size()));  // NaN
+  }
+  require(cudaDeviceSynchronize());  // the stream waits for no other
+  run_forward(forward, for_forward.span(), stream.get());
   run_backward(backward, workspace.span(), stream.get());
   stream.wait();
   return problem.solution();

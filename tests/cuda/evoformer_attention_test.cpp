@@ -142,7 +142,7 @@ TEST(EvoformerAttention, SharedPairGradient) {
   for (const auto& [batches, heads] : {std::pair<int64_t, int64_t>{1, 4}, {3, 1}, {1, 1}}) {
     const TestStream stream;
     DeviceProblem<float> device(problem);
-    run_forward(device.forward_args(), stream.get());
+    run_forward(device.forward_args(), {}, stream.get());
     BackwardArgs<float> args = device.backward_args();
     const int64_t plane = shape.Lq * shape.Lk, count = batches * heads * plane;
     const DeviceBytes sum(count * 4), rest(count * 4), workspace(backward_workspace_bytes(args));

@@ -118,8 +118,9 @@ TEST(FarOffsets, GiveTheSameBits) {
                                             .grad_logits = sums.place(backward.grad_logits, 1),
                                             .scale = backward.scale};
   const TestStream stream;
-  const DeviceBytes workspace(backward_workspace_bytes(far_backward));
-  run_forward(far_forward, stream.get());
+  const DeviceBytes for_forward(forward_workspace_bytes(far_forward)),
+      workspace(backward_workspace_bytes(far_backward));
+  run_forward(far_forward, for_forward.span(), stream.get());
   run_backward(far_backward, workspace.span(), stream.get());
   stream.wait();
   wide.fetch(far_forward.out, forward.out);

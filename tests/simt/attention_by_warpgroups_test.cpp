@@ -29,6 +29,27 @@ TEST_P(AttentionByWarpgroups, Float16) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionByWarpgroups, testing::ValuesIn(cases::evoformer_cases_in_units()),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
+// Pair biases that do not lie in whole units: the kernels get a copy.
+std::vector<cases::EvoformerCase> cases_beside_units() {
+  std::vector<cases::EvoformerCase> shapes = cases::evoformer_cases();
+  std::erase_if(shapes, [](const cases::EvoformerCase& shape) {
+    const bool has_pair = std::ranges::any_of(shape.biases, [](const cases::Bias& bias) {
+      return bias.kind == cases::BiasKind::kPair || bias.kind == cases::BiasKind::kSharedPair;
+    });
+    return !has_pair || (shape.Lk % 8 == 0 && shape.layout == cases::Layout::kContiguous);
+  });
+  return shapes;
+}
+
+class AttentionBesideUnits : public testing::TestWithParam<cases::EvoformerCase> {};
+
+TEST_P(AttentionBesideUnits, BFloat16) {
+  expect_correct<bfloat16>(GetParam(), kLaunch, kOther);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionBesideUnits, testing::ValuesIn(cases_beside_units()),
+                         [](const auto& tested) { return std::string(tested.param.name); });
+
 // Of a head dim.
 class AttentionByWarpgroupsOf : public testing::TestWithParam<int64_t> {
  protected:
@@ -74,6 +95,17 @@ TEST_P(AttentionByWarpgroupsOf, EveryRowFullyMasked) {
 
 INSTANTIATE_TEST_SUITE_P(HeadDims, AttentionByWarpgroupsOf, testing::Values(8, 16, 32, 64, 128),
                          testing::PrintToStringParamName());
+
+TEST(AttentionByWarpgroups, LargeLogits) {
+  using cases::BiasKind;
+  using cases::ElementType;
+  cases::EvoformerCase shape = kUnits;
+  for (const ElementType type : {ElementType::kOfQueries, ElementType::kFloat64}) {
+    shape.biases = {{BiasKind::kMask, type}, {BiasKind::kPair, type}};
+    expect_to_bear_large_logits<float16>(shape, kLaunch);
+    expect_to_bear_large_logits<bfloat16>(shape, kLaunch);
+  }
+}
 
 // Warps whose keys are shown or hidden take the way of those that have other values, if one of their warpgroup does.
 TEST(AttentionByWarpgroups, NoMaskGradientIsWanted) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "longfold/kernels/cuda/mma/pair_copy.cuh"
 #include "longfold/kernels/cuda/mma/problem.h"
 #include "longfold/kernels/cuda/mma/statistics.cuh"
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
@@ -60,6 +61,14 @@ class DeviceMemory {
   std::vector<Unit> units_;
 };
 
+// As pair_copy.cu does. The memory must outlive what the call is used for.
+void copy_pair_bias(Call& call, DeviceMemory& memory, const HostLaunch& launch) {
+  set_pair_copy(call, memory.as<void>());
+  if (call.pair_copy.from.data == nullptr) return;
+  const auto copy = call.form == BiasForm::k16 ? copy_pair<BiasForm::k16> : copy_pair<BiasForm::k32>;
+  simt::launch(launch.most_blocks, kThreads, 0, launch.mode, copy, call.pair_copy);
+}
+
 template <class T>
 void run_backward(const BackwardArgs<T>& args, const Call& call, const HostLaunch& launch) {
   const Problem& p = call.problem;
@@ -107,8 +116,10 @@ std::optional<Solution> solve_on_host(const kernels::Problem& problem, const Hos
   PlacedProblem<T> placed(problem, problem.shape.layout, {});
   const ForwardArgs<T> forward = placed.forward_args();
   const BackwardArgs<T> backward = placed.backward_args();
-  const std::optional<Call> call = call_of<T>(forward);
+  std::optional<Call> call = call_of<T>(forward);
   if (!call) return {};
+  DeviceMemory pair(num_bytes(call->pair_copy));
+  copy_pair_bias(*call, pair, launch);
   const ForwardParams params = params_of(forward, call->problem);
   const auto run_forward = [&]<class Kernels>(Kernels) {
     return Kernels::forward(params, call->form, call->one_row, launch);

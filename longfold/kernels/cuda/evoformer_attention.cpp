@@ -17,8 +17,13 @@ constexpr bool kHasTiles = !std::is_same_v<T, double>;
 }  // namespace
 
 template <class T>
-void run_forward(const ForwardArgs<T>& args, Stream stream) {
-  if (mma::takes(args)) return mma::run_forward(args, stream);
+int64_t forward_workspace_bytes(const ForwardArgs<T>& args) {
+  return mma::takes(args) ? mma::forward_workspace_bytes(args) : 0;
+}
+
+template <class T>
+void run_forward(const ForwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
+  if (mma::takes(args)) return mma::run_forward(args, workspace, stream);
   if constexpr (kHasTiles<T>) {
     if (tiled::takes(args)) return tiled::run_forward(args, stream);
   }
@@ -43,9 +48,10 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
   plain::run_backward(args, workspace, stream);
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                         \
-  template void run_forward<T>(const ForwardArgs<T>&, Stream);          \
-  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&); \
+#define LONGFOLD_INSTANTIATE(T)                                                      \
+  template int64_t forward_workspace_bytes<T>(const ForwardArgs<T>&);                \
+  template void run_forward<T>(const ForwardArgs<T>&, std::span<std::byte>, Stream); \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&);              \
   template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

@@ -20,12 +20,15 @@ using Stream = CUstream_st*;
 // More are an error by name: views are passed to the device by value.
 inline constexpr int kMostBiases = 16;
 
+// Bytes of device memory, 256-byte aligned, content irrelevant; a function of the shape, of how tensors lie and of the
+// gradients that are wanted. 0 for a forward pass whose pair bias can stay where it is.
+template <class T>
+[[nodiscard]] int64_t forward_workspace_bytes(const ForwardArgs<T>& args);
+
 // num_threads has no meaning here.
 template <class T>
-void run_forward(const ForwardArgs<T>& args, Stream stream);
+void run_forward(const ForwardArgs<T>& args, std::span<std::byte> workspace, Stream stream);
 
-// Bytes of device memory, 256-byte aligned, content irrelevant; a function of the shape and of the gradients that are
-// wanted.
 template <class T>
 [[nodiscard]] int64_t backward_workspace_bytes(const BackwardArgs<T>& args);
 

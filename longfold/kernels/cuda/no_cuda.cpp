@@ -13,7 +13,11 @@ namespace {
 }  // namespace
 
 template <class T>
-void run_forward(const ForwardArgs<T>&, Stream) {
+int64_t forward_workspace_bytes(const ForwardArgs<T>&) {
+  refuse("evoformer_attention");
+}
+template <class T>
+void run_forward(const ForwardArgs<T>&, std::span<std::byte>, Stream) {
   refuse("evoformer_attention");
 }
 template <class T>
@@ -33,9 +37,10 @@ std::string engine_status() {
   return "missing: " LONGFOLD_WHY_NO_CUDA;
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                         \
-  template void run_forward<T>(const ForwardArgs<T>&, Stream);          \
-  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&); \
+#define LONGFOLD_INSTANTIATE(T)                                                      \
+  template int64_t forward_workspace_bytes<T>(const ForwardArgs<T>&);                \
+  template void run_forward<T>(const ForwardArgs<T>&, std::span<std::byte>, Stream); \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&);              \
   template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

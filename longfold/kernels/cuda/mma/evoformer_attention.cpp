@@ -9,6 +9,7 @@
 #include "longfold/kernels/cuda/mma/built.h"
 #include "longfold/kernels/cuda/mma/finish.h"
 #include "longfold/kernels/cuda/mma/instances.h"
+#include "longfold/kernels/cuda/mma/pair_copy.h"
 #include "longfold/kernels/cuda/mma/pair_groups.h"
 #include "longfold/kernels/cuda/mma/problem.h"
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
@@ -19,6 +20,8 @@
 
 namespace longfold::kernels::cuda::mma {
 namespace {
+
+constexpr int64_t kAlignment = 256;  // of what lies in a workspace
 
 template <class T>
 constexpr bool kIs16Bit = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
@@ -152,6 +155,25 @@ int64_t pair_plane(const BackwardArgs<T>& args) {
 }
 
 template <class T>
+int64_t pair_sums_bytes(const BackwardArgs<T>& args) {
+  const auto& [B, N, Lq, H, D] = args.q.sizes;
+  const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
+  return kernels::round_up(planes * pair_plane(args) * int64_t{sizeof(float)}, kAlignment);
+}
+
+void check_workspace(std::span<std::byte> workspace, int64_t expected, const char* name) {
+  if (static_cast<int64_t>(workspace.size()) >= expected) return;
+  throw std::invalid_argument("[" + std::string(name) + "] expected a workspace of " + std::to_string(expected) +
+                              " bytes, got " + std::to_string(workspace.size()));
+}
+
+// `at`: where in the workspace the copy of the pair bias is to lie, if there is one.
+void copy_pair_bias(CallOnDevice& call, std::byte* at, Stream stream) {
+  set_pair_copy(call, at);
+  if (call.pair_copy.from.data != nullptr) run_pair_copy(call.pair_copy, call.form, stream);
+}
+
+template <class T>
 BackwardParams params_with(const BackwardArgs<T>& args, const CallOnDevice& call, std::span<std::byte> workspace) {
   const Problem& problem = call.problem;
   BackwardParams params = params_of(args, problem);
@@ -182,9 +204,19 @@ bool takes(const ForwardArgs<T>& args) {
 }
 
 template <class T>
-void run_forward(const ForwardArgs<T>& args, Stream stream) {
+int64_t forward_workspace_bytes(const ForwardArgs<T>& args) {
+  if constexpr (kIs16Bit<T>)
+    return num_bytes(call_on_device(args).value().pair_copy);
+  else
+    return 0;
+}
+
+template <class T>
+void run_forward(const ForwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
   if constexpr (kIs16Bit<T>) {
-    const CallOnDevice call = call_on_device(args).value();
+    CallOnDevice call = call_on_device(args).value();
+    check_workspace(workspace, num_bytes(call.pair_copy), "evoformer_attention");
+    copy_pair_bias(call, workspace.data(), stream);
     const ForwardParams params = params_of(args, call.problem);
     with_kernels_of<T>(call, args.q.sizes[4],
                        [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
@@ -203,22 +235,20 @@ bool takes(const BackwardArgs<T>& args) {
 
 template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
-  const auto& [B, N, Lq, H, D] = args.q.sizes;
-  const int64_t planes = writes_pair_at_once(args) ? 0 : groups_of(args) * B * H;
-  bool by_warpgroups = false;
-  if constexpr (kIs16Bit<T>) by_warpgroups = call_on_device(args).value().by_warpgroups;
-  return statistics_bytes(args, by_warpgroups) + planes * pair_plane(args) * int64_t{sizeof(float)};
+  if constexpr (kIs16Bit<T>) {
+    const CallOnDevice call = call_on_device(args).value();
+    return statistics_bytes(args, call.by_warpgroups) + pair_sums_bytes(args) + num_bytes(call.pair_copy);
+  } else {
+    return 0;
+  }
 }
 
 template <class T>
 void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
-  if (static_cast<int64_t>(workspace.size()) < backward_workspace_bytes(args)) {
-    throw std::invalid_argument("[evoformer_attention_backward] expected a workspace of " +
-                                std::to_string(backward_workspace_bytes(args)) + " bytes, got " +
-                                std::to_string(workspace.size()));
-  }
   if constexpr (kIs16Bit<T>) {
-    const CallOnDevice call = call_on_device(args).value();
+    check_workspace(workspace, backward_workspace_bytes(args), "evoformer_attention_backward");
+    CallOnDevice call = call_on_device(args).value();
+    copy_pair_bias(call, workspace.data() + statistics_bytes(args, call.by_warpgroups) + pair_sums_bytes(args), stream);
     const BackwardParams params = params_with(args, call, workspace);
     if (!call.by_warpgroups) run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
     with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
@@ -234,11 +264,12 @@ void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, S
   }
 }
 
-#define LONGFOLD_INSTANTIATE(T)                                         \
-  template bool takes<T>(const ForwardArgs<T>&);                        \
-  template bool takes<T>(const BackwardArgs<T>&);                       \
-  template void run_forward<T>(const ForwardArgs<T>&, Stream);          \
-  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&); \
+#define LONGFOLD_INSTANTIATE(T)                                                      \
+  template bool takes<T>(const ForwardArgs<T>&);                                     \
+  template bool takes<T>(const BackwardArgs<T>&);                                    \
+  template int64_t forward_workspace_bytes<T>(const ForwardArgs<T>&);                \
+  template void run_forward<T>(const ForwardArgs<T>&, std::span<std::byte>, Stream); \
+  template int64_t backward_workspace_bytes<T>(const BackwardArgs<T>&);              \
   template void run_backward<T>(const BackwardArgs<T>&, std::span<std::byte>, Stream);
 LONGFOLD_INSTANTIATE(float)
 LONGFOLD_INSTANTIATE(double)

@@ -14,7 +14,9 @@ template <class T>
 
 // What takes() refuses is undefined behaviour.
 template <class T>
-void run_forward(const ForwardArgs<T>& args, Stream stream);
+[[nodiscard]] int64_t forward_workspace_bytes(const ForwardArgs<T>& args);
+template <class T>
+void run_forward(const ForwardArgs<T>& args, std::span<std::byte> workspace, Stream stream);
 template <class T>
 [[nodiscard]] int64_t backward_workspace_bytes(const BackwardArgs<T>& args);
 template <class T>

@@ -37,7 +37,7 @@ struct Bias {
   const void* data;
   DType dtype;
   int64_t strides[5];  // of [B, N, H, Lq, Lk], in elements
-  bool in_units;       // each row of Lk lies in whole units of 16 bytes, and is of the type that shared memory holds
+  bool in_units;       // each row of Lk is whole units of 16 bytes, or zeros make it so; its type is shared memory's
 };
 
 // What is common to all passes.

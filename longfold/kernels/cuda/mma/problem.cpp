@@ -66,12 +66,39 @@ std::optional<Call> call_of(const Args& args) {
   call.form = form_of(p.pair, kDType<T>);
   p.pair.in_units = p.pair.data != nullptr && lies_in_units(p.pair, call.form, shape);
   call.one_row = shape.N == 1 || (p.pair.data != nullptr && p.pair.strides[1] != 0);
+  if (p.pair.data != nullptr && !p.pair.in_units && (shape.N == 1 || p.pair.strides[1] == 0)) {
+    call.pair_copy = pair_copy(p.pair, call.form, static_cast<int>(shape.B), static_cast<int>(shape.H),
+                               static_cast<int>(shape.Lq), static_cast<int>(shape.Lk));
+    p.pair = call.pair_copy.to;
+  }
   p.q = rows_of_view(args.q), p.k = rows_of_view(args.k), p.v = rows_of_view(args.v);
   p.B = static_cast<int>(shape.B), p.N = static_cast<int>(shape.N), p.H = static_cast<int>(shape.H);
   p.Lq = static_cast<int>(shape.Lq), p.Lk = static_cast<int>(shape.Lk);
   p.scale = static_cast<float>(args.scale);
   p.mean_if_masked = args.fully_masked == FullyMasked::kMean;
   return call;
+}
+
+PairCopy pair_copy(const Bias& pair, BiasForm form, int B, int H, int Lq, int Lk) {
+  const int64_t size = form == BiasForm::k16 ? 2 : 4, pitch = kernels::round_up(Lk, kUnit / size);
+  PairCopy copy{.from = pair, .to = {}, .B = B, .H = H, .Lq = Lq, .Lk = Lk};
+  if (pair.strides[0] == 0) copy.B = 1;
+  if (pair.strides[2] == 0) copy.H = 1;
+  const int64_t of_head = Lq * pitch;
+  copy.to = {.data = nullptr,
+             .dtype = form == BiasForm::k16 ? pair.dtype : DType::kFloat32,
+             .strides = {copy.B == 1 ? 0 : copy.H * of_head, 0, copy.H == 1 ? 0 : of_head, pitch, 1},
+             .in_units = true};
+  return copy;
+}
+
+int64_t num_bytes(const PairCopy& copy) {
+  if (copy.from.data == nullptr) return 0;
+  return int64_t{copy.B} * copy.H * copy.Lq * copy.to.strides[3] * size_of(copy.to.dtype);
+}
+
+void set_pair_copy(Call& call, void* data) {
+  if (call.pair_copy.from.data != nullptr) call.pair_copy.to.data = call.problem.pair.data = data;
 }
 
 template <class T>

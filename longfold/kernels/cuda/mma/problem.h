@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "longfold/kernels/bias.h"
+#include "longfold/kernels/cuda/mma/pair_copy.h"
 #include "longfold/kernels/cuda/mma/params.h"
 #include "longfold/kernels/evoformer_attention.h"
 
@@ -12,8 +13,11 @@ namespace longfold::kernels::cuda::mma {
 struct Call {
   Problem problem;
   BiasForm form;
-  bool one_row;  // blocks of one row n: N is 1, or the pair bias differs from row to row
+  bool one_row;        // blocks of one row n: N is 1, or the pair bias differs from row to row
+  PairCopy pair_copy;  // to be made before, in memory that set_pair_copy() is given
 };
+
+void set_pair_copy(Call& call, void* data);
 
 template <class T>
 [[nodiscard]] Rows rows_of_view(const TensorView<T, 5>& view);
