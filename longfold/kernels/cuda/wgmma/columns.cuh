@@ -33,10 +33,18 @@ __device__ __forceinline__ void split(float (&parts)[3], float number) {
   }
 }
 
-// The shift of 64 queries of which one has this minus_lse: a number of the type, in units of log2 e.
+// The shift of 64 queries of which one has this log_sum_exp: a number of the type, in units of log2 e.
 template <class T>
-__device__ __forceinline__ float shift_near(float minus_lse) {
-  return fabsf(minus_lse) <= 65504 ? ptx::unpack<T>(ptx::pack<T>(minus_lse, 0)).x : 0;
+__device__ __forceinline__ float shift_near(const mma::LogSumExp& lse, float mask_shift) {
+  const float number = mma::minus_lse(lse, mask_shift, false);
+  return fabsf(number) <= 65504 ? ptx::unpack<T>(ptx::pack<T>(number, 0)).x : 0;
+}
+// Minus a log_sum_exp less its shift, in units of log2 e: what large numbers round off each other is not lost.
+__device__ __forceinline__ float minus_lse_beyond(float shift, const mma::LogSumExp& lse, float mask_shift) {
+  if (lse.value <= mma::kHidesAt) return -INFINITY;
+  const float value = lse.value - mask_shift, taken = value - lse.value;
+  const float rest = (lse.value - (value - taken)) - (mask_shift + taken);
+  return fmaf(-value, mma::kLog2E, -shift) + ((lse.correction - 1) - rest) * mma::kLog2E;
 }
 // As it lies in a ColumnTile of those queries.
 template <class T>
@@ -49,7 +57,7 @@ template <class T>
 __device__ __forceinline__ uint32_t columns_of_query(float minus_lse, float minus_delta, float shift, float to_log2,
                                                      int lane) {
   const int pair = lane % 4;
-  const float in_products = (minus_lse - shift) / to_log2;
+  const float in_products = minus_lse / to_log2;
   const float number = pair >= 2 ? minus_delta : in_products < kLowestNumber<T> ? kLowestNumber<T> : in_products;
   float parts[3];
   split<T>(parts, number);
@@ -83,17 +91,18 @@ __device__ __forceinline__ void store_factors(uint32_t to, bool of_lse) {
   store_rows_of(to, [&](int pair) { return factors<T>(pair, of_lse); });
 }
 
-// A lane's two queries of 16 from `first` on; those beyond the last one are stored too, there is room.
+// A lane's two queries of 16 from `first` on, as columns_of_query() made them but with another delta; those beyond the
+// last one are stored too, there is room.
 template <class T>
-__device__ __forceinline__ void store_columns(const mma::Rows& to, const float (&minus_lse)[2],
+__device__ __forceinline__ void store_columns(const mma::Rows& to, const uint32_t (&columns)[4],
                                               const float (&minus_delta)[2], float shift, int b, int n, int h,
-                                              int first, float to_log2, int lane) {
+                                              int first, int lane) {
   auto* const words = reinterpret_cast<uint32_t*>(const_cast<char*>(mma::rows_of(to, b, n, h)));
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t query = first + 8 * half + lane / 4;
-    words[query * to.strides[2] / 2 + lane % 4] =
-        columns_of_query<T>(minus_lse[half], minus_delta[half], shift, to_log2, lane);
+    const uint32_t word = columns_of_query<T>(0, minus_delta[half], shift, 1, lane);
+    words[query * to.strides[2] / 2 + lane % 4] = lane % 4 < 2 ? columns[half] : word;
   }
 }
 

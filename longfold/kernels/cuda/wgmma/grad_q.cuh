@@ -1,7 +1,7 @@
 // grad_q by products of warpgroups. Items and tiles are those of the forward pass; a warpgroup has 64 queries of one
 // row n and keeps them and their output gradients in registers; of wide heads, whose sums take these, in shared memory.
 // The first pass: it makes the queries' columns (columns.cuh), with delta from the rounded output, and leaves them for
-// the others with delta mended. Its own have no log_sum_exp, which costs no instruction where rows are queries.
+// the others with delta mended.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/finish_grad_q.cuh"
@@ -46,7 +46,7 @@ struct GradQ {
   struct Queries {
     First q, grad_out;
     uint32_t columns[4];
-    float minus_lse[2], minus_delta[2], shift;
+    float minus_delta[2], shift;
     float of_gradients[kWide / 8][4], of_weights[kWide / 8][4];  // sums over keys
     float sum[1][4];                                             // of a row's gradients, as they are multiplied
   };
@@ -90,7 +90,8 @@ struct GradQ {
       ptx::wait_for_products<1>();
     }
     ptx::after_products(s);
-    Bias(pair, lane).to_exponents(s, scale * mma::kLog2E, of.minus_lse);
+    const float shifts[2] = {of.shift, of.shift};
+    Bias(pair, lane).to_exponents(s, scale * mma::kLog2E, shifts);
     if constexpr (!Common) apply_mask(s, mask, lane);
     if constexpr (kInTurn) {
       ptx::fence_products();
@@ -168,14 +169,14 @@ struct GradQ {
       for (float& sum : of.sum[0]) sum = 0;
       ring.wait_until_full();
       const float shift = ptx::load_shared<float>(Tiles::mask(ring.stage(), row) + mma::kMaskShiftAt);
-      of.shift = shift_near<T>(mma::minus_lse(first_lse, shift, false));
+      of.shift = shift_near<T>(first_lse, shift);
       of.columns[2] = of.columns[3] = 0;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const bool is_there = item.first + first + 8 * half + lane / 4 < p.Lq;
-        of.minus_lse[half] = is_there ? mma::minus_lse(lse[half], shift, false) : -INFINITY;
+        const float minus_lse = is_there ? minus_lse_beyond(of.shift, lse[half], shift) : -INFINITY;
         of.minus_delta[half] = is_there ? grad_lse[half] - of.minus_delta[half] : 0;
-        of.columns[half] = columns_of_query<T>(0, of.minus_delta[half], 0, 1, lane);
+        of.columns[half] = columns_of_query<T>(minus_lse, of.minus_delta[half], of.shift, p.scale * mma::kLog2E, lane);
       }
 #pragma unroll 1
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
@@ -194,8 +195,7 @@ struct GradQ {
       const float of_lane[2] = {lane % 4 == 0 ? of.sum[0][0] : 0, lane % 4 == 0 ? of.sum[0][2] : 0};
       mma::finish_grad_q<T, HeadDim>(params, of.of_gradients, of.of_weights, of_lane, of.minus_delta, item.b, n, item.h,
                                      query, lane);
-      store_columns<T>(params.columns, of.minus_lse, of.minus_delta, of.shift, item.b, n, item.h, query,
-                       p.scale * mma::kLog2E, lane);
+      store_columns<T>(params.columns, of.columns, of.minus_delta, of.shift, item.b, n, item.h, query, lane);
     }
   }
 
