@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "longfold/kernels/cuda/mma/built.h"
 #include "longfold/kernels/cuda/mma/finish.h"
@@ -167,6 +168,52 @@ void check_workspace(std::span<std::byte> workspace, int64_t expected, const cha
                               " bytes, got " + std::to_string(workspace.size()));
 }
 
+// Rows n of a call, which run as a call of their own.
+template <class View>
+void take_rows(View& view, int64_t begin, int64_t count) {
+  if (view.data == nullptr) return;
+  view.data += begin * view.strides[1];
+  view.sizes[1] = count;
+}
+void take_rows(std::vector<BiasView>& biases, int64_t begin) {
+  for (BiasView& bias : biases) {
+    bias.data = static_cast<const std::byte*>(bias.data) + begin * bias.strides[1] * size_of(bias.dtype);
+  }
+}
+template <class Args>
+void take_rows_of_all(Args& args, int64_t begin, int64_t count) {
+  const auto take = [&](auto&... views) { (take_rows(views, begin, count), ...); };
+  take(args.q, args.k, args.v, args.out, args.log_sum_exp, args.lse_correction);
+  if constexpr (requires { args.grad_q; }) {
+    take(args.grad_out, args.grad_log_sum_exp, args.grad_q, args.grad_k, args.grad_v, args.grad_mask);
+  }
+}
+
+template <class T, class Args>
+int64_t rows_at_once(const Args& args) {
+  return mma::rows_at_once(call_of<T>(args).value().pair_copy, args.q.sizes[1]);
+}
+// Calls function with all rows of the call, in as many parts as it takes.
+template <class T, class Args, class Function>
+void for_rows_at_once(const Args& args, const Function& function) {
+  const int64_t N = args.q.sizes[1], at_once = rows_at_once<T>(args);
+  for (int64_t begin = 0; begin < N; begin += at_once) {
+    Args part = args;
+    take_rows_of_all(part, begin, std::min(at_once, N - begin));
+    std::vector<BiasView> biases(args.biases.begin(), args.biases.end());
+    take_rows(biases, begin);
+    part.biases = biases;
+    function(part);
+  }
+}
+// The first of them, which is the largest. Its biases are those of the call.
+template <class T, class Args>
+Args first_rows(const Args& args) {
+  Args part = args;
+  take_rows_of_all(part, 0, rows_at_once<T>(args));
+  return part;
+}
+
 // `at`: where in the workspace the copy of the pair bias is to lie, if there is one.
 void copy_pair_bias(CallOnDevice& call, std::byte* at, Stream stream) {
   set_pair_copy(call, at);
@@ -193,6 +240,24 @@ BackwardParams params_with(const BackwardArgs<T>& args, const CallOnDevice& call
   return params;
 }
 
+template <class T>
+void run_rows_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
+  CallOnDevice call = call_on_device(args).value();
+  copy_pair_bias(call, workspace.data() + statistics_bytes(args, call.by_warpgroups) + pair_sums_bytes(args), stream);
+  const BackwardParams params = params_with(args, call, workspace);
+  if (!call.by_warpgroups) run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
+  with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
+    Kernels::grad_q(params, call.form, call.one_row, stream);
+    Kernels::grad_kv(params, call.form, call.one_row, stream);
+    if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);
+  });
+  if (params.pair_groups > 0 && !writes_pair_at_once(args)) {
+    const auto& [B, N, Lq, H, D] = args.q.sizes;
+    const Shape shape{.B = B, .N = N, .Lq = Lq, .Lk = args.k.sizes[2], .H = H, .D = D};
+    run_sum_of_groups(params.pair_sums, params.pair_groups, shape, args.grad_pair, stream);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -206,7 +271,7 @@ bool takes(const ForwardArgs<T>& args) {
 template <class T>
 int64_t forward_workspace_bytes(const ForwardArgs<T>& args) {
   if constexpr (kIs16Bit<T>)
-    return num_bytes(call_on_device(args).value().pair_copy);
+    return num_bytes(call_on_device(first_rows<T>(args)).value().pair_copy);
   else
     return 0;
 }
@@ -214,12 +279,14 @@ int64_t forward_workspace_bytes(const ForwardArgs<T>& args) {
 template <class T>
 void run_forward(const ForwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
   if constexpr (kIs16Bit<T>) {
-    CallOnDevice call = call_on_device(args).value();
-    check_workspace(workspace, num_bytes(call.pair_copy), "evoformer_attention");
-    copy_pair_bias(call, workspace.data(), stream);
-    const ForwardParams params = params_of(args, call.problem);
-    with_kernels_of<T>(call, args.q.sizes[4],
-                       [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
+    check_workspace(workspace, forward_workspace_bytes(args), "evoformer_attention");
+    for_rows_at_once<T>(args, [&](const ForwardArgs<T>& part) {
+      CallOnDevice call = call_on_device(part).value();
+      copy_pair_bias(call, workspace.data(), stream);
+      const ForwardParams params = params_of(part, call.problem);
+      with_kernels_of<T>(call, part.q.sizes[4],
+                         [&]<class Kernels>(Kernels) { Kernels::forward(params, call.form, call.one_row, stream); });
+    });
   }
 }
 
@@ -227,7 +294,9 @@ template <class T>
 bool takes(const BackwardArgs<T>& args) {
   if constexpr (kIs16Bit<T>) {
     const bool is_plain_sum = !args.add_to_grad_pair && args.grad_pair_rest.data == nullptr;
-    return args.grad_logits.data == nullptr && is_plain_sum && call_on_device(args).has_value();
+    if (args.grad_logits.data != nullptr || !is_plain_sum) return false;
+    const std::optional<CallOnDevice> call = call_on_device(args);
+    return call && (args.grad_pair.data == nullptr || call->pair_copy.N <= 1);
   } else {
     return false;
   }
@@ -236,8 +305,9 @@ bool takes(const BackwardArgs<T>& args) {
 template <class T>
 int64_t backward_workspace_bytes(const BackwardArgs<T>& args) {
   if constexpr (kIs16Bit<T>) {
-    const CallOnDevice call = call_on_device(args).value();
-    return statistics_bytes(args, call.by_warpgroups) + pair_sums_bytes(args) + num_bytes(call.pair_copy);
+    const BackwardArgs<T> part = first_rows<T>(args);
+    const CallOnDevice call = call_on_device(part).value();
+    return statistics_bytes(part, call.by_warpgroups) + pair_sums_bytes(part) + num_bytes(call.pair_copy);
   } else {
     return 0;
   }
@@ -247,20 +317,7 @@ template <class T>
 void run_backward(const BackwardArgs<T>& args, std::span<std::byte> workspace, Stream stream) {
   if constexpr (kIs16Bit<T>) {
     check_workspace(workspace, backward_workspace_bytes(args), "evoformer_attention_backward");
-    CallOnDevice call = call_on_device(args).value();
-    copy_pair_bias(call, workspace.data() + statistics_bytes(args, call.by_warpgroups) + pair_sums_bytes(args), stream);
-    const BackwardParams params = params_with(args, call, workspace);
-    if (!call.by_warpgroups) run_statistics<T>(params, static_cast<int>(args.q.sizes[4]), stream);
-    with_kernels_of<T>(call, args.q.sizes[4], [&]<class Kernels>(Kernels) {
-      Kernels::grad_q(params, call.form, call.one_row, stream);
-      Kernels::grad_kv(params, call.form, call.one_row, stream);
-      if (params.pair_groups > 0) Kernels::grad_pair(params, call.form, stream);
-    });
-    if (params.pair_groups > 0 && !writes_pair_at_once(args)) {
-      const auto& [B, N, Lq, H, D] = args.q.sizes;
-      const Shape shape{.B = B, .N = N, .Lq = Lq, .Lk = args.k.sizes[2], .H = H, .D = D};
-      run_sum_of_groups(params.pair_sums, params.pair_groups, shape, args.grad_pair, stream);
-    }
+    for_rows_at_once<T>(args, [&](const BackwardArgs<T>& part) { run_rows_backward(part, workspace, stream); });
   }
 }
 

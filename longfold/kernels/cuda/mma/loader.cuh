@@ -1,6 +1,6 @@
 // What producers do: tiles of rows and of the pair bias from global to shared memory. One lane of each warp
-// copies some of them whole by tensor maps, where all tensors have one; else all threads do, 16 bytes at a time where
-// they lie so, or element by element. What is beyond the tensors' ends becomes zero, and is not read.
+// copies some of them whole by tensor maps, where all tensors have one; else all threads do, 16 bytes at a time, or
+// rows element by element where they do not lie so. What is beyond the tensors' ends becomes zero, and is not read.
 #pragma once
 
 #include "longfold/kernels/cuda/mma/params.h"
@@ -96,7 +96,7 @@ __device__ __forceinline__ float read_bias(const Bias& bias, int64_t offset) {
   }
 }
 
-__device__ __forceinline__ int64_t bias_offset(const Bias& bias, int b, int n, int h) {
+__device__ __forceinline__ int64_t bias_offset(const Bias& bias, int64_t b, int64_t n, int h) {
   return b * bias.strides[0] + n * bias.strides[1] + h * bias.strides[2];
 }
 
@@ -122,34 +122,16 @@ __device__ void load_pair_bias(const Producer& producer, uint32_t to, const Prob
     using Tile = BiasTile<Form, Queries, Keys>;
     constexpr int kSize = bias_size(Form);
     const Bias& bias = p.pair;
-    const int64_t offset = bias_offset(bias, b, n, h);
-    if (bias.in_units) {
-      constexpr int kUnits = Tile::kUnits, kAtOnce = kProducerThreads / kUnits;
-      const int query = producer.thread / kUnits, unit = producer.thread % kUnits;
-      const bool valid = first_key + 16 / kSize * unit < p.Lk;
-      const int64_t stride = kSize * bias.strides[3];
-      const char* from = static_cast<const char*>(bias.data) + kSize * (offset + first_key) +
-                         (first_query + query) * stride + 16 * unit;
+    constexpr int kUnits = Tile::kUnits, kAtOnce = kProducerThreads / kUnits;
+    const int query = producer.thread / kUnits, unit = producer.thread % kUnits;
+    const bool valid = first_key + 16 / kSize * unit < p.Lk;
+    const int64_t stride = kSize * bias.strides[3];
+    const char* from = static_cast<const char*>(bias.data) + kSize * (bias_offset(bias, b, n, h) + first_key) +
+                       (first_query + query) * stride + 16 * unit;
 #pragma unroll 2
-      for (int i = query; i < Queries; i += kAtOnce) {
-        ptx::copy_async(Tile::unit(to, i, unit), from, valid && first_query + i < p.Lq);
-        from += kAtOnce * stride;
-      }
-      return;
-    }
-#pragma unroll 2
-    for (int element = producer.thread; element < Queries * Keys; element += kProducerThreads) {
-      const int query = element / Keys, key = element % Keys;
-      const bool valid = first_query + query < p.Lq && first_key + key < p.Lk;
-      const int64_t at = offset + (first_query + query) * bias.strides[3] + (first_key + key) * bias.strides[4];
-      const uint32_t place = Tile::unit(to, query, key * kSize / 16) + key * kSize % 16;
-      if constexpr (Form == BiasForm::k16) {
-        uint16_t value = 0;
-        if (valid) value = static_cast<const uint16_t*>(bias.data)[at];
-        ptx::store_shared(place, value);
-      } else {
-        ptx::store_shared(place, valid ? read_bias(bias, at) : 0.0f);
-      }
+    for (int i = query; i < Queries; i += kAtOnce) {
+      ptx::copy_async(Tile::unit(to, i, unit), from, valid && first_query + i < p.Lq);
+      from += kAtOnce * stride;
     }
   }
 }

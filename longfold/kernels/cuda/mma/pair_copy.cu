@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kThreads) pair_copy_kernel(const __grid_consta
 
 void run_pair_copy(const PairCopy& copy, BiasForm form, Stream stream) {
   constexpr int64_t kMostBlocks = 0x7fffffff;
-  const auto blocks = static_cast<unsigned>(std::min(int64_t{copy.B} * copy.Lq, kMostBlocks));
+  const auto blocks = static_cast<unsigned>(std::min(int64_t{copy.B} * copy.N * copy.Lq, kMostBlocks));
   if (form == BiasForm::k16)
     pair_copy_kernel<BiasForm::k16><<<blocks, kThreads, 0, stream>>>(copy);
   else

@@ -12,11 +12,12 @@ __device__ void copy_pair(const PairCopy& copy) {
   using Element = std::conditional_t<Form == BiasForm::k16, uint16_t, float>;
   const Bias &from = copy.from, &to = copy.to;
   const auto pitch = static_cast<int>(to.strides[3]);
-  const int64_t rows = int64_t{copy.B} * copy.Lq;
+  const int64_t rows = int64_t{copy.B} * copy.N * copy.Lq;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t query = row % copy.Lq, b = row / copy.Lq;
-    const int64_t first = b * from.strides[0] + query * from.strides[3];
-    Element* const to_row = static_cast<Element*>(const_cast<void*>(to.data)) + b * to.strides[0] + query * pitch;
+    const int64_t query = row % copy.Lq, n = row / copy.Lq % copy.N, b = row / copy.Lq / copy.N;
+    const int64_t first = bias_offset(from, b, n, 0) + query * from.strides[3];
+    Element* const to_row =
+        static_cast<Element*>(const_cast<void*>(to.data)) + bias_offset(to, b, n, 0) + query * pitch;
     for (int key = static_cast<int>(threadIdx.x); key < pitch; key += static_cast<int>(blockDim.x)) {
 #pragma unroll 4
       for (int h = 0; h < copy.H; ++h) {

@@ -37,14 +37,15 @@ struct Bias {
   const void* data;
   DType dtype;
   int64_t strides[5];  // of [B, N, H, Lq, Lk], in elements
-  bool in_units;       // each row of Lk is whole units of 16 bytes, or zeros make it so; its type is shared memory's
 };
 
 // What is common to all passes.
 struct Problem {
   int B, N, Lq, Lk, H;
   Rows q, k, v;
-  Bias pair;  // the same for all rows n, unless blocks have one row
+  // The same for all rows n, unless blocks have one row. Of the type that shared memory holds, each row of Lk whole
+  // units of 16 bytes, or zeros make it so.
+  Bias pair;
   Bias mask;  // the same for all queries; of kBool: hides keys where it is 0
   float scale;
   bool mean_if_masked;

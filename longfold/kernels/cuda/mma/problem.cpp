@@ -18,10 +18,6 @@ bool is_aligned(const void* data) {
   return reinterpret_cast<uintptr_t>(data) % kUnit == 0;
 }
 
-int64_t size_of(DType dtype) {
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
-}
-
 template <class T>
 constexpr DType kDType = std::is_same_v<T, bfloat16> ? DType::kBFloat16 : DType::kFloat16;
 
@@ -38,6 +34,10 @@ bool lies_in_units(const Bias& pair, BiasForm form, const Shape& shape) {
 }
 
 }  // namespace
+
+int64_t size_of(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : dtype == DType::kBool ? 1 : 2;
+}
 
 template <class T>
 Rows rows_of_view(const TensorView<T, 5>& view) {
@@ -60,41 +60,49 @@ std::optional<Call> call_of(const Args& args) {
     const BiasKind kind = kind_of(bias, shape);
     Bias& place = kind == BiasKind::kMask || kind == BiasKind::kHidden ? p.mask : p.pair;
     if (place.data != nullptr) return {};
-    place = {.data = bias.data, .dtype = bias.dtype, .strides = {}, .in_units = false};
+    place = {.data = bias.data, .dtype = bias.dtype, .strides = {}};
     std::copy(bias.strides.begin(), bias.strides.end(), place.strides);
   }
   call.form = form_of(p.pair, kDType<T>);
-  p.pair.in_units = p.pair.data != nullptr && lies_in_units(p.pair, call.form, shape);
   call.one_row = shape.N == 1 || (p.pair.data != nullptr && p.pair.strides[1] != 0);
-  if (p.pair.data != nullptr && !p.pair.in_units && (shape.N == 1 || p.pair.strides[1] == 0)) {
-    call.pair_copy = pair_copy(p.pair, call.form, static_cast<int>(shape.B), static_cast<int>(shape.H),
-                               static_cast<int>(shape.Lq), static_cast<int>(shape.Lk));
-    p.pair = call.pair_copy.to;
-  }
   p.q = rows_of_view(args.q), p.k = rows_of_view(args.k), p.v = rows_of_view(args.v);
   p.B = static_cast<int>(shape.B), p.N = static_cast<int>(shape.N), p.H = static_cast<int>(shape.H);
   p.Lq = static_cast<int>(shape.Lq), p.Lk = static_cast<int>(shape.Lk);
   p.scale = static_cast<float>(args.scale);
   p.mean_if_masked = args.fully_masked == FullyMasked::kMean;
+  if (p.pair.data != nullptr && !lies_in_units(p.pair, call.form, shape)) {
+    call.pair_copy = pair_copy(p.pair, call.form, p);
+    p.pair = call.pair_copy.to;
+  }
   return call;
 }
 
-PairCopy pair_copy(const Bias& pair, BiasForm form, int B, int H, int Lq, int Lk) {
-  const int64_t size = form == BiasForm::k16 ? 2 : 4, pitch = kernels::round_up(Lk, kUnit / size);
-  PairCopy copy{.from = pair, .to = {}, .B = B, .H = H, .Lq = Lq, .Lk = Lk};
-  if (pair.strides[0] == 0) copy.B = 1;
-  if (pair.strides[2] == 0) copy.H = 1;
-  const int64_t of_head = Lq * pitch;
+PairCopy pair_copy(const Bias& pair, BiasForm form, const Problem& p) {
+  const int64_t size = form == BiasForm::k16 ? 2 : 4, pitch = kernels::round_up(p.Lk, kUnit / size);
+  const auto differing = [&](int count, size_t dim) { return pair.strides[dim] == 0 ? 1 : count; };
+  PairCopy copy{.from = pair,
+                .to = {},
+                .B = differing(p.B, 0),
+                .N = differing(p.N, 1),
+                .H = differing(p.H, 2),
+                .Lq = p.Lq,
+                .Lk = p.Lk};
+  const int64_t of_head = p.Lq * pitch, of_n = copy.H * of_head, of_b = copy.N * of_n;
   copy.to = {.data = nullptr,
              .dtype = form == BiasForm::k16 ? pair.dtype : DType::kFloat32,
-             .strides = {copy.B == 1 ? 0 : copy.H * of_head, 0, copy.H == 1 ? 0 : of_head, pitch, 1},
-             .in_units = true};
+             .strides = {copy.B == 1 ? 0 : of_b, copy.N == 1 ? 0 : of_n, copy.H == 1 ? 0 : of_head, pitch, 1}};
   return copy;
 }
 
 int64_t num_bytes(const PairCopy& copy) {
   if (copy.from.data == nullptr) return 0;
-  return int64_t{copy.B} * copy.H * copy.Lq * copy.to.strides[3] * size_of(copy.to.dtype);
+  return int64_t{copy.B} * copy.N * copy.H * copy.Lq * copy.to.strides[3] * size_of(copy.to.dtype);
+}
+
+int64_t rows_at_once(const PairCopy& copy, int64_t N) {
+  constexpr int64_t kMostBytes = int64_t{64} << 20;
+  if (copy.from.data == nullptr || copy.N == 1) return N;
+  return std::clamp(kMostBytes / (num_bytes(copy) / copy.N), int64_t{1}, N);
 }
 
 void set_pair_copy(Call& call, void* data) {

@@ -19,6 +19,8 @@ struct Call {
 
 void set_pair_copy(Call& call, void* data);
 
+[[nodiscard]] int64_t size_of(DType dtype);  // bytes
+
 template <class T>
 [[nodiscard]] Rows rows_of_view(const TensorView<T, 5>& view);
 

@@ -42,8 +42,7 @@ bool can_have_map(const Rows& rows, int length) {
 
 bool can_have_maps(const Problem& p, std::span<const Rows> more) {
   return can_have_map(p.q, p.Lq) && can_have_map(p.k, p.Lk) && can_have_map(p.v, p.Lk) &&
-         std::ranges::all_of(more, [&](const Rows& rows) { return can_have_map(rows, p.Lq); }) &&
-         (p.pair.data == nullptr || p.pair.in_units);
+         std::ranges::all_of(more, [&](const Rows& rows) { return can_have_map(rows, p.Lq); });
 }
 
 void make_tensor_maps(Problem& p, const BackwardParams* backward, int head_dim, const Boxes& boxes) {

@@ -27,7 +27,7 @@ struct MappedTensor {
 // Whether there can be such a map. The driver makes it; tests/simt/ has a function of this name for the host.
 [[nodiscard]] bool encode_tensor_map(TensorMap& to, const MappedTensor& tensor);
 
-// Whether all that a pass copies lies in whole units of 16 bytes. `more`: of queries too, besides q.
+// Whether all rows that a pass copies lie in whole units of 16 bytes. `more`: of queries too, besides q.
 [[nodiscard]] bool can_have_maps(const Problem& p, std::span<const Rows> more);
 
 // Those of a pass.
