@@ -36,10 +36,6 @@ TEST(Determinism, OfManyItems) {
   expect_same_bits_again<float>({.name = "many_items", .B = 2, .N = 40, .Lq = 200, .Lk = 200, .H = 8, .D = 32});
 }
 
-std::vector<Numbers*> results_of_rows(Solution& s) {
-  return {&s.out, &s.lse, &s.lse_correction, &s.grad_q, &s.grad_k, &s.grad_v, &s.grad_mask, &s.grad_logits};
-}
-
 template <class T>
 void expect_rows_alone_give_the_same(const cases::EvoformerCase& shape) {
   const Problem problem = problem_with_every_gradient<T>(shape);
@@ -48,10 +44,10 @@ void expect_rows_alone_give_the_same(const cases::EvoformerCase& shape) {
   for (const int64_t chunk : {int64_t{1}, (N + 1) / 2}) {
     for (int64_t begin = 0; begin < N; begin += chunk) {
       const int64_t end = std::min(begin + chunk, N);
-      Solution part = solve_on_cuda<T>(rows_of(problem, begin, end)), expected = whole;
-      part.grad_pair = whole.grad_pair;  // the one sum over N
-      for (Numbers* numbers : results_of_rows(expected)) *numbers = rows_of(*numbers, shape.B, N, begin, end);
-      EXPECT_EQ(differences(part, expected), "") << "rows " << begin << " to " << end << " of " << N;
+      Solution part = solve_on_cuda<T>(rows_of(problem, begin, end));
+      part.grad_pair = whole.grad_pair;
+      EXPECT_EQ(differences(part, whole.rows(shape.B, N, begin, end)), "")
+          << "rows " << begin << " to " << end << " of " << N;
     }
   }
 }
@@ -77,11 +73,8 @@ void expect_rows_do_not_see_their_neighbours(const cases::EvoformerCase& shape) 
   EXPECT_TRUE(std::isnan(other.out[clean.out.size() / static_cast<size_t>(rows)])) << "row 1";
   EXPECT_TRUE(std::isnan(other.grad_pair[0]));
   for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 1}, {2, shape.N}}) {
-    Solution left = clean, right = other;
-    for (Solution* solution : {&left, &right}) {
-      solution->grad_pair.clear();
-      for (Numbers* numbers : results_of_rows(*solution)) *numbers = rows_of(*numbers, 1, rows, begin, end);
-    }
+    Solution left = clean.rows(1, rows, begin, end), right = other.rows(1, rows, begin, end);
+    left.grad_pair.clear(), right.grad_pair.clear();
     EXPECT_EQ(differences(left, right), "") << "rows " << begin << " to " << end;
   }
 }

@@ -23,6 +23,16 @@ struct Solution {
     return everything;
   }
 
+  // What rows n from begin to end of N have, for all of B. The pair gradient, a sum over rows, stays as it is.
+  [[nodiscard]] Solution rows(int64_t B, int64_t N, int64_t begin, int64_t end) const {
+    Solution part = *this;
+    for (Numbers* numbers : {&part.out, &part.lse, &part.lse_correction, &part.grad_q, &part.grad_k, &part.grad_v,
+                             &part.grad_mask, &part.grad_logits}) {
+      if (!numbers->empty()) *numbers = rows_of(*numbers, B, N, begin, end);
+    }
+    return part;
+  }
+
   void drop_signs_of_zeros() {
     for (Numbers* numbers : {&out, &grad_q, &grad_k, &grad_v, &grad_pair, &grad_mask, &grad_logits}) {
       for (double& number : *numbers) number += 0.0;

@@ -64,6 +64,24 @@ inline void expect_to_bear_large_biases(const cases::EvoformerCase& shape, const
   EXPECT_EQ(check_on_host<bfloat16>(shifted, launch), "") << "all logits near -1e4";
 }
 
+// The bits of a row, whatever N is, also where the keys of a bias are no whole units of 16 bytes.
+template <class T>
+void expect_rows_alone_to_be_the_same(cases::EvoformerCase shape, const HostLaunch& launch) {
+  using enum cases::ElementType;
+  for (const cases::Bias& bias : {cases::Bias{BiasKind::kPair, kOfQueries}, {BiasKind::kGeneral, kOfQueries}}) {
+    for (const int64_t keys : {136, 131}) {
+      shape.Lk = keys, shape.biases = {{BiasKind::kMask}, bias};
+      const kernels::Problem problem = make_problem<T>(shape);
+      const Solution whole = solved<T>(problem, launch);
+      for (int64_t n = 0; n < shape.N; ++n) {
+        Solution part = solved<T>(rows_of(problem, n, n + 1), launch);
+        part.grad_pair = whole.grad_pair;
+        EXPECT_EQ(differences(part, whole.rows(shape.B, shape.N, n, n + 1)), "") << "row " << n << ", keys " << keys;
+      }
+    }
+  }
+}
+
 // Logits far apart, of which each row has some at 1e4: exponents are small differences of large numbers. No result may
 // be further off than so many times what plain loops are.
 template <class T>

@@ -44,6 +44,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EveryMode,
                            return std::string(tested.param.name) + (tested.param.by_warpgroups ? "_by_warpgroups" : "");
                          });
 
+TEST(EvoformerAttention, RowsDoNotDependOnN) {
+  expect_rows_alone_to_be_the_same<bfloat16>(kSmall, kLaunch);
+}
+
 TEST(EvoformerAttention, LargeBiases) {
   expect_to_bear_large_biases(kSmall, kLaunch);
 }
