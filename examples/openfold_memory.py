@@ -135,7 +135,13 @@ def contract(shape: Shape, num_rows: int, place: Place) -> dict[str, int]:
     if place.device.type == "cpu":
         of_queries = {"delta": 4 * rows * shape.length}
     else:
-        of_queries = {"delta and log-sum-exp": 8 * rows * -(-shape.length // 128) * 128}
+        of_queries = {
+            "delta and log-sum-exp": 16 * rows * -(-shape.length // 128) * 128,
+            "a copy of the pair bias, whose heads are innermost": place.dtype.itemsize
+            * shape.heads
+            * shape.length
+            * (-(-shape.length // 8) * 8),
+        }
     allowed = {
         "log-sum-exp and its correction": 8 * rows * shape.length,
         **of_queries,

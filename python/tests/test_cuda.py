@@ -161,8 +161,8 @@ def extra_peak(function):
 
 
 def test_memory():
-    """Beyond outputs and gradients: log-sum-exp and its correction, delta, the sums of a mask gradient, up to 8 fp32
-    copies of a pair gradient. The logits would be 128 MiB."""
+    """Beyond outputs and gradients: log-sum-exp and its correction, then in 16 bytes a query log-sum-exp and delta, the
+    sums of a mask gradient, up to 8 fp32 copies of a pair gradient. The logits would be 128 MiB."""
     b, n, length, h, d = 1, 32, 512, 4, 32
     q, k, v = (torch.randn(b, n, length, h, d, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
     mask = torch.randn(b, n, 1, 1, length, requires_grad=True)
@@ -174,7 +174,7 @@ def test_memory():
     grad = torch.randn_like(out)
     backward, _ = extra_peak(lambda: torch.autograd.grad(out, (q, k, v, mask, pair), grad))
     pair_bytes = h * length * length * 4
-    assert backward <= 3 * wide + 9 * pair_bytes + 3 * rows + slack, (backward, wide, pair_bytes)
+    assert backward <= 3 * wide + 9 * pair_bytes + 5 * rows + slack, (backward, wide, pair_bytes)
     assert backward < b * n * h * length * length * 4
 
 
