@@ -57,6 +57,9 @@ bool is_shown(const kernels::Problem& problem, int64_t n, int64_t key) {
 
 class HiddenKeysOnTensorCores : public testing::TestWithParam<Case> {
  protected:
+  void SetUp() override {
+    if (!solve_on_host<bfloat16>(problem_of(GetParam()), GetParam().launch)) GTEST_SKIP() << "not built";
+  }
   static Solution solved(const kernels::Problem& problem) { return mma::solved<bfloat16>(problem, GetParam().launch); }
 };
 
