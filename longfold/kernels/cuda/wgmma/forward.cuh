@@ -71,7 +71,7 @@ struct Forward {
     ptx::commit_products();
   }
 
-  // And takes them off exponents.
+  // Largest exponents become the references of their rows, and are taken off.
   static __device__ __forceinline__ void find_references(Queries& of, float (&s)[8][4]) {
     float largest[2] = {mma::kLowestReference, mma::kLowestReference};
 #pragma unroll
