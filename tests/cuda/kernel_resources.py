@@ -21,8 +21,9 @@ TABLE = pathlib.Path(__file__).with_suffix(".json")
 ARCHITECTURE = "sm_90a"
 INSTANCES = ("bfloat16, 32", "bfloat16, 64")  # type and head dim, as the preset ci builds them
 BIAS_FORMS = ("kNone", "k16", "k32")  # as in mma/params.h
+BLOCKS = ("rows", "one row", "few queries")  # as in wgmma/tile_size.h; elsewhere a bool, whether of one row
 MANGLED = re.compile(
-    r"pass_kernelINS\w?_(?:\d+(wgmma))?\d+([A-Za-z]+?)INS\w?_\d+([a-z]+\d+)ELi(\d+)ELNS\w?_\d+BiasFormE(\d)E(?:Lb([01])E)?"
+    r"pass_kernelINS\w?_(?:\d+(wgmma))?\d+([A-Za-z]+?)INS\w?_\d+([a-z]+\d+)ELi(\d+)ELNS\w?_\d+BiasFormE(\d)E(?:(?:Lb|LNS\w?_\d+BlocksE)(\d)E)?"
 )
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)([^;]*);")
 # What may not grow; counts of other instructions may not change at all.
@@ -62,9 +63,9 @@ def name_of(mangled: str) -> str | None:
     match = MANGLED.search(mangled)
     if not match:
         return None
-    folder, kernel, dtype, head_dim, form, one_row = match.groups()
-    rows = {None: "", "0": ", rows", "1": ", one row"}[one_row]
-    return f"{folder + '::' if folder else ''}{kernel}<{dtype}, {head_dim}, {BIAS_FORMS[int(form)]}{rows}>"
+    folder, kernel, dtype, head_dim, form, blocks = match.groups()
+    of = f", {BLOCKS[int(blocks)]}" if blocks else ""
+    return f"{folder + '::' if folder else ''}{kernel}<{dtype}, {head_dim}, {BIAS_FORMS[int(form)]}{of}>"
 
 
 def output_of(*command) -> str:

@@ -12,8 +12,10 @@ namespace longfold::kernels::cuda::mma {
 namespace {
 
 const HostLaunch kLaunch{.mode = {}, .by_warpgroups = true};
-const HostLaunch kOther{
-    .mode = {simt::Order::kDescending, simt::Delivery::kLatest}, .most_blocks = 2, .by_warpgroups = true};
+const HostLaunch kOther{.mode = {simt::Order::kDescending, simt::Delivery::kLatest},
+                        .most_blocks = 2,
+                        .by_warpgroups = true,
+                        .has_few_queries = true};
 
 const cases::EvoformerCase kUnits{.name = "units", .B = 1, .N = 4, .Lq = 70, .Lk = 136, .H = 2, .D = 32};
 

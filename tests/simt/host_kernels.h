@@ -11,7 +11,8 @@ struct HostLaunch {
   simt::Mode mode;
   unsigned most_blocks = 3;  // fewer than items, so that blocks go through several
   bool has_tensor_maps = false;
-  bool by_warpgroups = false;  // where those kernels take the call; they have tensor maps always
+  bool by_warpgroups = false;    // where those kernels take the call; they have tensor maps always
+  bool has_few_queries = false;  // in blocks of the forward pass by warpgroups
 };
 
 template <class T, int HeadDim>

@@ -62,6 +62,11 @@ __device__ __forceinline__ void store_shared(uint32_t to, uint32_t value) {
 __device__ __forceinline__ void store_shared(uint32_t to, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(value) : "memory");
 }
+__device__ __forceinline__ void store_shared(uint32_t to, uint4 value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+               "r"(value.w)
+               : "memory");
+}
 __device__ __forceinline__ void store_shared(uint32_t to, float4 value) {
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(value.x), "f"(value.y), "f"(value.z),
                "f"(value.w)
@@ -141,6 +146,10 @@ __device__ __forceinline__ void copy_box(uint32_t to, const void* map, uint32_t 
       "l"(map), "r"(barrier), "r"(first[0]), "r"(first[1]), "r"(first[2]), "r"(first[3]), "r"(first[4])
       : "memory");
 }
+// So that the first copy by the map need not wait for it.
+__device__ __forceinline__ void prefetch_map(const void* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
 // Bytes that lie side by side, both addresses and their number multiples of 16; else as copy_box.
 __device__ __forceinline__ void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
@@ -154,6 +163,7 @@ __device__ __forceinline__ bool elect() {
 __device__ __forceinline__ void copy_bytes(uint32_t, const void*, uint32_t, uint32_t) {
   __trap();
 }
+__device__ __forceinline__ void prefetch_map(const void*) {}
 __device__ __forceinline__ void expect_bytes(uint32_t, uint32_t) {
   __trap();  // there are no tensor maps for these devices
 }
@@ -287,6 +297,9 @@ __device__ __forceinline__ int lane() {
 // The value of the first lane, so that the compiler knows that all have the same.
 __device__ __forceinline__ int of_warp(int value) {
   return __shfl_sync(0xffffffffu, value, 0);
+}
+__device__ __forceinline__ float of_lane(float value, int lane) {
+  return __shfl_sync(0xffffffffu, value, lane);
 }
 __device__ __forceinline__ float shuffle_xor(float value, int lanes) {
   return __shfl_xor_sync(0xffffffffu, value, lanes);

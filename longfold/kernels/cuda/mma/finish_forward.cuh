@@ -28,34 +28,46 @@ __device__ void mean_of_values(const Problem& p, int b, int n, int h, float (&me
   }
 }
 
-// Of 16 queries from `first` on: `out` and `of_thread` are sums of weights times values and of weights, the latter of
-// this thread's keys; minus_reference is that of softmax.cuh. Accumulators may be wider than HeadDim.
+// The sums of four lanes that share 2 M queries: each lane gets that of its own one, which is query 2 m + half of them
+// with lane % (2 M) = 2 m + half.
+template <int M>
+__device__ __forceinline__ float sum_of_lanes(const float (&of_thread)[M][2], int lane) {
+  static_assert(M == 1 || M == 2);
+  const auto exchange = [&](float first, float second, bool has_second, int far) {
+    return (has_second ? second : first) + ptx::shuffle_xor(has_second ? first : second, far);
+  };
+  float sums[M];
+#pragma unroll
+  for (int m = 0; m < M; ++m) sums[m] = exchange(of_thread[m][0], of_thread[m][1], lane % 2 != 0, 1);
+  return exchange(sums[0], sums[M - 1], M == 2 && lane / 2 % 2 != 0, 2);
+}
+
+// Of M times 16 queries, `Apart` from each other, the first one being `first`: `out` and `of_thread` are sums of
+// weights times values and of weights, the latter of this thread's keys; minus_reference is that of softmax.cuh.
+// Accumulators may be wider than HeadDim.
 //
 // All warps of a block come here at a time, for as long as their products wait: each instruction counts.
-template <class T, int HeadDim, int Units>
-__device__ __forceinline__ void finish_forward(const ForwardParams& params, float (&out)[Units][4],
-                                               const float (&of_thread)[2], const float (&minus_reference)[2],
+template <class T, int HeadDim, int Apart, int M, int Units>
+__device__ __forceinline__ void finish_forward(const ForwardParams& params, float (&out)[M][Units][4],
+                                               const float (&of_thread)[M][2], const float (&minus_reference)[M][2],
                                                const MaskRow& mask, int b, int n, int h, int first) {
   constexpr float kLn2 = 0.6931471805599453f, kLn2Rest = -1.9046543e-9f;  // ln 2 less its fp32 number
   const Problem& p = params.problem;
-  const int lane = lane_of_warp();
-  float sums[2];
+  const int lane = lane_of_warp(), mine = lane % (2 * M);
+  const float sum = sum_of_lanes(of_thread, lane);
+  float minus = minus_reference[0][0];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    sums[half] = of_thread[half] + ptx::shuffle_xor(of_thread[half], 1);
-    sums[half] += ptx::shuffle_xor(sums[half], 2);
-  }
-  // Of the four lanes that share two queries, even ones look at the first, odd ones at the second.
-  const bool is_second = lane % 2 != 0;
-  const float sum = is_second ? sums[1] : sums[0];
-  const float reference = -(is_second ? minus_reference[1] : minus_reference[0]);  // in units of log2 e
+  for (int i = 1; i < 2 * M; ++i) minus = mine == i ? minus_reference[i / 2][i % 2] : minus;
+  const float reference = -minus;  // in units of log2 e
   const float of_reference = fmaf(reference, kLn2, mask.shift);
   const bool all_hidden = reference <= kLowestReference;
   const bool is_masked = (all_hidden || of_reference <= kHidesAt) && sum == sum;
-  const float mine = is_masked ? 0 : 1 / sum, other = ptx::shuffle_xor(mine, 1);
-  float factor[2] = {is_second ? other : mine, is_second ? mine : other};
-  const int query = first + lane % 2 * 8 + lane / 4;
-  if (lane % 4 < 2 && query < p.Lq) {
+  const float my_factor = is_masked ? 0 : 1 / sum;
+  float factor[M][2];
+#pragma unroll
+  for (int i = 0; i < 2 * M; ++i) factor[i / 2][i % 2] = ptx::of_lane(my_factor, (lane & ~3) + i);
+  const int query = first + mine / 2 * Apart + mine % 2 * 8 + lane / 4;
+  if (lane % 4 < 2 * M && query < p.Lq) {
     const float log_of_sum = logf(sum);
     float lse = of_reference + log_of_sum;
     // What roundings left out of reference * ln 2 + shift + log_of_sum.
@@ -72,28 +84,24 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
     params.lse_correction[at] = correction;
   }
   if (ptx::any(is_masked)) {
-    const uint32_t lanes = ptx::ballot(is_masked) >> (lane & ~3);
-    const bool masked[2] = {(lanes & 1) != 0, (lanes & 2) != 0};
+    const uint32_t masked = ptx::ballot(is_masked) >> (lane & ~3);
+    float mean[HeadDim / 8][4] = {};
+    if (p.mean_if_masked) mean_of_values<T, HeadDim>(p, b, n, h, mean);
 #pragma unroll
-    for (int i = 0; i < HeadDim / 2; ++i) {
-      if (masked[i % 4 / 2]) out[i / 4][i % 4] = 0;
-    }
-    if (p.mean_if_masked) {
-      float mean[HeadDim / 8][4];
-      mean_of_values<T, HeadDim>(p, b, n, h, mean);
+    for (int i = 0; i < 2 * M; ++i) {
+      if ((masked >> i & 1) == 0) continue;
+      factor[i / 2][i % 2] = 1;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (!masked[half]) continue;
-        factor[half] = 1;
-#pragma unroll
-        for (int u = 0; u < HeadDim / 8; ++u) {
-          out[u][2 * half] = mean[u][2 * half];
-          out[u][2 * half + 1] = mean[u][2 * half + 1];
-        }
+      for (int u = 0; u < HeadDim / 8; ++u) {
+        out[i / 2][u][i % 2 * 2] = mean[u][i % 2 * 2];
+        out[i / 2][u][i % 2 * 2 + 1] = mean[u][i % 2 * 2 + 1];
       }
     }
   }
-  store_rows<T, HeadDim>(params.out, rows_of(params.out, b, n, h), first, p.Lq, out, factor);
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    store_rows<T, HeadDim>(params.out, rows_of(params.out, b, n, h), first + m * Apart, p.Lq, out[m], factor[m]);
+  }
 }
 
 }  // namespace longfold::kernels::cuda::mma

@@ -153,11 +153,8 @@ struct Forward {
         ring.leave(lane);
       }
       if (item.n + row >= p.N) continue;
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        finish_forward<T, HeadDim>(params, running.out[m], running.sum[m], running.minus_reference[m], mask_row, item.b,
-                                   item.n + row, item.h, item.first + first + 16 * m);
-      }
+      finish_forward<T, HeadDim, 16>(params, running.out, running.sum, running.minus_reference, mask_row, item.b,
+                                     item.n + row, item.h, item.first + first);
     }
   }
 

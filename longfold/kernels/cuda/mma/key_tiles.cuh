@@ -35,6 +35,15 @@ class KeyTiles {
   static __device__ uint32_t column(uint32_t stage, int row) { return stage + kColumnAt + row * ColumnTile::kBytes; }
   static __device__ uint32_t bias(uint32_t stage, int first) { return stage + kBiasAt + first * PairTile::kChunk; }
 
+  // By one thread of a block, as early as can be. Not the first one: it makes the barriers.
+  static __device__ __forceinline__ void prefetch_maps(const Problem& p) {
+    if (threadIdx.x != kLanes || !(ForWarpgroups || p.maps.are_used)) return;
+    ptx::prefetch_map(&p.maps.q);
+    ptx::prefetch_map(&p.maps.k);
+    ptx::prefetch_map(&p.maps.v);
+    if (Form != BiasForm::kNone) ptx::prefetch_map(&p.maps.pair);
+  }
+
   template <class Stages>
   static __device__ __forceinline__ void load_queries(const Producer& producer, const Problem& p, const Rows& rows,
                                                       const TensorMap& map, const ThisItem& item, Stages& ring) {
@@ -52,15 +61,18 @@ class KeyTiles {
     ring.hand_over();
   }
 
-  // All that comes for an item, but its queries. The first warps bring keys, values and masks, each of one row n, and
-  // the last warp the pair bias.
+  // All that comes for an item, but its queries. The first warps bring keys and values, each of one row n, and the last
+  // warp the pair bias. Masks come by warps that have nothing else to bring where there are any: a block's first tile
+  // waits for its mask longest.
   template <class T, class Stages>
   static __device__ __forceinline__ void load_keys(const Producer& producer, const Problem& p, const ThisItem& item,
                                                    Stages& ring) {
     if (!ForWarpgroups && !p.maps.are_used)
       load_keys_by_all<T>(producer, p, item, ring);
     else if (producer.warp < NumRows)
-      copy_keys<T>(producer.warp, p, item, ring);
+      copy_keys<T, !kMasksApart>(producer.warp, p, item, ring);
+    else if (kMasksApart && producer.warp < 2 * NumRows)
+      bring_masks<T>(producer.warp - NumRows, p, item, ring);
     else
       copy_bias(producer.warp == kProducers - 1, p, item, ring);
   }
@@ -73,20 +85,48 @@ class KeyTiles {
     if constexpr (ForWarpgroups) store_column<T>(column(stage, row), hidden);
   }
 
+  static constexpr bool kMasksApart = 2 * NumRows < kProducers;
+
+  static __device__ __forceinline__ MaskReader reader(int row, const Problem& p, const ThisItem& item) {
+    return MaskReader(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
+  }
+
   template <class T, class Stages>
-  static __device__ __forceinline__ void copy_keys(int row, const Problem& p, const ThisItem& item, Stages& ring) {
-    MaskReader masks(p, bias_offset(p.mask, item.b, min(item.n + row, p.N - 1), item.h));
+  static __device__ __forceinline__ void bring_masks(int row, const Problem& p, const ThisItem& item, Stages& ring) {
+    MaskReader masks = reader(row, p, item);
 #pragma unroll 1
     for (int key = 0; key < p.Lk; key += kTileKeys) {
       ring.wait_until_empty();
-      const uint32_t stage = ring.stage(), barrier = ring.barrier();
-      if (ptx::elect()) {
-        ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
-        copy_rows<KeyTile>(keys(stage, row), barrier, p.k, p.maps.k, item.b, item.n + row, item.h, key);
-        copy_rows<KeyTile>(values(stage, row), barrier, p.v, p.maps.v, item.b, item.n + row, item.h, key);
-      }
-      store_masks<T>(masks, stage, row, p, p.Lk - key);
+      store_masks<T>(masks, ring.stage(), row, p, p.Lk - key);
       ring.hand_over();
+    }
+  }
+
+  template <class T, bool WithMasks, class Stages>
+  static __device__ __forceinline__ void copy_keys(int row, const Problem& p, const ThisItem& item, Stages& ring) {
+    const auto copy = [&](int key) {
+      ring.wait_until_empty();
+      if (!ptx::elect()) return;
+      const uint32_t stage = ring.stage(), barrier = ring.barrier();
+      ptx::expect_bytes(barrier, 2 * KeyTile::kBytes);
+      copy_rows<KeyTile>(keys(stage, row), barrier, p.k, p.maps.k, item.b, item.n + row, item.h, key);
+      copy_rows<KeyTile>(values(stage, row), barrier, p.v, p.maps.v, item.b, item.n + row, item.h, key);
+    };
+    if constexpr (WithMasks) {
+      copy(0);  // on its way while the mask's first values come
+      MaskReader masks = reader(row, p, item);
+#pragma unroll 1
+      for (int key = 0; key < p.Lk; key += kTileKeys) {
+        if (key > 0) copy(key);
+        store_masks<T>(masks, ring.stage(), row, p, p.Lk - key);
+        ring.hand_over();
+      }
+    } else {
+#pragma unroll 1
+      for (int key = 0; key < p.Lk; key += kTileKeys) {
+        copy(key);
+        ring.hand_over();
+      }
     }
   }
 

@@ -76,15 +76,14 @@ __device__ __forceinline__ uint32_t factors(int pair, bool of_lse) {
   return pair / 2 == (of_lse ? 0 : 1) ? here : 0;
 }
 
-// A ColumnTile with 64 times the same row: word(pair) has two of its elements. By all threads of a block, which meet
-// afterwards.
+// A ColumnTile with 64 times the same row: word(pair) has two of its elements. By all threads of a block; before
+// products read it they call ptx::fence_stores_to_products() and meet.
 template <class Word>
 __device__ __forceinline__ void store_rows_of(uint32_t to, const Word& word) {
-  for (int i = static_cast<int>(threadIdx.x); i < ColumnTile::kBytes / 4; i += static_cast<int>(blockDim.x)) {
-    const int pair = i % 8;
-    ptx::store_shared(ColumnTile::unit(to, i / 8, pair / 4) + pair % 4 * 4, word(pair));
-  }
-  ptx::fence_stores_to_products();
+  static_assert(ColumnTile::kUnits == 2);
+  const int row = static_cast<int>(threadIdx.x) / 2, unit = static_cast<int>(threadIdx.x) % 2, pair = 4 * unit;
+  if (row >= ColumnTile::kRows) return;
+  ptx::store_shared(ColumnTile::unit(to, row, unit), uint4{word(pair), word(pair + 1), word(pair + 2), word(pair + 3)});
 }
 template <class T>
 __device__ __forceinline__ void store_factors(uint32_t to, bool of_lse) {

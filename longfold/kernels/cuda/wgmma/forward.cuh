@@ -13,10 +13,10 @@
 
 namespace longfold::kernels::cuda::wgmma {
 
-template <class T, int HeadDim, BiasForm Form, bool OneRow>
+template <class T, int HeadDim, BiasForm Form, Blocks Which>
 struct Forward {
   static constexpr bool kForWarpgroups = true;
-  static constexpr TileSize kSize = forward_tile_size(HeadDim, OneRow);
+  static constexpr TileSize kSize = forward_tile_size(HeadDim, Which);
   static constexpr int kM = kSize.query_tiles, kRows = kSize.rows, kGroups = kSize.groups;
   static constexpr int kConsumers = 4 * kGroups * kRows, kThreads = kLanes * (kConsumers + kProducers);
   static constexpr int kQueries = 64 * kM * kGroups, kWide = wide(HeadDim), kDeep = kWide / 16;
@@ -38,12 +38,9 @@ struct Forward {
   static constexpr int kSharedBytes = kOnesAt + mma::ColumnTile::kBytes;
   static_assert(kSharedBytes <= kMostSharedBytes / kSize.blocks);
 
-  // Of 64 queries, 16 in a warp.
-  struct Queries {
-    uint32_t q[kDeep][4];
-    float out[kWide / 8][4];
-    float sum[2], minus_reference[2];
-  };
+  // Of kM times 64 queries, 16 of each in a warp.
+  using Running = mma::RunningRows<kM, kWide>;
+  using Fragments = uint32_t[kDeep][4];
 
   // What a warp reads of a stage: addresses of its row's keys, values and hidden keys, of its first queries' biases,
   // and of its row's mask.
@@ -57,30 +54,31 @@ struct Forward {
           mask(Tiles::mask(stage, row)) {}
   };
 
-  static __device__ __forceinline__ void start_logits(float (&s)[8][4], const Queries& of, uint32_t ones,
+  static __device__ __forceinline__ void start_logits(float (&s)[8][4], const Fragments& q, uint32_t ones,
                                                       const Place& place) {
     ptx::fence_products();
     ptx::multiply_async<T>(s, descriptor<mma::ColumnTile>(ones / 16), descriptor<mma::ColumnTile>(place.hidden / 16));
-    add_products<T, KeyTile>(s, of.q, place.keys);
+    add_products<T, KeyTile>(s, q, place.keys);
     ptx::commit_products();
   }
 
-  static __device__ __forceinline__ void start_sums(Queries& of, const uint32_t (&weights)[4][4], const Place& place) {
+  static __device__ __forceinline__ void start_sums(float (&out)[kWide / 8][4], const uint32_t (&weights)[4][4],
+                                                    const Place& place) {
     ptx::fence_products();
-    start_weighted_sum<T, KeyTile>(of.out, weights, place.values);
+    start_weighted_sum<T, KeyTile>(out, weights, place.values);
     ptx::commit_products();
   }
 
   // Largest exponents become the references of their rows, and are taken off.
-  static __device__ __forceinline__ void find_references(Queries& of, float (&s)[8][4]) {
+  static __device__ __forceinline__ void find_references(float (&minus_reference)[2], float (&s)[8][4]) {
     float largest[2] = {mma::kLowestReference, mma::kLowestReference};
 #pragma unroll
     for (int i = 0; i < 32; ++i) largest[i % 4 / 2] = fmaxf(largest[i % 4 / 2], s[i / 4][i % 4]);
     to_rows(largest);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) of.minus_reference[half] = -largest[half];
+    for (int half = 0; half < 2; ++half) minus_reference[half] = -largest[half];
 #pragma unroll
-    for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += of.minus_reference[i % 4 / 2];
+    for (int i = 0; i < 32; ++i) s[i / 4][i % 4] += minus_reference[i % 4 / 2];
   }
 
   static __device__ __forceinline__ void to_rows(float (&largest)[2]) {
@@ -93,14 +91,15 @@ struct Forward {
 
   // Products become weights. Common: neither is the tile a row's first one nor has its mask values besides hidden keys.
   template <bool Common>
-  static __device__ __forceinline__ void weigh(Queries& of, float (&s)[8][4], const Place& place, uint32_t pair,
-                                               float scale, int lane, bool is_first) {
-    Bias(pair, lane).to_exponents(s, scale * mma::kLog2E, of.minus_reference);  // 0 in the first tile
+  static __device__ __forceinline__ void weigh(float (&minus_reference)[2], float (&s)[8][4], float (&sums)[2],
+                                               const Place& place, uint32_t pair, float scale, int lane,
+                                               bool is_first) {
+    Bias(pair, lane).to_exponents(s, scale * mma::kLog2E, minus_reference);  // 0 in the first tile
     if constexpr (!Common) {
       apply_mask(s, place.mask, lane);
-      if (is_first) find_references(of, s);
+      if (is_first) find_references(minus_reference, s);
     }
-    float sums[2] = {};
+    sums[0] = sums[1] = 0;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
 #pragma unroll
@@ -110,19 +109,14 @@ struct Forward {
         sums[i / 2] += weight;
       }
     }
-    if (ptx::any(!(sums[0] <= mma::kLargestSum && sums[1] <= mma::kLargestSum))) {
-      move_references<Common>(of, s, sums, place, pair, scale, lane);
-    }
-    of.sum[0] += sums[0];
-    of.sum[1] += sums[1];
   }
 
   // Rows whose sums have grown too large get a new reference, and their weights anew. The warp makes the logits again,
   // by products of its own, since weights may have become infinite.
-  template <bool Common>
-  static __device__ void move_references(Queries& of, float (&weights)[8][4], float (&sums)[2], const Place& place,
-                                         uint32_t pair, float scale, int lane) {
-    const auto& q = reinterpret_cast<const uint32_t (&)[1][kDeep][4]>(of.q);
+  static __device__ __forceinline__ void move_references(Running& of, int m, const Fragments& fragments,
+                                                         float (&weights)[8][4], float (&sums)[2], const Place& place,
+                                                         uint32_t pair, float scale, int lane) {
+    const auto& q = reinterpret_cast<const uint32_t (&)[1][kDeep][4]>(fragments);
     bool moves[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -142,9 +136,8 @@ struct Forward {
           number = exponent<Form>(number, scale * mma::kLog2E, two[i / 4][i % 4], shift[i % 4 / 2]);
         }
       }
-      const mma::MaskTile kind = Common ? mma::MaskTile::kSomeHidden : mma::mask_kind(place.mask);
       const uint32_t mask = place.mask + 16 * (lane % 4) + 8 * key;
-      if (kind == mma::MaskTile::kSelected)
+      if (mma::mask_kind(place.mask) == mma::MaskTile::kSelected)
         mma::replace_hidden(s[0], mask, -INFINITY);
       else
         add_mask(s[0], mask, mma::kLog2E);
@@ -161,23 +154,23 @@ struct Forward {
     to_rows(largest);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float minus = -largest[half], old = of.minus_reference[half];
+      const float minus = -largest[half], old = of.minus_reference[m][half];
       moves[half] = moves[half] && minus < old;
       if (!moves[half]) continue;
-      of.minus_reference[half] = minus;
+      of.minus_reference[m][half] = minus;
       sums[half] = 0;
       const float factor = ptx::exp2(minus - old);
-      of.sum[half] *= factor;
+      of.sum[m][half] *= factor;
 #pragma unroll
       for (int u = 0; u < kWide / 8; ++u) {
-        of.out[u][2 * half] *= factor;
-        of.out[u][2 * half + 1] *= factor;
+        of.out[m][u][2 * half] *= factor;
+        of.out[m][u][2 * half + 1] *= factor;
       }
     }
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       float s[1][4][4];
-      exponents(s, step, of.minus_reference);
+      exponents(s, step, of.minus_reference[m]);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
 #pragma unroll
@@ -200,24 +193,34 @@ struct Forward {
     }
   }
 
-  template <bool Common>
-  static __device__ __forceinline__ void tile(Queries (&of)[kM], const Place& place, uint32_t ones, float scale,
-                                              int lane, bool is_first) {
+  static __device__ __forceinline__ void tile(Running& of, const Fragments (&q)[kM], const Place& place, uint32_t ones,
+                                              float scale, int lane, bool is_first) {
+    const bool is_common = !is_first && mma::is_in_products(mma::mask_kind(place.mask));
     float s[kM][8][4];
     uint32_t weights[kM][4][4];
 #pragma unroll
-    for (int m = 0; m < kM; ++m) start_logits(s[m], of[m], ones, place);
+    for (int m = 0; m < kM; ++m) start_logits(s[m], q[m], ones, place);
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
+      const uint32_t pair = place.bias + 64 * m * PairTile::kChunk;
+      float sums[2];
       ptx::wait_for_products<kM - 1>();  // in flight: the other queries' logits or sums
       ptx::after_products(s[m]);
-      weigh<Common>(of[m], s[m], place, place.bias + 64 * m * PairTile::kChunk, scale, lane, is_first);
+      if (is_common) [[likely]]
+        weigh<true>(of.minus_reference[m], s[m], sums, place, pair, scale, lane, false);
+      else
+        weigh<false>(of.minus_reference[m], s[m], sums, place, pair, scale, lane, is_first);
+      if (ptx::any(!(sums[0] <= mma::kLargestSum && sums[1] <= mma::kLargestSum))) [[unlikely]] {
+        move_references(of, m, q[m], s[m], sums, place, pair, scale, lane);
+      }
+      of.sum[m][0] += sums[0];
+      of.sum[m][1] += sums[1];
       pack_weights<T>(weights[m], s[m]);
-      start_sums(of[m], weights[m], place);
+      start_sums(of.out[m], weights[m], place);
     }
     ptx::wait_for_products<0>();
 #pragma unroll
-    for (int m = 0; m < kM; ++m) ptx::after_products(of[m].out);
+    for (int m = 0; m < kM; ++m) ptx::after_products(of.out[m]);
   }
 
   static __device__ void consume(const ForwardParams& params, Stages ring, Held held, uint32_t ones) {
@@ -227,42 +230,35 @@ struct Forward {
     const int first = group % kGroups * kM * 64 + 16 * warp;  // of the warp, in the first 64
     for (uint32_t i = blockIdx.x; i < ThisItem::count(p, p.Lq); i += gridDim.x) {
       const ThisItem item(p, p.Lq, i);
-      Queries of[kM];
+      Running of{};
+      Fragments q[kM];
       held.wait_until_full();
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        mma::take_fragments<QueryTile>(of[m].q, Tiles::queries(held.stage(), row, first + 64 * m), lane);
-#pragma unroll
-        for (int u = 0; u < kWide / 2; ++u) of[m].out[u / 4][u % 4] = 0;
-        of[m].sum[0] = of[m].sum[1] = of[m].minus_reference[0] = of[m].minus_reference[1] = 0;
+        mma::take_fragments<QueryTile>(q[m], Tiles::queries(held.stage(), row, first + 64 * m), lane);
       }
       held.leave(lane);
 #pragma unroll 1
       for (int key = 0; key < p.Lk; key += mma::kTileKeys) {
         ring.wait_until_full();
-        const Place place(ring.stage(), row, first);
-        if (key > 0 && mma::is_in_products(mma::mask_kind(place.mask)))
-          tile<true>(of, place, ones, p.scale, lane, false);
-        else
-          tile<false>(of, place, ones, p.scale, lane, key == 0);
+        tile(of, q, Place(ring.stage(), row, first), ones, p.scale, lane, key == 0);
         if (key + mma::kTileKeys < p.Lk) ring.leave(lane);
       }
       const mma::MaskRow mask_row = mma::read_mask_row(Tiles::mask(ring.stage(), row));
       ring.leave(lane);
       if (item.n + row >= p.N) continue;
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        mma::finish_forward<T, HeadDim>(params, of[m].out, of[m].sum, of[m].minus_reference, mask_row, item.b,
-                                        item.n + row, item.h, item.first + first + 64 * m);
-      }
+      mma::finish_forward<T, HeadDim, 64>(params, of.out, of.sum, of.minus_reference, mask_row, item.b, item.n + row,
+                                          item.h, item.first + first);
     }
   }
 
   static __device__ void run(const ForwardParams& params, uint32_t shared) {
+    Tiles::prefetch_maps(params.problem);
     for (int i = 0; i < kStages * kRows; ++i) {
       store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
     store_rows_of(shared + kOnesAt, [](int pair) { return pair == 0 ? ptx::pack<T>(1, 0) : 0; });
+    ptx::fence_stores_to_products();
     mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params.problem, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kOnesAt); });

@@ -270,6 +270,7 @@ struct GradPair {
       store_factors<T>(Stages::at(shared, i / kAllTiles) + kHiddenAt + i % kAllTiles * ColumnTile::kBytes, true);
     }
     store_factors<T>(shared + kFactorsAt, false);
+    ptx::fence_stores_to_products();
     mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kFactorsAt); });

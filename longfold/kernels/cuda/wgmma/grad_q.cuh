@@ -201,11 +201,13 @@ struct GradQ {
 
   static __device__ void run(const BackwardParams& params, uint32_t shared) {
     constexpr int kConstantsAt = Stages::kBytes + Held::kBytes;
+    Tiles::prefetch_maps(params.problem);
     for (int i = 0; i < kStages * kRows; ++i) {
       store_factors<T>(Tiles::column(Stages::at(shared, i / kRows), i % kRows), true);
     }
     store_factors<T>(shared + kConstantsAt, false);
     store_rows_of(shared + kConstantsAt + kOnesAt, [](int) { return ptx::pack<T>(1, 1); });
+    ptx::fence_stores_to_products();
     mma::run_block<Stages, Held, kConsumers, kSize.blocks, producer_registers(HeadDim)>(
         shared, [&](Stages ring, Held held) { produce(params, ring, held); },
         [&](Stages ring, Held held) { consume(params, ring, held, shared + kConstantsAt); });

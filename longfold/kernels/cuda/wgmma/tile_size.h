@@ -38,11 +38,22 @@ struct TileSize {
   int blocks;       // on a multiprocessor, at least
 };
 
-consteval TileSize forward_tile_size(int head_dim, bool one_row) {
+// The forward pass has a choice, which makes no difference to bits (forward.cu.in).
+enum class Blocks : uint8_t {
+  kOfRows,        // that share a tile of the pair bias
+  kOfOneRow,      // 128 queries for each key: N 1, L 4096, H 16, D 24 takes 0.19 ms, with 64 of them 0.23
+  kOfFewQueries,  // 64 of one row
+};
+consteval TileSize forward_tile_size(int head_dim, Blocks blocks) {
+  const int query_tiles = head_dim <= 32 ? 2 : 1;
   if (is_wide(head_dim)) return {.query_tiles = 1, .groups = 2, .rows = 1, .blocks = 1};
-  // 128 queries for each key: N 1, L 4096, H 16, D 24 takes 0.23 ms, with 64 of them 0.27.
-  if (one_row) return {.query_tiles = head_dim <= 32 ? 2 : 1, .groups = 1, .rows = 1, .blocks = 2};
-  return {.query_tiles = head_dim <= 32 ? 2 : 1, .groups = 1, .rows = 3, .blocks = 1};
+  if (blocks == Blocks::kOfFewQueries) return {.query_tiles = 1, .groups = 1, .rows = 1, .blocks = 3};
+  if (blocks == Blocks::kOfOneRow) return {.query_tiles = query_tiles, .groups = 1, .rows = 1, .blocks = 2};
+  return {.query_tiles = query_tiles, .groups = 1, .rows = 3, .blocks = 1};
+}
+// Of wider heads blocks of one row have no more queries.
+consteval bool has_blocks_of_few_queries(int head_dim) {
+  return head_dim <= 32;
 }
 
 consteval TileSize grad_q_tile_size(int head_dim, bool one_row) {

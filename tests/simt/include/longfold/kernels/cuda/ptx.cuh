@@ -37,6 +37,9 @@ inline void store_shared(uint32_t to, uint32_t value, Here here = Here::current(
 inline void store_shared(uint32_t to, float value, Here here = Here::current()) {
   simt::Block::current().store(to, &value, sizeof value, here);
 }
+inline void store_shared(uint32_t to, uint4 value, Here here = Here::current()) {
+  simt::Block::current().store(to, &value, sizeof value, here);
+}
 inline void store_shared(uint32_t to, float4 value, Here here = Here::current()) {
   simt::Block::current().store(to, &value, sizeof value, here);
 }
@@ -68,6 +71,7 @@ inline void copy_box(uint32_t to, const void* map, uint32_t barrier, const int (
                      Here here = Here::current()) {
   simt::Block::current().copy_box(to, map, barrier, first, here);
 }
+inline void prefetch_map(const void*) {}
 
 inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier, Here here = Here::current()) {
   simt::Block::current().copy_bytes(to, from, bytes, barrier, here);
@@ -157,6 +161,23 @@ float2 unpack(uint32_t word) {
 inline bool elect(Here here = Here::current()) {
   simt::Block::current().sync_warp(here);
   return lane() == simt::kLanes / 2;
+}
+inline float of_lane(float value, int lane, Here here = Here::current()) {
+  struct In {
+    float value;
+    int lane;
+  } in{value, lane};
+  float result;
+  simt::Block::current().together(
+      "of_lane",
+      [](const void* const* from, void* const* to) {
+        for (int i = 0; i < simt::kLanes; ++i) {
+          const int at = static_cast<const In*>(from[i])->lane;
+          *static_cast<float*>(to[i]) = static_cast<const In*>(from[at])->value;
+        }
+      },
+      &in, &result, here);
+  return result;
 }
 inline int of_warp(int value, Here here = Here::current()) {
   int result;
