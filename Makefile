@@ -44,12 +44,13 @@ test-nightly: build ## what takes too long for `make test`: all kernels in the e
 	ctest --preset nightly
 	python -m pytest -q -m nightly python/tests
 	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev --target test_kernels test_simt
+	@cmake --build --preset dev
 	ctest --preset dev-nightly
 
-test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers
+# Models and trainer are torch's own code for the most part, and take as long to build as all the rest.
+test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for models and trainer
 	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev
+	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory ops parallel data,test_$(folder))
 	ctest --preset dev
 
 test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP

@@ -1,6 +1,6 @@
 #include "bench/contenders.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

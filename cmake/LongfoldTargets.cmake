@@ -62,7 +62,7 @@ function(longfold_test folder)
   endif()
 endfunction()
 
-# Targets that include much of libtorch share one precompiled header (torch/torch.h costs 16 s per file).
+# Targets that include much of libtorch share one precompiled header (longfold/CMakeLists.txt).
 function(longfold_use_torch_pch target)
   target_precompile_headers(${target} REUSE_FROM longfold_torch_pch)
 endfunction()
