@@ -104,6 +104,7 @@ inline std::vector<EvoformerCase> bias_cases() {
       bias_case("every_kind_swapped", {{kGeneral}, {kSharedPair}, {kPair, kFloat64}, {kMask, kBFloat16}},
                 Layout::kLengthFirst),
       bias_case("every_kind_strided", {{kGeneral, kBFloat16}, {kPair, kFloat64}, {kMask}}, Layout::kInnerStride),
+      bias_case("mask_and_pair_strided", {{kMask}, {kPair}}, Layout::kInnerStride),
       bias_case("every_kind_wider", {{kGeneral}, {kPair, kFloat16}, {kMask, kFloat64}}, Layout::kWider),
       bias_case("shared_batch", {{kMask}, {kPair}, {kGeneral}}, Layout::kSharedBatch),
   };

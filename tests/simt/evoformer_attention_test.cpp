@@ -67,6 +67,27 @@ TEST(EvoformerAttention, HiddenTiles) {
   }
 }
 
+// Outputs are divided by the sum of rounded weights: a weight beside which the others are nothing may be any number,
+// and what is left are the roundings of plain loops.
+TEST(EvoformerAttention, TheRoundingOfAWeightThatCountsAloneCancels) {
+  const cases::EvoformerCase shape{.name = "alone", .B = 1, .N = 2, .Lq = 20, .Lk = 72, .H = 2, .D = 32};
+  kernels::Problem problem = make_problem<float16>(shape);
+  if (!solve_on_host<float16>(problem, kLaunch)) GTEST_SKIP() << "not built";
+  std::ranges::fill(problem.bias(BiasKind::kMask), 0);
+  Numbers& pair = problem.bias(BiasKind::kPair);
+  for (size_t i = 0; i < pair.size(); ++i) {
+    const size_t key = i % 72, query = i / 72;
+    // The first key is what a row's logits are taken relative to; key 70 weighs 1,000 times as much, or more.
+    pair[i] = key == 0 ? 0 : key == 70 ? 7 + 0.03 * static_cast<double>(query) : -40;
+  }
+  round_to(DType::kFloat32, pair);
+  for (double& number : problem.q) number *= 0.01;
+  round_to(DType::kFloat16, problem.q);
+  const Numbers exact = solve_with_reference<double>(problem).out;
+  const double made = error(solved<float16>(problem, kLaunch).out, exact);
+  EXPECT_LE(made, 1.1 * error(solve_with_reference<float16>(problem).out, exact));
+}
+
 TEST(EvoformerAttention, FullyMaskedRows) {
   expect_to_bear_fully_masked_rows(kSmall, kLaunch);
 }

@@ -3,6 +3,7 @@
 
 #include "longfold/kernels/cuda/mma/fragments.cuh"
 #include "longfold/kernels/cuda/mma/mask.cuh"
+#include "longfold/kernels/cuda/mma/softmax.cuh"
 
 namespace longfold::kernels::cuda::mma {
 
@@ -42,27 +43,24 @@ __device__ __forceinline__ float sum_of_lanes(const float (&of_thread)[M][2], in
   return exchange(sums[0], sums[M - 1], M == 2 && lane / 2 % 2 != 0, 2);
 }
 
-// Of M times 16 queries, `Apart` from each other, the first one being `first`: `out` and `of_thread` are sums of
-// weights times values and of weights, the latter of this thread's keys; minus_reference is that of softmax.cuh.
-// Accumulators may be wider than HeadDim.
+// Of M times 16 queries, `Apart` from each other, the first one being `first`. Accumulators may be wider than HeadDim.
 //
 // All warps of a block come here at a time, for as long as their products wait: each instruction counts.
-template <class T, int HeadDim, int Apart, int M, int Units>
-__device__ __forceinline__ void finish_forward(const ForwardParams& params, float (&out)[M][Units][4],
-                                               const float (&of_thread)[M][2], const float (&minus_reference)[M][2],
-                                               const MaskRow& mask, int b, int n, int h, int first) {
+template <class T, int HeadDim, int Apart, template <int, int> class Rows, int M, int Wide>
+__device__ __forceinline__ void finish_forward(const ForwardParams& params, Rows<M, Wide>& rows, const MaskRow& mask,
+                                               int b, int n, int h, int first) {
   constexpr float kLn2 = 0.6931471805599453f, kLn2Rest = -1.9046543e-9f;  // ln 2 less its fp32 number
   const Problem& p = params.problem;
   const int lane = lane_of_warp(), mine = lane % (2 * M);
-  const float sum = sum_of_lanes(of_thread, lane);
-  float minus = minus_reference[0][0];
+  const float sum = sum_of_lanes(rows.sum, lane);
+  float minus = rows.minus_reference[0][0];
 #pragma unroll
-  for (int i = 1; i < 2 * M; ++i) minus = mine == i ? minus_reference[i / 2][i % 2] : minus;
+  for (int i = 1; i < 2 * M; ++i) minus = mine == i ? rows.minus_reference[i / 2][i % 2] : minus;
   const float reference = -minus;  // in units of log2 e
   const float of_reference = fmaf(reference, kLn2, mask.shift);
   const bool all_hidden = reference <= kLowestReference;
   const bool is_masked = (all_hidden || of_reference <= kHidesAt) && sum == sum;
-  const float my_factor = is_masked ? 0 : 1 / sum;
+  const float my_factor = is_masked ? 0 : 1 / divisor(rows, sum, mine);
   float factor[M][2];
 #pragma unroll
   for (int i = 0; i < 2 * M; ++i) factor[i / 2][i % 2] = ptx::of_lane(my_factor, (lane & ~3) + i);
@@ -93,14 +91,14 @@ __device__ __forceinline__ void finish_forward(const ForwardParams& params, floa
       factor[i / 2][i % 2] = 1;
 #pragma unroll
       for (int u = 0; u < HeadDim / 8; ++u) {
-        out[i / 2][u][i % 2 * 2] = mean[u][i % 2 * 2];
-        out[i / 2][u][i % 2 * 2 + 1] = mean[u][i % 2 * 2 + 1];
+        rows.out[i / 2][u][i % 2 * 2] = mean[u][i % 2 * 2];
+        rows.out[i / 2][u][i % 2 * 2 + 1] = mean[u][i % 2 * 2 + 1];
       }
     }
   }
 #pragma unroll
   for (int m = 0; m < M; ++m) {
-    store_rows<T, HeadDim>(params.out, rows_of(params.out, b, n, h), first + m * Apart, p.Lq, out[m], factor[m]);
+    store_rows<T, HeadDim>(params.out, rows_of(params.out, b, n, h), first + m * Apart, p.Lq, rows.out[m], factor[m]);
   }
 }
 

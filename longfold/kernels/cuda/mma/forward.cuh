@@ -30,7 +30,7 @@ struct Forward {
   using ThisItem = typename Tiles::ThisItem;
   static constexpr int kPairBytes = bias_size(Form);  // of an element
   static constexpr int kSharedBytes = Stages::kBytes;
-  using Running = RunningRows<kM, HeadDim>;
+  using Running = RoundedRows<kM, HeadDim>;
 
   // What a consumer reads of a stage: addresses of its row's keys and values, of its queries' biases, and of the masks
   // of its lane's first two keys, which may be bools.
@@ -115,6 +115,7 @@ struct Forward {
     }
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
+      add_rounded<T>(rows, weights[step], lane);
       add_weighted_rows<T, KeyTile>(rows.out, weights[step], place.values + step * kStepKeys * KeyTile::kChunk, lane);
     }
   }
@@ -153,8 +154,7 @@ struct Forward {
         ring.leave(lane);
       }
       if (item.n + row >= p.N) continue;
-      finish_forward<T, HeadDim, 16>(params, running.out, running.sum, running.minus_reference, mask_row, item.b,
-                                     item.n + row, item.h, item.first + first);
+      finish_forward<T, HeadDim, 16>(params, running, mask_row, item.b, item.n + row, item.h, item.first + first);
     }
   }
 

@@ -14,9 +14,64 @@ constexpr float kLargestSum = 4096;  // fp16 holds weights up to 65504
 template <int M, int HeadDim>
 struct RunningRows {
   float out[M][HeadDim / 8][4];
-  float sum[M][2];
+  float sum[M][2];  // of this thread's keys
   float minus_reference[M][2];
 };
+
+// Outputs are sums of weights that are rounded to the type. Divided by the sum of these, not of what they were before,
+// the rounding of a weight that counts alone cancels. (In wgmma/ this takes 5 % of the time, and is left out.)
+template <int M, int HeadDim>
+struct RoundedRows : RunningRows<M, HeadDim> {
+  float rounded[4];  // 2 half + i, i = m where there are two: accumulators of a product with ones
+};
+
+// Whether the product with ones sums up the weights of this m in a column: two of them share the accumulators.
+template <int M>
+__device__ constexpr bool rounds_in_column(int m, int column) {
+  return M == 1 || column % 2 == m;
+}
+template <class T, int M, int Sixteens, int HeadDim>
+__device__ __forceinline__ void add_rounded(RoundedRows<M, HeadDim>& rows, const uint32_t (&weights)[M][Sixteens][4],
+                                            int lane) {
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    const uint32_t ones = rounds_in_column<M>(m, lane / 4) ? ptx::pack<T>(1, 1) : 0;
+#pragma unroll
+    for (int k = 0; k < Sixteens; ++k) ptx::multiply<T>(rows.rounded, weights[m][k], ones, ones, rows.rounded);
+  }
+}
+
+// What the outputs of the lane's own query 2 m + half are divided by, of which `sum` is the sum of weights.
+template <int M, int HeadDim>
+__device__ __forceinline__ float divisor(const RunningRows<M, HeadDim>&, float sum, int) {
+  return sum;
+}
+template <int M, int HeadDim>
+__device__ __forceinline__ float divisor(const RoundedRows<M, HeadDim>& rows, float, int query) {
+  float rounded = rows.rounded[0];
+#pragma unroll
+  for (int i = 1; i < 2 * M; ++i) rounded = query == i ? rows.rounded[i % 2 * 2 + i / 2] : rounded;
+  return rounded;
+}
+
+// What a row has summed so far, times a factor.
+template <int M, int HeadDim>
+__device__ __forceinline__ void scale_sums(RunningRows<M, HeadDim>& rows, int m, int half, float factor) {
+  rows.sum[m][half] *= factor;
+#pragma unroll
+  for (int u = 0; u < HeadDim / 8; ++u) {
+    rows.out[m][u][2 * half] *= factor;
+    rows.out[m][u][2 * half + 1] *= factor;
+  }
+}
+template <int M, int HeadDim>
+__device__ __forceinline__ void scale_sums(RoundedRows<M, HeadDim>& rows, int m, int half, float factor) {
+  scale_sums(static_cast<RunningRows<M, HeadDim>&>(rows), m, half, factor);
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    if (rounds_in_column<M>(m, i)) rows.rounded[2 * half + i] *= factor;
+  }
+}
 
 // The rows of the warp, two for each m, of which a thread's sum has grown too large: bits 2 m + half, the same in the
 // four lanes that share a row.
@@ -51,7 +106,7 @@ __device__ __forceinline__ void find_largest(float (&largest)[M][2], const float
 // Moves the references of these rows to their largest logits, but down only if they are the first; what the rows have
 // summed so far shrinks with them.
 template <int M, int HeadDim>
-__device__ __forceinline__ void move_references(RunningRows<M, HeadDim>& rows, uint32_t which, bool are_first,
+__device__ __forceinline__ void move_references(RoundedRows<M, HeadDim>& rows, uint32_t which, bool are_first,
                                                 const float (&largest)[M][2]) {
 #pragma unroll
   for (int m = 0; m < M; ++m) {
@@ -64,13 +119,7 @@ __device__ __forceinline__ void move_references(RunningRows<M, HeadDim>& rows, u
       if ((which >> (2 * m + half) & 1) == 0 || (!are_first && !(minus < old))) continue;
       rows.minus_reference[m][half] = minus;
       if (are_first) continue;
-      const float factor = ptx::exp2(minus - old);
-      rows.sum[m][half] *= factor;
-#pragma unroll
-      for (int u = 0; u < HeadDim / 8; ++u) {
-        rows.out[m][u][2 * half] *= factor;
-        rows.out[m][u][2 * half + 1] *= factor;
-      }
+      scale_sums(rows, m, half, ptx::exp2(minus - old));
     }
   }
 }

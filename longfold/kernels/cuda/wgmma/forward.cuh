@@ -159,13 +159,7 @@ struct Forward {
       if (!moves[half]) continue;
       of.minus_reference[m][half] = minus;
       sums[half] = 0;
-      const float factor = ptx::exp2(minus - old);
-      of.sum[m][half] *= factor;
-#pragma unroll
-      for (int u = 0; u < kWide / 8; ++u) {
-        of.out[m][u][2 * half] *= factor;
-        of.out[m][u][2 * half + 1] *= factor;
-      }
+      mma::scale_sums(of, m, half, ptx::exp2(minus - old));
     }
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
@@ -247,8 +241,7 @@ struct Forward {
       const mma::MaskRow mask_row = mma::read_mask_row(Tiles::mask(ring.stage(), row));
       ring.leave(lane);
       if (item.n + row >= p.N) continue;
-      mma::finish_forward<T, HeadDim, 64>(params, of.out, of.sum, of.minus_reference, mask_row, item.b, item.n + row,
-                                          item.h, item.first + first);
+      mma::finish_forward<T, HeadDim, 64>(params, of, mask_row, item.b, item.n + row, item.h, item.first + first);
     }
   }
 
