@@ -6,7 +6,8 @@
 
 namespace longfold::model {
 
-// softmax(q k^T / sqrt(D), keys up to the query's own position) v, for q, k, v [B, S, H, D], differentiable.
+// softmax(q k^T / sqrt(D), keys up to the query's own position) v, differentiable, for q [B, S, H, D] and k, v
+// [B, S, KV heads, D]: each head of these is that of H / KV heads of queries, side by side.
 [[nodiscard]] at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 }  // namespace longfold::model

@@ -1,14 +1,14 @@
-// One GPT-NeoX block: attention and MLP, each behind a layer norm, both added to the residual stream.
+// One transformer block: attention and MLP, each behind a norm, both added to the residual stream.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
-#include <torch/nn/modules/normalization.h>
 
 #include <memory>
 
 #include "longfold/model/config.h"
 #include "longfold/model/layers.h"
+#include "longfold/model/norm.h"
 
 namespace longfold::model {
 
@@ -18,7 +18,7 @@ class Attention : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, const RotaryTables& rotary);
 
  private:
-  int64_t head_size_;
+  int64_t head_size_, of_group_;  // of_group_: elements of a head of keys, its values and all its queries
   decltype(Layers::attention) core_;
   std::shared_ptr<Layer> query_key_value_, dense_;
 };
@@ -29,6 +29,8 @@ class Mlp : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x);
 
  private:
+  std::string activation_;
+  std::shared_ptr<Layer> gate_;  // of swiglu alone
   std::shared_ptr<Layer> dense_h_to_4h_, dense_4h_to_h_;
 };
 
@@ -39,11 +41,9 @@ class Block : public torch::nn::Module {
 
  private:
   bool parallel_residual_;
-  torch::nn::LayerNorm input_layernorm_ = nullptr, post_attention_layernorm_ = nullptr;
+  std::shared_ptr<Norm> input_layernorm_, post_attention_layernorm_;
   std::shared_ptr<Attention> attention_;
   std::shared_ptr<Mlp> mlp_;
 };
-
-[[nodiscard]] torch::nn::LayerNorm make_layer_norm(const ModelConfig& config);
 
 }  // namespace longfold::model

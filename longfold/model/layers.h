@@ -30,7 +30,7 @@ struct Layers {
   MakeLinear column_linear;  // its output may be a slice of the features (whole heads): attention takes what comes
   MakeLinear row_linear;     // takes such a slice and gives all out_features
   std::function<std::shared_ptr<Layer>(int64_t vocab_size, int64_t hidden_size)> embedding;
-  // causal attention of q, k, v [B, S, H, D] -> [B, S, H, D]
+  // causal attention of q [B, S, H, D] and k, v [B, S, KV heads, D] -> [B, S, H, D]
   std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)> attention;
   // hidden [B, S, h], head weight [V, h], labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
   // is); 0 where the label is kIgnoredLabel

@@ -11,17 +11,20 @@ struct RotaryTables {
   at::Tensor cos, sin;  // [B, S, rotary_size / 2], fp32
 };
 
-// Tables for int64 positions [B, S]: any positions, they may restart within a row. Angles are computed in fp64, because
-// fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
-[[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base);
+// Tables for int64 positions [B, S]: any positions, they may restart within a row; they are divided by `scaling` first.
+// Angles are computed in fp64, because fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
+[[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base,
+                                         double scaling = 1);
 
 struct Qkv {
-  at::Tensor q, k, v;  // [B, S, H, D]
+  at::Tensor q;     // [B, S, H, D]
+  at::Tensor k, v;  // [B, S, KV heads, D]
 };
 
-// Splits a fused projection [B, S, H, 3 D] and turns the leading 2 * cos.size(-1) dimensions of every head of q and k.
-// All three lie in the memory of `qkv`, which is overwritten: backward of attention then keeps three tensors alive, not
-// five. Differentiable once.
-[[nodiscard]] Qkv split_and_rotate(const at::Tensor& qkv, const RotaryTables& tables);
+// Splits a fused projection [B, S, KV heads, (G + 2) D], which holds G heads of queries, one of keys and one of values
+// side by side, and turns the leading 2 * cos.size(-1) dimensions of every head of q and k. All three lie in the memory
+// of `qkv`, which is overwritten: backward of attention then keeps three tensors alive, not five. Where there are
+// several groups of several queries, q is a copy, since its heads do not lie at equal distances. Differentiable once.
+[[nodiscard]] Qkv split_and_rotate(const at::Tensor& qkv, int64_t head_size, const RotaryTables& tables);
 
 }  // namespace longfold::model

@@ -1,7 +1,9 @@
 #include "longfold/model/transformer.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/linear.h>
 
 #include <cmath>
 #include <string>
@@ -43,6 +45,10 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers
     : config_(validated(config)), layers_(layers) {
   auto body = register_module("gpt_neox", std::make_shared<torch::nn::Module>());
   embed_in_ = body->register_module("embed_in", layers_.embedding(config_.vocab_size, config_.hidden_size));
+  if (config_.has_learned_positions()) {
+    embed_positions_ =
+        body->register_module("embed_positions", layers_.embedding(config_.max_positions, config_.hidden_size));
+  }
   auto blocks = body->register_module("layers", torch::nn::ModuleList());
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     auto block = std::make_shared<Block>(config_, layers_);
@@ -50,8 +56,10 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers
     blocks_.push_back(layers_.wrap_block(
         block, [block](const at::Tensor& x, const RotaryTables& rotary) { return block->forward(x, rotary); }));
   }
-  final_layer_norm_ = body->register_module("final_layer_norm", make_layer_norm(config_));
-  embed_out_ = register_module("embed_out", layers_.column_linear(config_.hidden_size, config_.vocab_size, false));
+  final_layer_norm_ = body->register_module("final_layer_norm", std::make_shared<Norm>(config_));
+  if (!config_.tie_embeddings) {
+    embed_out_ = register_module("embed_out", layers_.column_linear(config_.hidden_size, config_.vocab_size, false));
+  }
 }
 
 void TransformerImpl::initialise(uint64_t seed) {
@@ -74,20 +82,27 @@ void TransformerImpl::initialise(uint64_t seed) {
 at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions) {
   check_tokens("tokens", tokens, tokens);
   check_tokens("positions", positions, tokens);
-  const RotaryTables rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base);
+  const RotaryTables rotary =
+      rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling);
   at::Tensor x = embed_in_->forward(tokens);
+  if (embed_positions_ != nullptr) x = x + embed_positions_->forward(positions);
   for (const BlockForward& block : blocks_) x = block(x, rotary);
-  return final_layer_norm_(x);
+  return final_layer_norm_->forward(x);
+}
+
+at::Tensor TransformerImpl::head() const {
+  return (embed_out_ != nullptr ? embed_out_ : embed_in_)->weight;
 }
 
 at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Tensor& labels,
                                          const at::Tensor& positions) {
   check_tokens("labels", labels, tokens);
-  return layers_.loss(hidden(tokens, positions), embed_out_->weight, labels);
+  return layers_.loss(hidden(tokens, positions), head(), labels);
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions) {
-  return embed_out_->forward(hidden(tokens, positions));
+  const at::Tensor x = hidden(tokens, positions);
+  return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head());
 }
 
 }  // namespace longfold::model

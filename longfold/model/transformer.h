@@ -1,17 +1,19 @@
-// GPT-NeoX, written for one device and built from `Layers`. Parameters carry the names, and the fused projection the
-// row order [head, (q, k, v), d], of Hugging Face's GPTNeoXForCausalLM.
+// A decoder-only transformer, written for one device and built from `Layers`. Whatever its family, parameters carry the
+// names of Hugging Face's GPTNeoXForCausalLM, and the rows of the fused projection its order [head, (q, k, v), d], with
+// as many heads of queries in place of q as share a head of keys and values.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/modules/container/modulelist.h>
-#include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "longfold/model/config.h"
 #include "longfold/model/layers.h"
+#include "longfold/model/norm.h"
 
 namespace longfold::model {
 
@@ -24,7 +26,7 @@ class TransformerImpl : public torch::nn::Module {
   // gains of layer norms 1. Each parameter depends on the seed and its name only.
   void initialise(uint64_t seed);
 
-  // tokens and positions [B, S], int64 -> [B, S, hidden], after the final layer norm.
+  // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm.
   at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions);
 
   // Negative log likelihood of each label, [B, S], fp32; 0 where the label is kIgnoredLabel.
@@ -36,12 +38,14 @@ class TransformerImpl : public torch::nn::Module {
   [[nodiscard]] const ModelConfig& config() const { return config_; }
 
  private:
+  [[nodiscard]] at::Tensor head() const;  // [vocab, hidden]
+
   ModelConfig config_;
   Layers layers_;
   std::vector<BlockForward> blocks_;
-  std::shared_ptr<Layer> embed_in_;
-  torch::nn::LayerNorm final_layer_norm_ = nullptr;
-  std::shared_ptr<Layer> embed_out_;
+  std::shared_ptr<Layer> embed_in_, embed_positions_;  // the latter of learned positions alone
+  std::shared_ptr<Norm> final_layer_norm_;
+  std::shared_ptr<Layer> embed_out_;  // null: it is embed_in_
 };
 TORCH_MODULE(Transformer);
 

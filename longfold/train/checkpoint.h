@@ -2,7 +2,7 @@
 //
 //   OUTPUT/step-00000020/manifest.json           what it is: format, step, recipe, data, and of each tensor the global
 //                                                 shape, dtype, file and CRC-32 of its bytes
-//                        model.safetensors       the parameters, under the names of the HF GPT-NeoX layout
+//                        model.safetensors       the parameters, under the names of model/transformer.h
 //                        optimizer.safetensors   both moments of each
 //
 // Batches are a pure function of (data.seed, step), so the step is the data cursor.

@@ -2,6 +2,8 @@
 
 #include <toml++/toml.h>
 
+#include <ranges>
+
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
@@ -46,6 +48,18 @@ void check_same(const Json& now, const Json& then, const std::string& key, const
                         now.dump());
 }
 
+// A key of [model] that stands in for others: the last option, else the file's. "" if it is in neither, or is no text.
+std::string text_of(const std::string& key, const Json& json,
+                    std::span<const std::pair<std::string, std::string>> options) {
+  for (const auto& [name, text] : options | std::views::reverse) {
+    if (name == "model." + key) return text;
+  }
+  const auto section = json.find("model");
+  if (section == json.end() || !section->is_object()) return "";
+  const auto value = section->find(key);
+  return value != section->end() && value->is_string() ? value->get<std::string>() : "";
+}
+
 }  // namespace
 
 void RunConfig::validate() const {
@@ -73,8 +87,10 @@ void Recipe::validate() const {
 
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<std::string, std::string>> options) {
   const std::string where = path.string() + ": ";
+  const Json json = read_toml(path, where);
   Recipe recipe;
-  base::from_json(read_toml(path, where), recipe, where);
+  recipe.model = model::named_config(text_of("preset", json, options), text_of("family", json, options));
+  base::from_json(json, recipe, where);
   for (const auto& [name, text] : options) base::set_field(recipe, name, text);
   recipe.validate();
   return recipe;
@@ -84,7 +100,8 @@ void check_same_run(const Recipe& recipe, const Json& trained, const std::string
   const Json now = base::to_json(recipe);
   for (const char* section : {"model", "data"}) {
     for (const auto& [key, value] : now[section].items()) {
-      if (key == "path") continue;  // the data set may move: its content is checked by hash
+      // Names stand for other keys, which are compared. The data set may move: its content is checked by hash.
+      if (key == "preset" || key == "family" || key == "path") continue;
       check_same(value, trained.value(section, Json::object()).value(key, Json()), std::string(section) + "." + key,
                  checkpoint);
     }

@@ -18,7 +18,18 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-model::Transformer make_model(Recipe& recipe, const data::Tokenizer& tokenizer) {
+void check_positions(const Recipe& recipe, const data::TokenFile& file) {
+  const int64_t longest = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
+  if (!recipe.model.has_learned_positions() || longest <= recipe.model.max_positions) return;
+  throw base::UserError("expected model.max_positions to be at least " + std::to_string(longest) + ", the tokens of " +
+                        (recipe.data.sequence_length > 0 ? "a window (data.sequence_length)"
+                                                         : "the longest record of " + recipe.data.path) +
+                        ", got " + std::to_string(recipe.model.max_positions));
+}
+
+model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
+  const data::Tokenizer& tokenizer = file.tokenizer();
+  check_positions(recipe, file);
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = tokenizer.vocab_size();
   if (recipe.model.vocab_size != tokenizer.vocab_size()) {
     throw base::UserError("expected model.vocab_size to be " + std::to_string(tokenizer.vocab_size()) +
@@ -67,7 +78,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       lock_(recipe.train.output),
       file_(recipe.data.path),
       sampler_(file_, recipe.data),
-      model_(make_model(recipe_, file_.tokenizer())),
+      model_(make_model(recipe_, file_)),
       optimizer_(recipe.optimizer, named_parameters(model_)) {
   file_.check_content();
 }

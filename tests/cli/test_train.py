@@ -52,6 +52,33 @@ def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
     assert model_bytes(tmp_path / "a", 20) == model_bytes(tmp_path / "b", 20)
 
 
+FAMILIES = {
+    "gpt2": {"model.rotary_pct": 0.0, "model.max_positions": 64},
+    "llama": {"model.rotary_pct": 1.0, "model.num_kv_heads": 1},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_resumes_with_the_same_bits(longfold, recipe, tmp_path, family):
+    same_rate = {"optimizer.learning_rate": 0.01, "optimizer.final_learning_rate": 0.01, "optimizer.warmup_steps": 0}
+    path = recipe({"data.sequence_length": 64, "model.family": family, **FAMILIES[family], **same_rate})
+    assert longfold("train", path, "--train.output", tmp_path / "whole").code == 0
+    assert longfold("train", path, "--train.steps", 3).code == 0
+    assert longfold("train", path, "--resume").code == 0
+    whole = losses(tmp_path / "whole")
+    assert whole == losses(tmp_path / "run")
+    assert model_bytes(tmp_path / "whole", 6) == model_bytes(tmp_path / "run", 6)
+    assert whole[-1][1] < whole[0][1], "it learns"
+
+
+def test_presets_by_name(longfold, recipe):
+    message = longfold("train", recipe(), "--model.preset", "genslm-25").one_line_error(2)
+    assert "model.preset is 'genslm-25', expected one of genslm-25m, " in message
+    short = {"model.family": "gpt2", "model.rotary_pct": 0.0, "model.max_positions": 100}
+    message = longfold("train", recipe(short)).one_line_error(2)
+    assert message.startswith("expected model.max_positions to be at least 256, the tokens of a window")
+
+
 def test_windows_without_labels_have_no_loss(longfold, recipe, tmp_path):
     (tmp_path / "n.fa").write_text(">n\n" + "N" * 3000 + "\n")
     assert longfold("prepare", tmp_path / "n.fa", "-o", tmp_path / "n").code == 0

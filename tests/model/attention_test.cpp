@@ -59,6 +59,25 @@ TEST(CausalAttention, EqualsDenseAttentionOnViewsOfOneTensor) {
   }
 }
 
+TEST(CausalAttention, AHeadOfKeysServesItsNeighboursAmongTheQueries) {
+  const at::Tensor q = at::randn({2, 33, 6, 8}).requires_grad_(), k = at::randn({2, 33, 2, 8}).requires_grad_(),
+                   v = at::randn({2, 33, 2, 8}).requires_grad_();
+  const at::Tensor out = causal_attention(q, k, v), weight = at::randn(out.sizes());
+  (out * weight).sum().backward();
+  const auto exact = [](const at::Tensor& x) { return x.detach().to(at::kDouble).requires_grad_(); };
+  const at::Tensor exact_q = exact(q), exact_k = exact(k), exact_v = exact(v);
+  const auto for_each = [](const at::Tensor& x) { return x.repeat_interleave(3, 2); };
+  const at::Tensor expected = dense(exact_q, for_each(exact_k), for_each(exact_v));
+  (expected * weight).sum().backward();
+  const auto expect_close = [](const at::Tensor& got, const at::Tensor& right) {
+    EXPECT_LT((got - right).abs().max().item<double>(), 1e-5 * right.abs().max().item<double>());
+  };
+  expect_close(out, expected);
+  expect_close(q.grad(), exact_q.grad());
+  expect_close(k.grad(), exact_k.grad());
+  expect_close(v.grad(), exact_v.grad());
+}
+
 std::string refusal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   try {
     (void)causal_attention(q, k, v);
@@ -74,8 +93,13 @@ TEST(CausalAttention, RefusesWhatTheKernelWouldGetWrong) {
   const at::Tensor strided = at::randn({1, 4, 8, 2}).transpose(2, 3);
   EXPECT_EQ(refusal(x, strided, x), "[causal_attention] expected a contiguous head dim, got stride 2");
   const at::Tensor longer = at::randn({1, 5, 2, 8});
-  EXPECT_EQ(refusal(x, longer, longer),
-            "[causal_attention] expected q, k and v of one shape, got [1, 4, 2, 8], [1, 5, 2, 8] and [1, 5, 2, 8]");
+  EXPECT_EQ(
+      refusal(x, longer, longer),
+      "[causal_attention] expected k and v of the shape of q but for the number of heads, got [1, 4, 2, 8], [1, 5, "
+      "2, 8] and [1, 5, 2, 8]");
+  const at::Tensor three = at::randn({1, 4, 3, 8});
+  EXPECT_EQ(refusal(x, three, three),
+            "[causal_attention] expected a number of heads of q that those of k and v divide, got 2 and 3");
   EXPECT_EQ(refusal(x[0], x[0], x[0]), "[causal_attention] expected q of shape [B, S, H, D], got [4, 2, 8]");
   EXPECT_EQ(refusal(x, x.to(at::kDouble), x),
             "[causal_attention] expected q, k and v of one dtype, got Float, Double and Float");

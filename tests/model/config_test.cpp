@@ -36,15 +36,51 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = 1.5; }), "model.rotary_pct is 1.5, expected 0 to 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = NAN; }), "model.rotary_pct is nan, expected 0 to 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_base = 0; }), "model.rotary_base is 0.0, expected more than 0");
-  EXPECT_EQ(refusal([](ModelConfig& c) { c.layer_norm_epsilon = 0; }),
-            "model.layer_norm_epsilon is 0.0, expected more than 0");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.norm_epsilon = 0; }), "model.norm_epsilon is 0.0, expected more than 0");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.init_std = -1; }), "model.init_std is -1.0, expected more than 0");
 }
 
+TEST(ModelConfig, RefusesKeysThatDoNotGoTogether) {
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.num_kv_heads = 3; }),
+            "model.num_heads 8 is not divisible by model.num_kv_heads 3");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.activation = "gelu-tanh"; }),
+            "model.activation is 'gelu-tanh', expected one of gelu_tanh, gelu, swiglu");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.norm = "batch"; }), "model.norm is 'batch', expected one of layer, rms");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.positions = "learned"; }), "model.max_positions is 0, expected at least 1");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.positions = "learned", c.max_positions = 9; }),
+            "model.rotary_pct is 0.25, expected 0 where model.positions is 'learned'");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.max_positions = 9; }),
+            "model.max_positions is 9, expected 0 where model.positions is 'rotary': those have no end");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_scaling = 0; }), "model.rotary_scaling is 0.0, expected more than 0");
+}
+
+TEST(ModelConfig, NamesStandForKeys) {
+  EXPECT_EQ(named_config("", ""), ModelConfig{});
+  EXPECT_EQ(named_config("", "gpt-neox"), ModelConfig{});
+  const ModelConfig gpt2 = named_config("gpt2", "");
+  EXPECT_EQ(gpt2.family, "gpt2");
+  EXPECT_EQ(gpt2.max_positions, 1024);
+  const ModelConfig mixed = named_config("genslm-25m", "llama");  // sizes of one, structure of the other
+  EXPECT_EQ(mixed.hidden_size, 512);
+  EXPECT_EQ(mixed.norm, "rms");
+  for (const char* name : {"genslm-25m", "genslm-250m", "genslm-2.5b", "genslm-7.9b", "genslm-25b", "gpt2"}) {
+    EXPECT_NO_THROW(named_config(name, "").validate()) << name;
+  }
+  for (const char* name : {"gpt-neox", "gpt2", "llama"}) EXPECT_NO_THROW(named_config("", name).validate()) << name;
+  EXPECT_THROW((void)named_config("genslm", ""), base::UserError);
+  EXPECT_THROW((void)named_config("", "bert"), base::UserError);
+}
+
+int64_t parameters_of(std::string_view preset, int64_t vocab_size) {
+  ModelConfig config = named_config(preset, "");
+  config.vocab_size = vocab_size;
+  return config.num_parameters();
+}
+
 TEST(ModelConfig, CountsParameters) {
-  EXPECT_EQ(ModelConfig{.vocab_size = 69}.num_parameters(), 25'290'752);  // GenSLM's own counts: 25M, then 2.5B
-  const ModelConfig larger{.vocab_size = 69, .num_layers = 28, .hidden_size = 3840, .num_heads = 32, .ffn_size = 4096};
-  EXPECT_EQ(larger.num_parameters(), 2'533'931'008);
+  EXPECT_EQ(parameters_of("genslm-25m", 69), 25'290'752);  // GenSLM's own counts: 25M, then 2.5B
+  EXPECT_EQ(parameters_of("genslm-2.5b", 69), 2'533'931'008);
+  EXPECT_EQ(parameters_of("gpt2", 50257), 124'439'808);  // as Hugging Face counts it
 }
 
 TEST(ModelConfig, EveryFieldGoesThroughJson) {
@@ -53,10 +89,10 @@ TEST(ModelConfig, EveryFieldGoesThroughJson) {
                      .hidden_size = 12,
                      .num_heads = 3,
                      .ffn_size = 20,
+                     .norm_epsilon = 1e-6,
+                     .parallel_residual = false,
                      .rotary_pct = 0.5,
                      .rotary_base = 500,
-                     .layer_norm_epsilon = 1e-6,
-                     .parallel_residual = false,
                      .init_std = 0.1};
   ModelConfig read;
   base::from_json(base::to_json(config), read, "");

@@ -1,4 +1,4 @@
-// GPT-NeoX once more, written from the formulas in plain fp64 with dense attention, for comparison.
+// The transformer once more, written from the formulas in plain fp64 with dense attention, for comparison.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -22,9 +22,9 @@ ModelConfig small(bool parallel_residual, double rotary_pct) {
           .hidden_size = 48,
           .num_heads = 3,
           .ffn_size = 40,
+          .parallel_residual = parallel_residual,
           .rotary_pct = rotary_pct,
-          .rotary_base = 100,
-          .parallel_residual = parallel_residual};
+          .rotary_base = 100};
 }
 
 struct Batch {
@@ -106,6 +106,57 @@ TEST_P(Oracle, HiddenLossesAndEveryGradientAgree) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Oracle,
                          testing::Combine(testing::Bool(), testing::Values(0.25, 1.0), testing::Values(2, 37, 130)));
 
+// The other families, and keys that none of them has; 3 heads of 16, or 6 of 8 in groups of 2 or 3.
+ModelConfig of_family(const std::string& family, const std::function<void(ModelConfig&)>& change = {}) {
+  ModelConfig config = named_config("", family);
+  config.vocab_size = 11, config.num_layers = 2, config.hidden_size = 48, config.num_heads = 6, config.ffn_size = 40;
+  config.rotary_base = 100;
+  if (config.has_learned_positions()) config.max_positions = 40;
+  if (change) change(config);
+  return config;
+}
+
+TEST(OracleOfFamilies, HiddenLossesAndEveryGradientAgree) {
+  const std::vector<std::pair<const char*, ModelConfig>> configs{
+      {"gpt2", of_family("gpt2")},
+      {"gpt2 with a head", of_family("gpt2", [](ModelConfig& c) { c.tie_embeddings = false; })},
+      {"llama", of_family("llama")},
+      {"llama, 3 heads of keys", of_family("llama", [](ModelConfig& c) { c.num_kv_heads = 3; })},
+      {"llama, 1 head of keys", of_family("llama", [](ModelConfig& c) { c.num_kv_heads = 1; })},
+      {"llama, scaled", of_family("llama", [](ModelConfig& c) { c.num_kv_heads = 2, c.rotary_scaling = 4; })},
+      {"gpt-neox, gelu by erf", of_family("gpt-neox", [](ModelConfig& c) { c.activation = "gelu"; })},
+      {"gpt-neox, tied", of_family("gpt-neox", [](ModelConfig& c) { c.tie_embeddings = true; })},
+  };
+  for (const auto& [name, config] : configs) {
+    at::manual_seed(1);
+    Transformer model(config);
+    randomise(*model);
+    int64_t count = 0;
+    for (const at::Tensor& value : model->parameters()) count += value.numel();
+    EXPECT_EQ(count, config.num_parameters()) << name;
+    const Difference difference = compare(config, model, make_batch(37));
+    EXPECT_LT(difference.outputs, kTolerance) << name;
+    EXPECT_LT(difference.gradients, kTolerance) << name << " " << difference.worst;
+  }
+}
+
+TEST(OracleOfFamilies, AnotherFamilysKeyDoesNotPass) {
+  const auto expect_wrong = [](const char* what, const ModelConfig& config,
+                               const std::function<void(ModelConfig&)>& change) {
+    ModelConfig changed = config;
+    change(changed);
+    at::manual_seed(1);
+    Transformer model(changed);
+    randomise(*model);
+    EXPECT_GT(compare(config, model, make_batch(37)).outputs, 10 * kTolerance) << what;
+  };
+  const ModelConfig llama = of_family("llama", [](ModelConfig& c) { c.num_kv_heads = 3; });
+  expect_wrong("scaling", llama, [](ModelConfig& c) { c.rotary_scaling = 1.01; });
+  expect_wrong("epsilon", llama, [](ModelConfig& c) { c.norm_epsilon = 1e-3; });
+  expect_wrong("residual", llama, [](ModelConfig& c) { c.parallel_residual = true; });
+  expect_wrong("activation", of_family("gpt2"), [](ModelConfig& c) { c.activation = "gelu"; });
+}
+
 struct Mutation {
   const char* name;
   std::function<void(ModelConfig&)> config = [](ModelConfig&) {};
@@ -123,7 +174,7 @@ const std::vector<Mutation> kMutations{
     {.name = "twice the rotated dimensions", .config = [](ModelConfig& c) { c.rotary_pct = 0.5; }},
     {.name = "no rotation", .config = [](ModelConfig& c) { c.rotary_pct = 0; }},
     {.name = "another rotary base", .config = [](ModelConfig& c) { c.rotary_base = 101; }},
-    {.name = "another epsilon", .config = [](ModelConfig& c) { c.layer_norm_epsilon = 1e-3; }},
+    {.name = "another epsilon", .config = [](ModelConfig& c) { c.norm_epsilon = 1e-3; }},
     {.name = "a wrong scale of the scores",
      .layers =
          [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q * 1.001, k, v); }; }},

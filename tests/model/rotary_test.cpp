@@ -49,7 +49,7 @@ double turned(const at::Tensor& x, const RotaryTables& tables, int64_t s, int64_
 TEST(Rotary, TurnsEachPairOfQueriesAndKeysAndLeavesTheRest) {
   const at::Tensor qkv = at::randn({1, 3, 2, 30}, at::kDouble);
   const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
-  const Qkv split = split_and_rotate(qkv.clone(), tables);
+  const Qkv split = split_and_rotate(qkv.clone(), 10, tables);
   for (int64_t s = 0; s < 3; ++s) {
     for (int64_t h = 0; h < 2; ++h) {
       for (int64_t d = 0; d < 10; ++d) {
@@ -62,13 +62,41 @@ TEST(Rotary, TurnsEachPairOfQueriesAndKeysAndLeavesTheRest) {
   }
 }
 
-TEST(Rotary, GradientIsTheTransposedRotation) {
+TEST(Rotary, HeadsOfQueriesOfAGroupLieBeforeItsKeyAndValue) {
   const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
-  const at::Tensor x = at::randn({1, 3, 2, 18}, at::kDouble).requires_grad_();
-  const at::Tensor weight = at::randn({3, 1, 3, 2, 6}, at::kDouble);
+  const at::Tensor qkv = at::randn({1, 3, 2, 5 * 6}, at::kDouble);  // two groups: three queries, a key, a value, of 6
+  const Qkv split = split_and_rotate(qkv.clone(), 6, tables);
+  EXPECT_EQ(split.q.sizes(), at::IntArrayRef({1, 3, 6, 6}));
+  EXPECT_EQ(split.k.sizes(), at::IntArrayRef({1, 3, 2, 6}));
+  for (int64_t group = 0; group < 2; ++group) {
+    const auto head = [&](int64_t i) { return qkv.select(2, group).narrow(-1, 6 * i, 6); };  // [1, 3, 6]
+    const auto alone = [&](int64_t i) {  // as the queries of a projection that has no others
+      return split_and_rotate(at::cat({head(i), head(3), head(4)}, -1).unsqueeze(2), 6, tables);
+    };
+    for (int64_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(split.q.select(2, 3 * group + i), alone(i).q.select(2, 0)));
+    EXPECT_TRUE(at::equal(split.k.select(2, group), alone(0).k.select(2, 0)));
+    EXPECT_TRUE(at::equal(split.v.select(2, group), head(4)));
+  }
+}
+
+TEST(Rotary, ScalingDividesPositions) {
+  const RotaryTables scaled = rotary_tables(positions_of({0, 4, 8}), 6, 100, 4);
+  const RotaryTables plain = rotary_tables(positions_of({0, 1, 2}), 6, 100);
+  EXPECT_TRUE(at::equal(scaled.cos, plain.cos));
+  EXPECT_TRUE(at::equal(scaled.sin, plain.sin));
+}
+
+class RotaryGradient : public testing::TestWithParam<int64_t> {};
+
+TEST_P(RotaryGradient, IsTheTransposedRotation) {
+  const int64_t queries = GetParam();  // of a group
+  const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
+  const at::Tensor x = at::randn({1, 3, 2, 6 * (queries + 2)}, at::kDouble).requires_grad_();
+  const at::Tensor of_q = at::randn({1, 3, 2 * queries, 6}, at::kDouble);
+  const at::Tensor weight = at::randn({2, 1, 3, 2, 6}, at::kDouble);
   const auto scalar = [&](const at::Tensor& input) {
-    const Qkv split = split_and_rotate(input * 1, tables);
-    return (split.q * weight[0] + split.k * weight[1] + split.v * weight[2]).sum();
+    const Qkv split = split_and_rotate(input * 1, 6, tables);
+    return (split.q * of_q).sum() + (split.k * weight[0] + split.v * weight[1]).sum();
   };
   scalar(x).backward();
   const at::NoGradGuard no_grad;  // linear, so a finite difference of any size is exact
@@ -79,14 +107,23 @@ TEST(Rotary, GradientIsTheTransposedRotation) {
   }
 }
 
+INSTANTIATE_TEST_SUITE_P(QueriesOfAGroup, RotaryGradient, testing::Values(1, 3));
+
 TEST(Rotary, NeedsNoMemoryOfItsOwnSize) {
   const auto meter = memory::MemoryMeter::install();
   const RotaryTables tables = rotary_tables(at::arange(1000).unsqueeze(0), 8, 10000);
   const at::Tensor qkv = at::randn({1, 1000, 4, 96});
   const int64_t before = meter.live();
-  const Qkv split = split_and_rotate(qkv, tables);
+  const Qkv split = split_and_rotate(qkv, 32, tables);
   EXPECT_EQ(meter.live(), before);
   EXPECT_EQ(split.q.storage().data(), qkv.storage().data());
+}
+
+TEST(Rotary, RefusesAProjectionOfOtherSizes) {
+  const RotaryTables tables = rotary_tables(positions_of({5, 6, 9}), 4, 100);
+  EXPECT_THROW(split_and_rotate(at::zeros({1, 3, 2, 20}), 6, tables), c10::Error);
+  EXPECT_THROW(split_and_rotate(at::zeros({1, 3, 2, 12}), 6, tables), c10::Error);
+  EXPECT_THROW(split_and_rotate(at::zeros({1, 4, 2, 18}), 6, tables), c10::Error);
 }
 
 TEST(Rotary, RefusesFloatingPositions) {

@@ -46,6 +46,18 @@ TEST(Recipe, OptionsWin) {
   EXPECT_EQ(recipe.optimizer.beta1, 0.5);
 }
 
+TEST(Recipe, APresetStandsInForKeysThatAreLeftOut) {
+  const std::string preset = "[model]\npreset = 'genslm-250m'\nnum_layers = 3\n" + std::string(kGood);
+  EXPECT_EQ(read(preset).model.hidden_size, 1792);
+  EXPECT_EQ(read(preset).model.num_layers, 3);
+  EXPECT_EQ(read(preset, {{"model.preset", "genslm-25m"}}).model.hidden_size, 512);
+  EXPECT_EQ(read(preset, {{"model.preset", "genslm-25m"}, {"model.hidden_size", "64"}}).model.hidden_size, 64);
+  EXPECT_EQ(read(preset, {{"model.family", "llama"}}).model.activation, "swiglu");
+  EXPECT_EQ(refusal("[model]\npreset = 'genslm-25b '\n" + std::string(kGood)),
+            "model.preset is 'genslm-25b ', expected one of genslm-25m, genslm-250m, genslm-2.5b, genslm-7.9b, "
+            "genslm-25b, gpt2");
+}
+
 TEST(Recipe, RefusesWithTheKeyOrTheLine) {
   EXPECT_EQ(refusal("[model]\nnum_layer = 3\n"), "r.toml: unknown key 'model.num_layer', did you mean 'num_layers'?");
   EXPECT_EQ(refusal("[optimiser]\nbeta1 = 3\n"), "r.toml: unknown key 'optimiser', did you mean 'optimizer'?");
