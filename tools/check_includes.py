@@ -12,11 +12,12 @@ ALLOWED = {
     "memory": ({"memory", "base"}, {"torch"}),
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
     "model": ({"model", "ops", "base"}, {"torch"}),
+    "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
     "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
     "cli": (
-        {"cli", "train", "data", "parallel", "model", "ops", "memory", "kernels", "base"},
+        {"cli", "train", "data", "parallel", "exchange", "model", "ops", "memory", "kernels", "base"},
         {"torch", "CLI", "nlohmann"},
     ),
 }

@@ -5,6 +5,7 @@
 
 namespace longfold::cli {
 
+void add_export(CLI::App& app);
 void add_info(CLI::App& app);
 void add_train(CLI::App& app);
 void add_inspect(CLI::App& app);

@@ -59,9 +59,8 @@ struct Preset {
   int64_t num_layers, hidden_size, num_heads, ffn_size;
 };
 
-// GenSLM (Zvyagin et al. 2022); its 250M and 25B are published with widths of 1840 and 8196, which their heads do not
-// divide into vectors or at all. GPT-2
-// (Radford et al. 2019), the smallest one.
+// GenSLM (Zvyagin et al. 2022). Its 250M has a width of 1840 there, heads of 115, and its 25B one of 8196, which 64
+// heads do not divide. GPT-2 (Radford et al. 2019), the smallest one.
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> kPresets{
       {"genslm-25m", "gpt-neox", 8, 512, 8, 2048},     {"genslm-250m", "gpt-neox", 12, 1792, 16, 2048},
@@ -86,16 +85,20 @@ const Named& find(std::string_view key, const std::vector<Named>& all, std::stri
 
 }  // namespace
 
-ModelConfig named_config(std::string_view preset, std::string_view family) {
-  ModelConfig config;
+void apply_names(ModelConfig& to, std::string_view preset, std::string_view family) {
   if (!preset.empty()) {
     const Preset& sizes = find("preset", presets(), preset);
-    config.preset = sizes.name;
-    config.num_layers = sizes.num_layers, config.hidden_size = sizes.hidden_size;
-    config.num_heads = sizes.num_heads, config.ffn_size = sizes.ffn_size;
+    to.preset = sizes.name;
+    to.num_layers = sizes.num_layers, to.hidden_size = sizes.hidden_size;
+    to.num_heads = sizes.num_heads, to.num_kv_heads = 0, to.ffn_size = sizes.ffn_size;
     if (family.empty()) family = sizes.family;
   }
-  if (!family.empty()) find("family", families(), family).apply(config);
+  if (!family.empty()) find("family", families(), family).apply(to);
+}
+
+ModelConfig named_config(std::string_view preset, std::string_view family) {
+  ModelConfig config;
+  apply_names(config, preset, family);
   return config;
 }
 
@@ -121,8 +124,12 @@ void ModelConfig::validate() const {
   if (has_learned_positions()) {
     require_positive("max_positions", max_positions);
     require(rotary_pct == 0, "rotary_pct is " + text(rotary_pct) + ", expected 0 where model.positions is 'learned'");
-    require(rotary_scaling == 1,
-            "rotary_scaling is " + text(rotary_scaling) + ", expected 1 where model.positions is 'learned'");
+    const auto require_unused = [](const char* key, double value, double unused) {
+      require(value == unused, std::string(key) + " is " + text(value) + ", expected " + text(unused) +
+                                   " where model.positions is 'learned'");
+    };
+    require_unused("rotary_base", rotary_base, ModelConfig{}.rotary_base);
+    require_unused("rotary_scaling", rotary_scaling, 1);
   } else {
     require(max_positions == 0, "max_positions is " + std::to_string(max_positions) +
                                     ", expected 0 where model.positions is 'rotary': those have no end");
@@ -131,6 +138,9 @@ void ModelConfig::validate() const {
   require(rotary_size() % 2 == 0, "rotary_pct " + text(rotary_pct) + " of a head of " + std::to_string(head_size()) +
                                       " turns " + std::to_string(rotary_size()) +
                                       " dimensions, expected an even number");
+  require(has_learned_positions() || rotary_size() > 0,
+          "rotary_pct " + text(rotary_pct) + " of a head of " + std::to_string(head_size()) +
+              " turns none of its dimensions, expected 2 or more: the model would know no positions");
   require(rotary_base > 0, "rotary_base is " + text(rotary_base) + ", expected more than 0");
   require(rotary_scaling > 0 && std::isfinite(rotary_scaling),
           "rotary_scaling is " + text(rotary_scaling) + ", expected more than 0");

@@ -1,5 +1,5 @@
 // The shape of a decoder-only transformer, as a recipe's [model] section. A family names what its models have in
-// common, a preset a family and sizes; both only stand in for keys that the section leaves out.
+// common, a preset a family and sizes: both stand for keys below, which can be given besides.
 #pragma once
 
 #include <cstdint>
@@ -70,8 +70,9 @@ struct ModelConfig {
   [[nodiscard]] int64_t num_parameters() const;
 };
 
-// What a section says that has these two keys and no other. Empty: not given. A family given beside a preset takes the
-// place of the preset's own. Throws base::UserError for a name that is not known.
-[[nodiscard]] ModelConfig named_config(std::string_view preset, std::string_view family);
+// Sets the keys that these two names stand for. Empty: not given. A family given beside a preset takes the place of the
+// preset's own. Throws base::UserError for a name that is not known.
+void apply_names(ModelConfig& to, std::string_view preset, std::string_view family);
+[[nodiscard]] ModelConfig named_config(std::string_view preset, std::string_view family);  // besides, the defaults
 
 }  // namespace longfold::model

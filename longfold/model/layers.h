@@ -27,7 +27,7 @@ using BlockForward = std::function<at::Tensor(const at::Tensor& x, const RotaryT
 struct Layers {
   using MakeLinear = std::function<std::shared_ptr<Layer>(int64_t in_features, int64_t out_features, bool bias)>;
 
-  MakeLinear column_linear;  // its output may be a slice of the features (whole heads): attention takes what comes
+  MakeLinear column_linear;  // its output may be a slice of the features (whole heads of keys with their queries)
   MakeLinear row_linear;     // takes such a slice and gives all out_features
   std::function<std::shared_ptr<Layer>(int64_t vocab_size, int64_t hidden_size)> embedding;
   // causal attention of q [B, S, H, D] and k, v [B, S, KV heads, D] -> [B, S, H, D]

@@ -85,7 +85,12 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
   const RotaryTables rotary =
       rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling);
   at::Tensor x = embed_in_->forward(tokens);
-  if (embed_positions_ != nullptr) x = x + embed_positions_->forward(positions);
+  if (embed_positions_ != nullptr) {
+    const auto last = positions.numel() > 0 ? positions.max().item<int64_t>() : 0;
+    TORCH_CHECK(last < config_.max_positions, "[transformer] expected positions below model.max_positions, which is ",
+                config_.max_positions, ", got ", last);
+    x = x + embed_positions_->forward(positions);
+  }
   for (const BlockForward& block : blocks_) x = block(x, rotary);
   return final_layer_norm_->forward(x);
 }

@@ -1,6 +1,7 @@
 // A decoder-only transformer, written for one device and built from `Layers`. Whatever its family, parameters carry the
-// names of Hugging Face's GPTNeoXForCausalLM, and the rows of the fused projection its order [head, (q, k, v), d], with
-// as many heads of queries in place of q as share a head of keys and values.
+// names of Hugging Face's GPTNeoXForCausalLM, with `embed_positions` and `mlp.gate` besides, and the rows of the fused
+// projection its order [head, (q, k, v), d], with as many heads of queries in place of q as share a head of keys and
+// values.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,10 +24,11 @@ class TransformerImpl : public torch::nn::Module {
   explicit TransformerImpl(const ModelConfig& config, const Layers& layers = local_layers());
 
   // Weights are normal(0, init_std), those that feed the residual stream divided by sqrt(2 num_layers); biases are 0,
-  // gains of layer norms 1. Each parameter depends on the seed and its name only.
+  // gains of norms 1. Each parameter depends on the seed and its name only.
   void initialise(uint64_t seed);
 
-  // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm.
+  // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm. Learned positions are below
+  // max_positions.
   at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions);
 
   // Negative log likelihood of each label, [B, S], fp32; 0 where the label is kIgnoredLabel.

@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "longfold-checkpoint";
-constexpr int64_t kFormatVersion = 1;
+constexpr int64_t kFormatVersion = 2;  // 1 had GPT-NeoX alone, without the keys of other families
 constexpr std::string_view kFolderPrefix = "step-";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
@@ -217,10 +217,13 @@ Manifest read_manifest(const fs::path& checkpoint) {
   }
 }
 
+void load_model(const fs::path& checkpoint, const NamedTensors& model) {
+  load_file(checkpoint / kModelFile, read_manifest_json(checkpoint)["tensors"], model);
+}
+
 void load_tensors(const fs::path& checkpoint, const CheckpointTensors& tensors) {
-  const Json described = read_manifest_json(checkpoint)["tensors"];
-  load_file(checkpoint / kModelFile, described, tensors.model);
-  load_file(checkpoint / kOptimizerFile, described, tensors.optimizer);
+  load_model(checkpoint, tensors.model);
+  load_file(checkpoint / kOptimizerFile, read_manifest_json(checkpoint)["tensors"], tensors.optimizer);
 }
 
 }  // namespace longfold::train

@@ -39,8 +39,9 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output, const
 [[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(
     const std::filesystem::path& output, int64_t last = std::numeric_limits<int64_t>::max());
 
-// Both throw UserError that names the file and, for tensors, the tensor: missing, unknown, damaged or of another shape.
+// All throw UserError that names the file and, for tensors, the tensor: missing, unknown, damaged or of another shape.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint);
 void load_tensors(const std::filesystem::path& checkpoint, const CheckpointTensors& tensors);  // in place
+void load_model(const std::filesystem::path& checkpoint, const NamedTensors& model);  // without the optimizer's
 
 }  // namespace longfold::train

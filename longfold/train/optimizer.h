@@ -1,6 +1,6 @@
 // AdamW with decoupled weight decay, and clipping by the global gradient norm.
 //
-// Decay pulls on matrices only: a decayed bias or layer-norm gain loses its resting place and gains nothing.
+// Decay pulls on matrices only: a decayed bias or norm's gain loses its resting place and gains nothing.
 #pragma once
 
 #include "longfold/train/named_tensors.h"

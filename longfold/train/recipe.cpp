@@ -2,8 +2,6 @@
 
 #include <toml++/toml.h>
 
-#include <ranges>
-
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
@@ -48,16 +46,20 @@ void check_same(const Json& now, const Json& then, const std::string& key, const
                         now.dump());
 }
 
-// A key of [model] that stands in for others: the last option, else the file's. "" if it is in neither, or is no text.
-std::string text_of(const std::string& key, const Json& json,
-                    std::span<const std::pair<std::string, std::string>> options) {
-  for (const auto& [name, text] : options | std::views::reverse) {
-    if (name == "model." + key) return text;
+using Options = std::span<const std::pair<std::string, std::string>>;
+
+// Of a key of [model] that stands for others: "" if it is not there, or is no text.
+std::string text_in(const Json& json, const char* key) {
+  const Json section = json.value("model", Json());
+  const Json value = section.is_object() ? section.value(key, Json()) : Json();
+  return value.is_string() ? value.get<std::string>() : "";
+}
+std::string text_in(Options options, const char* key) {
+  std::string last;
+  for (const auto& [name, text] : options) {
+    if (name == std::string("model.") + key) last = text;
   }
-  const auto section = json.find("model");
-  if (section == json.end() || !section->is_object()) return "";
-  const auto value = section->find(key);
-  return value != section->end() && value->is_string() ? value->get<std::string>() : "";
+  return last;
 }
 
 }  // namespace
@@ -89,8 +91,10 @@ Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<
   const std::string where = path.string() + ": ";
   const Json json = read_toml(path, where);
   Recipe recipe;
-  recipe.model = model::named_config(text_of("preset", json, options), text_of("family", json, options));
+  model::apply_names(recipe.model, text_in(json, "preset"), text_in(json, "family"));
   base::from_json(json, recipe, where);
+  // A name among the options takes the place of the file's keys that it stands for, as other options do of theirs.
+  model::apply_names(recipe.model, text_in(options, "preset"), text_in(options, "family"));
   for (const auto& [name, text] : options) base::set_field(recipe, name, text);
   recipe.validate();
   return recipe;

@@ -53,8 +53,8 @@ def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
 
 
 FAMILIES = {
-    "gpt2": {"model.rotary_pct": 0.0, "model.max_positions": 64},
-    "llama": {"model.rotary_pct": 1.0, "model.num_kv_heads": 1},
+    "gpt2": {"model.max_positions": 64},
+    "llama": {"model.num_kv_heads": 1},
 }
 
 
@@ -74,7 +74,7 @@ def test_every_family_trains_and_resumes_with_the_same_bits(longfold, recipe, tm
 def test_presets_by_name(longfold, recipe):
     message = longfold("train", recipe(), "--model.preset", "genslm-25").one_line_error(2)
     assert "model.preset is 'genslm-25', expected one of genslm-25m, " in message
-    short = {"model.family": "gpt2", "model.rotary_pct": 0.0, "model.max_positions": 100}
+    short = {"model.family": "gpt2", "model.max_positions": 100}
     message = longfold("train", recipe(short)).one_line_error(2)
     assert message.startswith("expected model.max_positions to be at least 256, the tokens of a window")
 

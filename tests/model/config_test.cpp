@@ -52,14 +52,30 @@ TEST(ModelConfig, RefusesKeysThatDoNotGoTogether) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.max_positions = 9; }),
             "model.max_positions is 9, expected 0 where model.positions is 'rotary': those have no end");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_scaling = 0; }), "model.rotary_scaling is 0.0, expected more than 0");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c = named_config("gpt2", ""), c.rotary_scaling = 2; }),
+            "model.rotary_scaling is 2.0, expected 1.0 where model.positions is 'learned'");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c = named_config("gpt2", ""), c.rotary_base = 500; }),
+            "model.rotary_base is 500.0, expected 10000.0 where model.positions is 'learned'");
+  EXPECT_EQ(
+      refusal([](ModelConfig& c) { c.rotary_pct = 0.01; }),
+      "model.rotary_pct 0.01 of a head of 64 turns none of its dimensions, expected 2 or more: the model would know "
+      "no positions");
 }
 
 TEST(ModelConfig, NamesStandForKeys) {
   EXPECT_EQ(named_config("", ""), ModelConfig{});
   EXPECT_EQ(named_config("", "gpt-neox"), ModelConfig{});
   const ModelConfig gpt2 = named_config("gpt2", "");
-  EXPECT_EQ(gpt2.family, "gpt2");
-  EXPECT_EQ(gpt2.max_positions, 1024);
+  EXPECT_EQ(base::to_json(gpt2).dump(),
+            R"({"preset":"gpt2","family":"gpt2","vocab_size":0,"num_layers":12,"hidden_size":768,"num_heads":12,)"
+            R"("num_kv_heads":0,"ffn_size":3072,"activation":"gelu_tanh","norm":"layer","norm_epsilon":1e-05,)"
+            R"("linear_bias":true,"parallel_residual":false,"tie_embeddings":true,"positions":"learned",)"
+            R"("max_positions":1024,"rotary_pct":0.0,"rotary_base":10000.0,"rotary_scaling":1.0,"init_std":0.02})");
+  EXPECT_EQ(base::to_json(named_config("", "llama")).dump(),
+            R"({"preset":"","family":"llama","vocab_size":0,"num_layers":8,"hidden_size":512,"num_heads":8,)"
+            R"("num_kv_heads":0,"ffn_size":2048,"activation":"swiglu","norm":"rms","norm_epsilon":1e-05,)"
+            R"("linear_bias":false,"parallel_residual":false,"tie_embeddings":false,"positions":"rotary",)"
+            R"("max_positions":0,"rotary_pct":1.0,"rotary_base":10000.0,"rotary_scaling":1.0,"init_std":0.02})");
   const ModelConfig mixed = named_config("genslm-25m", "llama");  // sizes of one, structure of the other
   EXPECT_EQ(mixed.hidden_size, 512);
   EXPECT_EQ(mixed.norm, "rms");
@@ -84,20 +100,32 @@ TEST(ModelConfig, CountsParameters) {
 }
 
 TEST(ModelConfig, EveryFieldGoesThroughJson) {
-  ModelConfig config{.vocab_size = 7,
+  ModelConfig config{.preset = "a",
+                     .family = "b",
+                     .vocab_size = 7,
                      .num_layers = 2,
                      .hidden_size = 12,
                      .num_heads = 3,
+                     .num_kv_heads = 1,
                      .ffn_size = 20,
+                     .activation = "c",
+                     .norm = "d",
                      .norm_epsilon = 1e-6,
+                     .linear_bias = false,
                      .parallel_residual = false,
+                     .tie_embeddings = true,
+                     .positions = "e",
+                     .max_positions = 9,
                      .rotary_pct = 0.5,
                      .rotary_base = 500,
+                     .rotary_scaling = 2,
                      .init_std = 0.1};
   ModelConfig read;
   base::from_json(base::to_json(config), read, "");
   EXPECT_EQ(read, config);
-  EXPECT_NE(read, ModelConfig{});
+  const auto changed = base::to_json(config), defaults = base::to_json(ModelConfig{});
+  EXPECT_EQ(changed.size(), 20);
+  for (const auto& [key, value] : changed.items()) EXPECT_NE(value, defaults[key]) << key;
 }
 
 }  // namespace

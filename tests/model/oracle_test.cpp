@@ -106,12 +106,14 @@ TEST_P(Oracle, HiddenLossesAndEveryGradientAgree) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Oracle,
                          testing::Combine(testing::Bool(), testing::Values(0.25, 1.0), testing::Values(2, 37, 130)));
 
-// The other families, and keys that none of them has; 3 heads of 16, or 6 of 8 in groups of 2 or 3.
+// The other families, and keys that none of them has; 6 heads of 8, in groups of 2, 3 or 6 where they share keys.
 ModelConfig of_family(const std::string& family, const std::function<void(ModelConfig&)>& change = {}) {
   ModelConfig config = named_config("", family);
   config.vocab_size = 11, config.num_layers = 2, config.hidden_size = 48, config.num_heads = 6, config.ffn_size = 40;
-  config.rotary_base = 100;
-  if (config.has_learned_positions()) config.max_positions = 40;
+  if (config.has_learned_positions())
+    config.max_positions = 40;
+  else
+    config.rotary_base = 100;
   if (change) change(config);
   return config;
 }
@@ -172,7 +174,7 @@ at::Tensor parameter(TransformerImpl& model, const std::string& name) {
 const std::vector<Mutation> kMutations{
     {.name = "sequential instead of parallel residual", .config = [](ModelConfig& c) { c.parallel_residual = false; }},
     {.name = "twice the rotated dimensions", .config = [](ModelConfig& c) { c.rotary_pct = 0.5; }},
-    {.name = "no rotation", .config = [](ModelConfig& c) { c.rotary_pct = 0; }},
+    {.name = "no rotation", .config = [](ModelConfig& c) { c.rotary_scaling = 1e9; }},
     {.name = "another rotary base", .config = [](ModelConfig& c) { c.rotary_base = 101; }},
     {.name = "another epsilon", .config = [](ModelConfig& c) { c.norm_epsilon = 1e-3; }},
     {.name = "a wrong scale of the scores",

@@ -178,6 +178,22 @@ TEST(Transformer, RefusesTensorsOfOtherShapesAndTypes) {
   EXPECT_THROW(model->token_losses(tokens, tokens + 11, tokens), c10::Error);
 }
 
+TEST(Transformer, RefusesPositionsBeyondTheTable) {
+  ModelConfig config = small();
+  apply_names(config, "", "gpt2");
+  config.max_positions = 5;
+  Transformer model(config);
+  const at::Tensor tokens = at::zeros({1, 5}, at::kLong);
+  EXPECT_NO_THROW(model->hidden(tokens, positions(5)));
+  try {
+    (void)model->hidden(tokens, positions(5) + 1);
+    FAIL();
+  } catch (const c10::Error& error) {
+    EXPECT_STREQ(error.what_without_backtrace(),
+                 "[transformer] expected positions below model.max_positions, which is 5, got 5");
+  }
+}
+
 at::Tensor parameter(const Transformer& model, const std::string& name) {
   return model->named_parameters()[name];
 }

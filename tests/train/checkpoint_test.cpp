@@ -119,9 +119,9 @@ TEST(Checkpoint, DamagedManifestIsNamed) {
     EXPECT_EQ(refusal(path, zeros()), "manifest.json': damaged, or no longfold checkpoint");
   }
   std::string later = text;
-  later.replace(later.find("\"version\": 1"), 12, "\"version\": 2");
+  later.replace(later.find("\"version\": 2"), 12, "\"version\": 3");
   base::write_file(path / "manifest.json", later);
-  EXPECT_EQ(refusal(path, zeros()), "manifest.json': expected format version 1, got 2");
+  EXPECT_EQ(refusal(path, zeros()), "manifest.json': expected format version 2, got 3");
   std::string stepless = text;
   stepless.replace(stepless.find("\"step\""), 6, "\"stop\"");
   base::write_file(path / "manifest.json", stepless);

@@ -51,6 +51,9 @@ TEST(Recipe, APresetStandsInForKeysThatAreLeftOut) {
   EXPECT_EQ(read(preset).model.hidden_size, 1792);
   EXPECT_EQ(read(preset).model.num_layers, 3);
   EXPECT_EQ(read(preset, {{"model.preset", "genslm-25m"}}).model.hidden_size, 512);
+  EXPECT_EQ(read(preset, {{"model.preset", "genslm-25m"}}).model.num_layers, 8)
+      << "an option wins over the file's keys";
+  EXPECT_EQ(read(preset, {{"model.preset", "gpt2"}}).model.positions, "learned");
   EXPECT_EQ(read(preset, {{"model.preset", "genslm-25m"}, {"model.hidden_size", "64"}}).model.hidden_size, 64);
   EXPECT_EQ(read(preset, {{"model.family", "llama"}}).model.activation, "swiglu");
   EXPECT_EQ(refusal("[model]\npreset = 'genslm-25b '\n" + std::string(kGood)),
@@ -121,6 +124,8 @@ TEST(Recipe, ResumedRunsMayChangeSomeKeysOnly) {
     return "";
   };
   EXPECT_EQ(refused({{"train.steps", "99"}, {"data.path", "z"}, {"train.output", "z"}, {"compute.threads", "1"}}), "");
+  const std::string by_name = "[model]\npreset = 'genslm-25m'\n" + std::string(kGood);
+  EXPECT_NO_THROW(check_same_run(read(by_name), json, "c")) << "the defaults have its sizes";
   EXPECT_EQ(refused({{"model.num_layers", "2"}}), "cannot resume: model.num_layers was 8 in 'c', the recipe says 2");
   EXPECT_EQ(refused({{"data.held_out", "0.2"}}), "cannot resume: data.held_out was 0.0 in 'c', the recipe says 0.2");
   EXPECT_EQ(refused({{"train.seed", "2"}}), "cannot resume: train.seed was 0 in 'c', the recipe says 2");
