@@ -63,7 +63,7 @@ def test_strides_do_not_change_bits(strides, dtype, device):
 
     other = "contiguous"
     if device.type == "cuda" and dtype != torch.float32 and strides not in IN_UNITS:
-        # Other kernels take what does not lie in units, where products are of warpgroups: the same for all that does not.
+        # On an H100 rows that do not lie in units take other kernels: those are compared with each other.
         other = next(which for which in STRIDES if which not in (*IN_UNITS, strides))
     same(restrided(strides), restrided(other))
 

@@ -52,6 +52,12 @@ void expect_rows_alone_give_the_same(const cases::EvoformerCase& shape) {
   }
 }
 
+// By blocks of every kind that the forward pass has: of rows, of one row, of few queries.
+TEST(Determinism, RowsDoNotDependOnBlocks) {
+  expect_rows_alone_give_the_same<bfloat16>(
+      {.name = "many_rows", .B = 2, .N = 40, .Lq = 256, .Lk = 256, .H = 8, .D = 32});
+}
+
 TEST_P(Determinism, RowsDoNotDependOnN) {
   expect_rows_alone_give_the_same<float>(GetParam());
   expect_rows_alone_give_the_same<bfloat16>(GetParam());

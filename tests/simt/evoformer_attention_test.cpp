@@ -88,6 +88,23 @@ TEST(EvoformerAttention, TheRoundingOfAWeightThatCountsAloneCancels) {
   EXPECT_LE(made, 1.1 * error(solve_with_reference<float16>(problem).out, exact));
 }
 
+// Two tiles of queries share a warp: what is not a number in one stays there.
+TEST(EvoformerAttention, NoQuerySeesAnother) {
+  const cases::EvoformerCase shape{.name = "queries", .B = 1, .N = 2, .Lq = 40, .Lk = 72, .H = 2, .D = 32};
+  kernels::Problem problem = make_problem<bfloat16>(shape);
+  if (!solve_on_host<bfloat16>(problem, kLaunch)) GTEST_SKIP() << "not built";
+  const Numbers clean = solved<bfloat16>(problem, kLaunch).out;
+  const size_t query = 2 * 32, row = 40 * query;  // H D numbers; those of the second query of each row n are spoilt
+  for (size_t n = 0; n < 2; ++n) std::fill_n(problem.q.begin() + static_cast<int64_t>(n * row + query), query, NAN);
+  const Numbers out = solved<bfloat16>(problem, kLaunch).out;
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (i % row / query == 1)
+      EXPECT_TRUE(std::isnan(out[i])) << i;
+    else
+      EXPECT_EQ(out[i], clean[i]) << i;
+  }
+}
+
 TEST(EvoformerAttention, FullyMaskedRows) {
   expect_to_bear_fully_masked_rows(kSmall, kLaunch);
 }

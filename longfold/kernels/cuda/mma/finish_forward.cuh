@@ -46,8 +46,8 @@ __device__ __forceinline__ float sum_of_lanes(const float (&of_thread)[M][2], in
 // Of M times 16 queries, `Apart` from each other, the first one being `first`. Accumulators may be wider than HeadDim.
 //
 // All warps of a block come here at a time, for as long as their products wait: each instruction counts.
-template <class T, int HeadDim, int Apart, template <int, int> class Rows, int M, int Wide>
-__device__ __forceinline__ void finish_forward(const ForwardParams& params, Rows<M, Wide>& rows, const MaskRow& mask,
+template <class T, int HeadDim, int Apart, template <int, int> class Running, int M, int Wide>
+__device__ __forceinline__ void finish_forward(const ForwardParams& params, Running<M, Wide>& rows, const MaskRow& mask,
                                                int b, int n, int h, int first) {
   constexpr float kLn2 = 0.6931471805599453f, kLn2Rest = -1.9046543e-9f;  // ln 2 less its fp32 number
   const Problem& p = params.problem;

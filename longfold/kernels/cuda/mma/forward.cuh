@@ -115,7 +115,7 @@ struct Forward {
     }
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      add_rounded<T>(rows, weights[step], lane);
+      add_rounded<T>(rows, weights[step]);
       add_weighted_rows<T, KeyTile>(rows.out, weights[step], place.values + step * kStepKeys * KeyTile::kChunk, lane);
     }
   }

@@ -23,7 +23,7 @@ class KeyTiles {
   static constexpr int kMaskAt = kBiasAt + PairTile::kBytes;
   static constexpr int kColumnAt = round_up(kMaskAt + NumRows * kMaskBytes, 1024);
   static constexpr int kStageBytes = round_up(kColumnAt + (ForWarpgroups ? NumRows * ColumnTile::kBytes : 0), 1024);
-  static_assert(NumRows < kProducers, "each producer warp but the last brings the masks of one row");
+  static_assert(NumRows < kProducers, "each producer warp but the last brings the keys of one row");
   using ThisItem = Item<NumRows, Queries>;
 
   static __device__ uint32_t queries(uint32_t stage, int row, int first) {
@@ -37,7 +37,7 @@ class KeyTiles {
 
   // By one thread of a block, as early as can be. Not the first one: it makes the barriers.
   static __device__ __forceinline__ void prefetch_maps(const Problem& p) {
-    if (threadIdx.x != kLanes || !(ForWarpgroups || p.maps.are_used)) return;
+    if (threadIdx.x != kLanes) return;
     ptx::prefetch_map(&p.maps.q);
     ptx::prefetch_map(&p.maps.k);
     ptx::prefetch_map(&p.maps.v);
@@ -62,8 +62,8 @@ class KeyTiles {
   }
 
   // All that comes for an item, but its queries. The first warps bring keys and values, each of one row n, and the last
-  // warp the pair bias. Masks come by warps that have nothing else to bring where there are any: a block's first tile
-  // waits for its mask longest.
+  // warp the pair bias. Masks come by warps that have nothing else to bring, where there is one for each row: a block's
+  // first tile waits for its mask longest.
   template <class T, class Stages>
   static __device__ __forceinline__ void load_keys(const Producer& producer, const Problem& p, const ThisItem& item,
                                                    Stages& ring) {

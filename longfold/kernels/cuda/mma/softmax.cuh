@@ -22,22 +22,16 @@ struct RunningRows {
 // the rounding of a weight that counts alone cancels. (In wgmma/ this takes 5 % of the time, and is left out.)
 template <int M, int HeadDim>
 struct RoundedRows : RunningRows<M, HeadDim> {
-  float rounded[4];  // 2 half + i, i = m where there are two: accumulators of a product with ones
+  float rounded[M][4];  // accumulators of a product with ones, whose columns are all the same
 };
 
-// Whether the product with ones sums up the weights of this m in a column: two of them share the accumulators.
-template <int M>
-__device__ constexpr bool rounds_in_column(int m, int column) {
-  return M == 1 || column % 2 == m;
-}
 template <class T, int M, int Sixteens, int HeadDim>
-__device__ __forceinline__ void add_rounded(RoundedRows<M, HeadDim>& rows, const uint32_t (&weights)[M][Sixteens][4],
-                                            int lane) {
+__device__ __forceinline__ void add_rounded(RoundedRows<M, HeadDim>& rows, const uint32_t (&weights)[M][Sixteens][4]) {
+  const uint32_t ones = ptx::pack<T>(1, 1);
 #pragma unroll
-  for (int m = 0; m < M; ++m) {
-    const uint32_t ones = rounds_in_column<M>(m, lane / 4) ? ptx::pack<T>(1, 1) : 0;
+  for (int k = 0; k < Sixteens; ++k) {
 #pragma unroll
-    for (int k = 0; k < Sixteens; ++k) ptx::multiply<T>(rows.rounded, weights[m][k], ones, ones, rows.rounded);
+    for (int m = 0; m < M; ++m) ptx::multiply<T>(rows.rounded[m], weights[m][k], ones, ones, rows.rounded[m]);
   }
 }
 
@@ -48,9 +42,9 @@ __device__ __forceinline__ float divisor(const RunningRows<M, HeadDim>&, float s
 }
 template <int M, int HeadDim>
 __device__ __forceinline__ float divisor(const RoundedRows<M, HeadDim>& rows, float, int query) {
-  float rounded = rows.rounded[0];
+  float rounded = rows.rounded[0][0];
 #pragma unroll
-  for (int i = 1; i < 2 * M; ++i) rounded = query == i ? rows.rounded[i % 2 * 2 + i / 2] : rounded;
+  for (int i = 1; i < 2 * M; ++i) rounded = query == i ? rows.rounded[i / 2][i % 2 * 2] : rounded;
   return rounded;
 }
 
@@ -67,10 +61,8 @@ __device__ __forceinline__ void scale_sums(RunningRows<M, HeadDim>& rows, int m,
 template <int M, int HeadDim>
 __device__ __forceinline__ void scale_sums(RoundedRows<M, HeadDim>& rows, int m, int half, float factor) {
   scale_sums(static_cast<RunningRows<M, HeadDim>&>(rows), m, half, factor);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    if (rounds_in_column<M>(m, i)) rows.rounded[2 * half + i] *= factor;
-  }
+  rows.rounded[m][2 * half] *= factor;
+  rows.rounded[m][2 * half + 1] *= factor;
 }
 
 // The rows of the warp, two for each m, of which a thread's sum has grown too large: bits 2 m + half, the same in the
