@@ -19,8 +19,8 @@ struct Tensor {
 };
 using Tensors = std::vector<Tensor>;
 
-// config.json, as transformers 4 and 5 read it. `longest`: tokens of a sequence, where positions have no end of their
-// own. UserError that names the key in which the model differs from all of its family there.
+// config.json, for transformers 5; with the keys of 4, untried. `longest`: tokens of a sequence, where positions have
+// no end of their own. UserError that names the key in which the model differs from all of its family there.
 [[nodiscard]] nlohmann::ordered_json hugging_face_config(const model::ModelConfig& config, int64_t longest);
 
 // The parameters of a model::Transformer under their names there, in the order given; those of a fused projection that
