@@ -3,10 +3,10 @@
 
 #include <type_traits>
 
-#include "longfold/kernels/cpu/buffers.h"
-#include "longfold/kernels/cpu/isa_kernels.h"
+#include "longfold/kernels/cpu/evoformer/buffers.h"
+#include "longfold/kernels/cpu/evoformer/isa_kernels.h"
+#include "longfold/kernels/evoformer/reference.h"
 #include "longfold/kernels/isa.h"
-#include "longfold/kernels/reference.h"
 
 namespace longfold::kernels {
 namespace {

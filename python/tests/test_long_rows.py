@@ -2,7 +2,7 @@
 
 Backward sums grad_k and grad_v of rows beyond kGradKvBytes in parts (1,024 keys at D 128, 4,096 at D 32, 8,192 at D 8),
 16-bit types compute the weights of rows beyond 1,024 keys twice, and bias slabs are kept up to 8,192 keys; see
-longfold/kernels/tile_size.h.
+longfold/kernels/evoformer/tile_size.h.
 """
 
 import math

@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "longfold/kernels/reference.h"
+#include "longfold/kernels/evoformer/reference.h"
 #include "tests/kernels/guarded_bytes.h"
 #include "tests/kernels/placed_problem.h"
 

@@ -1,7 +1,7 @@
 // The same bits whatever the number of threads, the cut into items, the chunks of N, and the memory the call finds.
 #include <gtest/gtest.h>
 
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "tests/kernels/attention_solution.h"
 
 namespace longfold::kernels {

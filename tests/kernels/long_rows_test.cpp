@@ -2,7 +2,7 @@
 // past the sums of grad_k and grad_v that fit in scratch, past the bias slabs that are kept.
 #include <gtest/gtest.h>
 
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "tests/kernels/accuracy_rule.h"
 
 namespace longfold::kernels {

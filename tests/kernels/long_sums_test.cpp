@@ -2,7 +2,7 @@
 // alike they are: each is held against the kernels' own results for one term at a time, added up in fp64.
 #include <gtest/gtest.h>
 
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "tests/kernels/accuracy_rule.h"
 
 namespace longfold::kernels {

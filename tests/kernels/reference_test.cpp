@@ -1,4 +1,4 @@
-#include "longfold/kernels/reference.h"
+#include "longfold/kernels/evoformer/reference.h"
 
 #include <gtest/gtest.h>
 

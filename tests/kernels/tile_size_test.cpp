@@ -1,8 +1,8 @@
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 #include <gtest/gtest.h>
 
-#include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/cpu/evoformer/buffers.h"
 #include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels {

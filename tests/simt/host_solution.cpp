@@ -7,7 +7,7 @@
 #include "longfold/kernels/cuda/mma/problem.h"
 #include "longfold/kernels/cuda/mma/statistics.cuh"
 #include "longfold/kernels/cuda/mma/tensor_maps.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "tests/simt/host_instances.h"
 #include "tests/simt/simt.h"
 #include "tests/simt/tensor_map.h"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "longfold/kernels/cpu/simd.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/panels.h"
 
 namespace longfold::kernels {
 namespace {

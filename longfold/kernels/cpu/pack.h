@@ -4,9 +4,11 @@
 // bfloat16 numbers of the summed dimension (Pack = 2).
 #pragma once
 
-#include "longfold/kernels/bias.h"
+#include <algorithm>
+
 #include "longfold/kernels/cpu/simd.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/dtype.h"
+#include "longfold/kernels/panels.h"
 
 namespace longfold::kernels {
 namespace {

@@ -61,5 +61,9 @@ class Prefetcher {
   int64_t rate_ = 0;
 };
 
+struct NoPrefetch {
+  LONGFOLD_INLINE void step() {}
+};
+
 }  // namespace
 }  // namespace longfold::kernels

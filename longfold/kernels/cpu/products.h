@@ -5,77 +5,18 @@
 //   scatter    g[key][d]   += sum over queries of w[key][query] r[query][d] (grad_v from grad_out, grad_k from q)
 #pragma once
 
-#include "longfold/kernels/cpu/bias_panel.h"
 #include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/prefetch.h"
 #include "longfold/kernels/cpu/tile.h"
-#include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels {
 namespace {
 
-// The keys, or the values, of one row n and head: packed as a whole where that is small, so that all panels share the
-// work, else block by block.
-template <class T>
-class PackedRows {
- public:
-  static constexpr int kWordPack = kPack<T>;
-
-  // What products read: for scores rows of D elements, for gather rows of D words that each stand for Pack keys.
-  enum class Form { kRows, kPairs };
-
-  PackedRows(const TensorView<const T, 5>& from, const Shape& shape, Form form, int64_t block, float* buffer)
-      : from_(from), shape_(shape), form_(form), buffer_(buffer), whole_(packed_keys(shape, block) == shape.Lk) {}
-
-  // Zeros take the place of rows that `hiding`, if there is one, hides: in products their weights are zero, which
-  // would not be enough where they hold NaN.
-  void start_row(int64_t b, int64_t n, int64_t h, const BiasPanel* hiding = nullptr) {
-    matrix_ = {from_.at(b, n, 0, h), from_.strides[2], from_.strides[4]};
-    hiding_ = hiding != nullptr && hiding->has_hidden() ? hiding : nullptr;
-    if (whole_) pack(matrix_, 0, shape_.Lk);
-  }
-
-  // Words from `key`, the first of a block, on.
-  const float* block(int64_t key, int64_t keys) const {
-    if (whole_) return buffer_ + (form_ == Form::kRows ? key * row_words() : key / kWordPack * shape_.D);
-    Matrix<const T> part = matrix_;
-    part.data += key * part.row_stride;
-    pack(part, key, keys);
-    return buffer_;
-  }
-
-  [[nodiscard]] int64_t row_words() const { return divide_up(shape_.D, kWordPack); }
-
- private:
-  void pack(Matrix<const T> from, int64_t first_key, int64_t keys) const {
-    if (form_ == Form::kRows)
-      pack_rows<kWordPack>(from, keys, shape_.D, buffer_);
-    else
-      pack_row_pairs<kWordPack>(from, keys, shape_.D, buffer_);
-    if (hiding_ == nullptr) return;
-    for (int64_t key = 0; key < keys; ++key) {
-      if (!hiding_->hides_key(first_key + key)) continue;
-      if (form_ == Form::kRows)
-        std::fill_n(buffer_ + key * row_words(), row_words(), 0.0f);
-      else
-        clear_row_of_pairs<kWordPack>(key, shape_.D, buffer_);
-    }
-  }
-
-  const TensorView<const T, 5>& from_;
-  Shape shape_;
-  Form form_;
-  float* buffer_;
-  bool whole_;
-  Matrix<const T> matrix_{};
-  const BiasPanel* hiding_ = nullptr;
-};
-
 // Visits products k[key] . panel[.][64] of `words` words: body(tile, first key, first lane), C vectors of lanes and at
 // most MostRows keys at a time.
-template <int Pack, int MostRows, class Before, class Body, class After>
+template <int Pack, int MostRows, class Prefetching, class Before, class Body, class After>
 LONGFOLD_INLINE void for_score_tiles(const float* k, const float* panel, int64_t words, int64_t keys,
-                                     Prefetcher& prefetcher, Before&& before, Body&& body, After&& after) {
+                                     Prefetching& prefetcher, Before&& before, Body&& body, After&& after) {
   constexpr int C = kTileColumns;
   for (int64_t lane = 0; lane < kLanes; lane += C * kWidth) {
     before(lane);
@@ -90,30 +31,14 @@ LONGFOLD_INLINE void for_score_tiles(const float* k, const float* panel, int64_t
   }
 }
 
-// Scale and biases come after the product: starting from them would cost digits where biases are large. Mask before
-// pair, as eager code has it.
-enum class Masking : uint8_t { kNone, kAdds, kAddsAndHides };
-
-template <bool HasPair, Masking Mask, int R, int C>
-LONGFOLD_INLINE Vec biased(const Tile<R, C>& tile, int r, int c, Vec scale, const float* pair, MaskRow mask,
-                           int64_t key, int64_t lane) {
-  constexpr bool kAdds = Mask != Masking::kNone;
-  Vec s = kAdds ? fma(tile.acc[r][c], scale, splat(mask.added[key + r])) : tile.acc[r][c] * scale;
-  if constexpr (HasPair) s += load(pair + (key + r) * kLanes + lane + c * kWidth);
-  if constexpr (Mask == Masking::kAddsAndHides) {
-    s = select_at_most(splat(mask.shown[key + r]), Vec{}, splat(kHiddenLogit), s);
-  }
-  return s;
-}
-
 // Tiles from which weights are made at once have fewer rows than a product alone would: what exp needs stays in
 // registers too.
 constexpr int kWeighRows = 4;
 
-// w = exp(logit - base[64]) for the logits s of a tile: body(r, c, s, w).
-template <bool HasPair, Masking Mask, int R, int C, class Body>
-LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float* pair, MaskRow mask, int64_t key,
-                                 int64_t lane, const float* base, Body&& body) {
+// w = exp(s - base[64]) for the logits s = logit(tile, r, c, key, lane) of a tile: body(r, c, s, w).
+template <int R, int C, class Logit, class Body>
+LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Logit logit, int64_t key, int64_t lane, const float* base,
+                                 Body&& body) {
   constexpr int K = R % 2 == 0 ? 2 : 1;
 #pragma GCC unroll 4
   for (int c = 0; c < C; ++c) {
@@ -122,7 +47,7 @@ LONGFOLD_INLINE void for_weights(const Tile<R, C>& tile, Vec scale, const float*
     for (int r = 0; r < R; r += K) {
       Vec s[K], w[K];
       for (int i = 0; i < K; ++i) {
-        s[i] = biased<HasPair, Mask>(tile, r + i, c, scale, pair, mask, key, lane);
+        s[i] = logit(tile, r + i, c, key, lane);
         w[i] = s[i] - m;  // in natural units first, so that large logits keep their digits
       }
       exp(w);
@@ -136,20 +61,6 @@ template <int MostRows>
 [[nodiscard]] constexpr int64_t num_score_tiles(int64_t Lk, int64_t block) {
   const int64_t row_groups = Lk / block * num_row_groups<MostRows>(block) + num_row_groups<MostRows>(Lk % block);
   return row_groups * (kLanes / (kTileColumns * kWidth));
-}
-
-// Calls body.operator()<HasPair, Mask>() for what is there.
-template <class Body>
-LONGFOLD_INLINE void with_biases(const float* pair, MaskRow mask, Body&& body) {
-  const auto with_mask = [&]<bool HasPair>() LONGFOLD_INLINE_LAMBDA {
-    if (mask.shown != nullptr)
-      body.template operator()<HasPair, Masking::kAddsAndHides>();
-    else if (mask.added != nullptr)
-      body.template operator()<HasPair, Masking::kAdds>();
-    else
-      body.template operator()<HasPair, Masking::kNone>();
-  };
-  pair != nullptr ? with_mask.template operator()<true>() : with_mask.template operator()<false>();
 }
 
 // out[d][64] = correction[64] * out[d][64] + sum over keys of a[key][d] * w[key][64]; without correction, plain sum.

@@ -1,5 +1,5 @@
 // The rows that scatter adds up, and their sums: as many words of D as fill vectors, two summed steps side by side
-// where half a vector would stay empty (scatter_side in tile_size.h).
+// where half a vector would stay empty (scatter_side in evoformer/tile_size.h).
 #pragma once
 
 #include "longfold/kernels/cpu/pack.h"
@@ -9,8 +9,8 @@ namespace {
 
 // Calls body.operator()<Side>().
 template <class Body>
-LONGFOLD_INLINE void with_side(const Shape& shape, Body&& body) {
-  scatter_side(shape) == 2 ? body.template operator()<2>() : body.template operator()<1>();
+LONGFOLD_INLINE void with_side(int64_t side, Body&& body) {
+  side == 2 ? body.template operator()<2>() : body.template operator()<1>();
 }
 
 // Words [d, d + kWidth) of one summed step: row `step`, or rows 2 step and 2 step + 1 in pairs; zero past `count`.

@@ -17,7 +17,7 @@
 #include "longfold/kernels/cuda/mma/tile_size.h"
 #include "longfold/kernels/cuda/runtime.h"
 #include "longfold/kernels/cuda/wgmma/instances.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 namespace {

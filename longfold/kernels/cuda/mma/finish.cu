@@ -2,7 +2,7 @@
 
 #include "longfold/kernels/cuda/mma/statistics.cuh"
 #include "longfold/kernels/cuda/runtime.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 namespace {

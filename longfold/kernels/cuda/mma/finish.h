@@ -3,7 +3,7 @@
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/kernels/cuda/mma/params.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 

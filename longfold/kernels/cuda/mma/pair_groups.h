@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "longfold/kernels/cuda/mma/tile_size.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 

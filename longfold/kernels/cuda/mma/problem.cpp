@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "longfold/kernels/cuda/mma/pair_groups.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::mma {
 namespace {

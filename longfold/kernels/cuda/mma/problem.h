@@ -3,9 +3,9 @@
 
 #include <optional>
 
-#include "longfold/kernels/bias.h"
 #include "longfold/kernels/cuda/mma/pair_copy.h"
 #include "longfold/kernels/cuda/mma/params.h"
+#include "longfold/kernels/evoformer/bias.h"
 #include "longfold/kernels/evoformer_attention.h"
 
 namespace longfold::kernels::cuda::mma {

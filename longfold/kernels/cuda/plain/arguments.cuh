@@ -6,7 +6,7 @@
 #include <string>
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::plain {
 

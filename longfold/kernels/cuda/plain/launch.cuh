@@ -5,7 +5,7 @@
 
 #include "longfold/kernels/cuda/plain/warp.cuh"
 #include "longfold/kernels/cuda/runtime.h"
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels::cuda::plain {
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
-#include "longfold/kernels/bias.h"
 #include "longfold/kernels/cuda/plain/arguments.cuh"
+#include "longfold/kernels/evoformer/bias.h"
 
 namespace longfold::kernels::cuda::tiled {
 

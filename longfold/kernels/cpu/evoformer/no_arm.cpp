@@ -1,7 +1,7 @@
 // Built where the compiler does not target 64-bit Arm. isa.cpp never selects what is absent here.
 #include <stdexcept>
 
-#include "longfold/kernels/cpu/isa_kernels.h"
+#include "longfold/kernels/cpu/evoformer/isa_kernels.h"
 
 namespace longfold::kernels {
 

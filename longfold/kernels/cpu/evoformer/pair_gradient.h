@@ -2,8 +2,8 @@
 // single row, straight to where the caller wants them.
 #pragma once
 
-#include "longfold/kernels/cpu/buffers.h"
-#include "longfold/kernels/cpu/logit_gradients.h"
+#include "longfold/kernels/cpu/evoformer/buffers.h"
+#include "longfold/kernels/cpu/evoformer/pair_slab.h"
 #include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/pack.h"
 #include "longfold/kernels/evoformer_attention.h"

@@ -2,7 +2,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "longfold/kernels/cpu/isa_kernels.h"
+#include "longfold/kernels/cpu/evoformer/isa_kernels.h"
 
 namespace longfold::kernels {
 namespace {

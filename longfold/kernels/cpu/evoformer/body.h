@@ -1,10 +1,10 @@
 // The kernels of one instruction set, from the shared source: included by the one .cpp of each.
 #pragma once
 
-#include "longfold/kernels/cpu/backward.h"
-#include "longfold/kernels/cpu/finish_backward.h"
-#include "longfold/kernels/cpu/forward.h"
-#include "longfold/kernels/cpu/isa_kernels.h"
+#include "longfold/kernels/cpu/evoformer/backward.h"
+#include "longfold/kernels/cpu/evoformer/finish_backward.h"
+#include "longfold/kernels/cpu/evoformer/forward.h"
+#include "longfold/kernels/cpu/evoformer/isa_kernels.h"
 
 namespace longfold::kernels {
 namespace {

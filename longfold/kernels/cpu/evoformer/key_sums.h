@@ -5,7 +5,7 @@
 // Where groups of spans are items, their sums stand in the workspace until all are there.
 #pragma once
 
-#include "longfold/kernels/cpu/buffers.h"
+#include "longfold/kernels/cpu/evoformer/buffers.h"
 #include "longfold/kernels/cpu/long_sum.h"
 #include "longfold/kernels/cpu/products.h"
 #include "longfold/kernels/cpu/scatter_rows.h"
@@ -140,7 +140,7 @@ class KeySums {
   void scatter_block(const float* words, const float* rows, int64_t key, int64_t keys, float* sums, float* rests) {
     constexpr int64_t kWords = kLanes / kPack<T>;
     const int64_t at = (key - begin_) * width_;
-    with_side(shape_, [&]<int Side>() {
+    with_side(scatter_side(shape_), [&]<int Side>() {
       if (is_long_here_) {
         float* rest = rests + row_ * keys_ * width_ + at;
         scatter<kPack<T>, Side, true>(words, kWords, rows, width_, keys, true, sums + at, rest);

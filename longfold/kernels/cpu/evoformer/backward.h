@@ -10,12 +10,14 @@
 #include <algorithm>
 #include <limits>
 
-#include "longfold/kernels/cpu/bias_panel.h"
-#include "longfold/kernels/cpu/buffers.h"
-#include "longfold/kernels/cpu/key_sums.h"
-#include "longfold/kernels/cpu/logit_gradients.h"
+#include "longfold/kernels/cpu/evoformer/biased_logit.h"
+#include "longfold/kernels/cpu/evoformer/buffers.h"
+#include "longfold/kernels/cpu/evoformer/key_sums.h"
+#include "longfold/kernels/cpu/evoformer/packed_rows.h"
+#include "longfold/kernels/cpu/evoformer/pair_gradient.h"
+#include "longfold/kernels/cpu/evoformer/pair_slab.h"
+#include "longfold/kernels/cpu/gradient_words.h"
 #include "longfold/kernels/cpu/long_sum.h"
-#include "longfold/kernels/cpu/pair_gradient.h"
 #include "longfold/kernels/cpu/products.h"
 #include "longfold/kernels/cpu/scatter_rows.h"
 #include "longfold/kernels/evoformer_attention.h"
@@ -213,7 +215,7 @@ class BackwardItem {
       float* at = buffers_.grad_out_panel + i;
       store(at, load(at) * load(buffers_.factor + i % kLanes));
     }
-    with_side(shape_, [&]<int Side>() {
+    with_side(scatter_side(shape_), [&]<int Side>() {
       const int64_t width = scatter_width(shape_);
       pack_scatter_rows<kWords, Side>(q, queries_, shape_.D, nullptr, width, buffers_.q_rows);
       pack_scatter_rows<kWords, Side>(grad_out, queries_, shape_.D, correction, width, buffers_.grad_out_rows);
@@ -296,24 +298,22 @@ class BackwardItem {
     if (is_single_row(shape_)) prefetch_block(key, keys, writes);
     const float *pair = biases_.block(key, keys), *k = k_.block(key, keys);
     const MaskRow mask = biases_.mask(key, keys);
-    with_biases(pair, mask,
-                [&]<bool HasPair, Masking Mask>() { weights<HasPair, Mask>(k, keys, pair, mask, weights_of(key)); });
+    const Vec scale = splat(static_cast<float>(args_.scale));
+    with_biases(scale, pair, mask, [&](const auto& logit) { weights(k, keys, logit, weights_of(key)); });
     if (any_masked_) set_masked_weights(keys, weights_of(key));
   }
 
   // to[key][64] = exp(logits - log-sum-exp)
-  template <bool HasPair, Masking Mask>
-  void weights(const float* k, int64_t keys, const float* pair, MaskRow mask, float* to) {
+  template <class Logit>
+  void weights(const float* k, int64_t keys, Logit logit, float* to) {
     constexpr int C = kTileColumns;
-    const Vec scale = splat(static_cast<float>(args_.scale));
     const float* const log_sum_exp = buffers_.log_sum_exp;
     for_score_tiles<kPack<T>, kWeighRows>(
         k, buffers_.q_panel, k_.row_words(), keys, prefetcher_, [](int64_t) {},
         [&]<int R>(Tile<R, C>& tile, int64_t first, int64_t lane) LONGFOLD_INLINE_LAMBDA {
-          for_weights<HasPair, Mask>(tile, scale, pair, mask, first, lane, log_sum_exp,
-                                     [&](int r, int c, Vec, Vec w) LONGFOLD_INLINE_LAMBDA {
-                                       store(to + (first + r) * kLanes + lane + c * kWidth, w);
-                                     });
+          for_weights(tile, logit, first, lane, log_sum_exp, [&](int r, int c, Vec, Vec w) LONGFOLD_INLINE_LAMBDA {
+            store(to + (first + r) * kLanes + lane + c * kWidth, w);
+          });
         },
         [](int64_t) {});
   }
@@ -364,7 +364,7 @@ class BackwardItem {
               if constexpr (What == Then::kFinish) {
                 const Vec ds = load(weights + at) * (product - delta[c]);
                 store(to + at, ds);
-                slab.add(key + r, lane + c * kWidth, ds);
+                slab(key + r, lane + c * kWidth, ds);
               } else {
                 store(to + at, product);
                 if constexpr (What == Then::kAddDelta) delta[c] = fma(load(weights + at), product, delta[c]);

@@ -2,25 +2,11 @@
 // of unpaired words (pack.h), the larger ones, so that they depend on the shape alone.
 #pragma once
 
-#include "longfold/kernels/tile_size.h"
+#include "longfold/kernels/cpu/bump.h"
+#include "longfold/kernels/evoformer/tile_size.h"
 
 namespace longfold::kernels {
 namespace {
-
-struct Bump {
-  float* base;
-  int64_t used = 0;
-
-  [[gnu::always_inline]] inline float* take(int64_t count) {
-    float* at = base == nullptr ? nullptr : base + used;
-    used += round_up(count, kWidestVector);
-    return at;
-  }
-  // Rows of keys or values; packing writes up to a vector past the end.
-  [[gnu::always_inline]] inline float* take_rows(int64_t rows, int64_t D) {
-    return take((rows + 1) * D + kWidestVector);
-  }
-};
 
 struct ForwardBuffers {
   float* q_panel;     // [D][64] queries, in the lanes

@@ -1,8 +1,8 @@
 // What the one .cpp per instruction set offers.
 #pragma once
 
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "longfold/kernels/evoformer_attention.h"
-#include "longfold/kernels/tile_size.h"
 
 namespace longfold::kernels {
 

@@ -1,9 +1,9 @@
 // Reading biases of any type and strides: as slabs [key][64 queries], the layout of the scores, and as one value a key.
 #pragma once
 
-#include "longfold/kernels/bias.h"
 #include "longfold/kernels/cpu/pack.h"
 #include "longfold/kernels/cpu/prefetch.h"
+#include "longfold/kernels/evoformer/bias.h"
 
 namespace longfold::kernels {
 namespace {

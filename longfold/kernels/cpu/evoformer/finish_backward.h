@@ -2,8 +2,8 @@
 // spans of queries, are added up in their order.
 #pragma once
 
-#include "longfold/kernels/cpu/key_sums.h"
-#include "longfold/kernels/cpu/pair_gradient.h"
+#include "longfold/kernels/cpu/evoformer/key_sums.h"
+#include "longfold/kernels/cpu/evoformer/pair_gradient.h"
 #include "longfold/kernels/cpu/prefetch.h"
 
 namespace longfold::kernels {

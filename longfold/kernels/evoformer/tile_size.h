@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "longfold/kernels/panels.h"
+
 namespace longfold::kernels {
 
 // The backward pass needs delta, the sum over d of grad_out * out. Where out was rounded to 16 bits that is too coarse
@@ -17,8 +19,6 @@ struct Shape {
   int64_t B, N, Lq, Lk, H, D;
 };
 
-constexpr int64_t kLanes = 64;         // queries in a panel: one per vector lane, 4 AVX-512 vectors
-constexpr int64_t kWidestVector = 16;  // scattered rows are padded to this
 constexpr int64_t kForwardKeys = 64;   // keys in a block: scores [64][64] fp32 are 16 KiB, half of an L1
 constexpr int64_t kBackwardKeys = 64;  // two such blocks (weights, logit gradients)
 constexpr int64_t kMostBlockKeys = std::max(kForwardKeys, kBackwardKeys);
@@ -29,20 +29,12 @@ constexpr int64_t kPackedBytes = 256 << 10;  // keys (and values) of one row pac
 constexpr int64_t kGradKvBytes = 1 << 20;    // fp32 sums of grad_k and grad_v of several rows, or a part of one
 constexpr int64_t kMostPartials = 7;         // fp32 copies of a pair-bias gradient; with their sum, 8
 constexpr int64_t kPlainRows = 16;           // rows n whose logit gradients are added up one by one
-constexpr int64_t kLongRow = 1024;           // sums over more queries or keys than this are long sums (cpu/long_sum.h)
 constexpr int64_t kSpanPanels = 4;           // panels whose share of grad_k and grad_v is summed by itself
 constexpr int64_t kSpanBytes = 192 << 10;    // fp32 keys of a row that leave room for a second set of such sums
 constexpr int64_t kFinishKeys = 256;         // keys in an item that adds up spans
 constexpr int64_t kEnoughItems = 64;         // backward items that keep a large machine's threads evenly busy
 constexpr int64_t kEnoughShortItems = 16;    // the same of single rows so short that more would not pay
 constexpr int64_t kItemsPerThread = 8;       // forward items, for threads to end at about the same time
-
-[[nodiscard, gnu::always_inline]] constexpr int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-[[nodiscard, gnu::always_inline]] constexpr int64_t round_up(int64_t a, int64_t b) {
-  return divide_up(a, b) * b;
-}
 
 [[nodiscard, gnu::always_inline]] constexpr int64_t num_panels(const Shape& shape) {
   return divide_up(shape.Lq, kLanes);

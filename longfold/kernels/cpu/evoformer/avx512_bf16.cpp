@@ -1,4 +1,4 @@
-#include "longfold/kernels/cpu/body.h"
+#include "longfold/kernels/cpu/evoformer/body.h"
 
 namespace longfold::kernels {
 

@@ -1,8 +1,8 @@
 // Biases: how one enters the kernels, and reading one element whatever its type.
 #pragma once
 
+#include "longfold/kernels/evoformer/tile_size.h"
 #include "longfold/kernels/tensor_view.h"
-#include "longfold/kernels/tile_size.h"
 
 namespace longfold::kernels {
 

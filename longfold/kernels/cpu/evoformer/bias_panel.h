@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <span>
 
-#include "longfold/kernels/cpu/bias_slab.h"
+#include "longfold/kernels/cpu/evoformer/bias_slab.h"
 
 namespace longfold::kernels {
 namespace {

@@ -1,10 +1,10 @@
-#include "longfold/kernels/reference.h"
+#include "longfold/kernels/evoformer/reference.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "longfold/kernels/bias.h"
+#include "longfold/kernels/evoformer/bias.h"
 
 namespace longfold::kernels {
 namespace {

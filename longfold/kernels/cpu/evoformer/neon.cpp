@@ -1,17 +1,17 @@
-#include "longfold/kernels/cpu/body.h"
+#include "longfold/kernels/cpu/evoformer/body.h"
 
 namespace longfold::kernels {
 
 template <>
-IsaKernels<float> avx2_kernels<float>() {
+IsaKernels<float> neon_kernels<float>() {
   return {&forward<float>, &backward<float>, &finish<float>};
 }
 template <>
-IsaKernels<bfloat16> avx2_kernels<bfloat16>() {
+IsaKernels<bfloat16> neon_kernels<bfloat16>() {
   return {&forward<bfloat16>, &backward<bfloat16>, &finish<bfloat16>};
 }
 template <>
-IsaKernels<float16> avx2_kernels<float16>() {
+IsaKernels<float16> neon_kernels<float16>() {
   return {&forward<float16>, &backward<float16>, &finish<float16>};
 }
 
