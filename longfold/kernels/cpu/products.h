@@ -2,6 +2,7 @@
 //
 //   scores     s[key][64]   = k[key] . q[.][64]
 //   gather     o[d][64]    += sum over keys of a[key][d] w[key][64]       (out from v, grad_q from k)
+//   gather_rows  the same as o[query][d], queries first
 //   scatter    g[key][d]   += sum over queries of w[key][query] r[query][d] (grad_v from grad_out, grad_k from q)
 #pragma once
 
@@ -117,6 +118,23 @@ LONGFOLD_INLINE void scatter(const float* weights, int64_t lanes, const float* r
       } else {
         add ? tile.add_to(to + at, width) : tile.write_to(to + at, width);
       }
+    });
+  });
+}
+
+// to[query][width] (+)= sum over keys of w[key][query] * rows[key][width], for `queries` of the 64; rows lie D words
+// apart, and whole vectors of them are read.
+template <int Pack>
+LONGFOLD_INLINE void gather_rows(const float* weights, const float* rows, int64_t D, int64_t width, int64_t keys,
+                                 int64_t queries, bool add, float* to) {
+  const int64_t steps = divide_up(keys, Pack);
+  for_column_groups(width / kWidth, [&]<int C>(Columns<C>, int64_t column) LONGFOLD_INLINE_LAMBDA {
+    for_row_groups<kTileRows<C>>(queries, [&]<int R>(Rows<R>, int64_t query) LONGFOLD_INLINE_LAMBDA {
+      Tile<R, C> tile;
+      tile.clear();
+      tile.template multiply<Pack>(weights + query, 1, kLanes, rows + column * kWidth, D, steps);
+      float* at = to + query * width + column * kWidth;
+      add ? tile.add_to(at, width) : tile.write_to(at, width);
     });
   });
 }
