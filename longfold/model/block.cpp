@@ -15,10 +15,10 @@ Attention::Attention(const ModelConfig& config, const Layers& layers)
                           layers.column_linear(config.hidden_size, config.kv_heads() * of_group_, config.linear_bias))),
       dense_(register_module("dense", layers.row_linear(config.hidden_size, config.hidden_size, config.linear_bias))) {}
 
-at::Tensor Attention::forward(const at::Tensor& x, const RotaryTables& rotary) {
+at::Tensor Attention::forward(const at::Tensor& x, const BlockContext& context) {
   const at::Tensor fused = query_key_value_->forward(x).unflatten(-1, {-1, of_group_});  // [B, S, KV heads, of_group_]
-  const Qkv qkv = split_and_rotate(fused, head_size_, rotary);
-  const at::Tensor out = core_(qkv.q, qkv.k, qkv.v);  // [B, S, H, D]
+  const Qkv qkv = split_and_rotate(fused, head_size_, context.rotary);
+  const at::Tensor out = core_(qkv.q, qkv.k, qkv.v, context.documents);  // [B, S, H, D]
   return dense_->forward(out.flatten(2));
 }
 
@@ -43,8 +43,8 @@ Block::Block(const ModelConfig& config, const Layers& layers)
       attention_(register_module("attention", std::make_shared<Attention>(config, layers))),
       mlp_(register_module("mlp", std::make_shared<Mlp>(config, layers))) {}
 
-at::Tensor Block::forward(const at::Tensor& x, const RotaryTables& rotary) {
-  const at::Tensor after = x + attention_->forward(input_layernorm_->forward(x), rotary);
+at::Tensor Block::forward(const at::Tensor& x, const BlockContext& context) {
+  const at::Tensor after = x + attention_->forward(input_layernorm_->forward(x), context);
   return after + mlp_->forward(post_attention_layernorm_->forward(parallel_residual_ ? x : after));
 }
 

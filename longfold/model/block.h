@@ -15,7 +15,7 @@ namespace longfold::model {
 class Attention : public torch::nn::Module {
  public:
   Attention(const ModelConfig& config, const Layers& layers);
-  at::Tensor forward(const at::Tensor& x, const RotaryTables& rotary);
+  at::Tensor forward(const at::Tensor& x, const BlockContext& context);
 
  private:
   int64_t head_size_, of_group_;  // of_group_: elements of a head of keys, its values and all its queries
@@ -37,7 +37,7 @@ class Mlp : public torch::nn::Module {
 class Block : public torch::nn::Module {
  public:
   Block(const ModelConfig& config, const Layers& layers);
-  at::Tensor forward(const at::Tensor& x, const RotaryTables& rotary);
+  at::Tensor forward(const at::Tensor& x, const BlockContext& context);
 
  private:
   bool parallel_residual_;

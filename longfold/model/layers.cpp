@@ -2,25 +2,25 @@
 
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
 
 #include <utility>
 
-#include "longfold/model/attention.h"
+#include "longfold/ops/causal_attention.h"
 
 namespace longfold::model {
 namespace {
 
 class LocalLinear final : public Layer {
  public:
-  LocalLinear(int64_t in_features, int64_t out_features, bool with_bias) {
+  LocalLinear(int64_t in_features, int64_t out_features, bool with_bias, LinearEngine engine) : engine_(engine) {
     weight = register_parameter("weight", at::zeros({out_features, in_features}));
     if (with_bias) bias_ = register_parameter("bias", at::zeros({out_features}));
   }
-  at::Tensor forward(const at::Tensor& input) override { return at::linear(input, weight, bias_); }
+  at::Tensor forward(const at::Tensor& input) override { return linear(input, weight, bias_, engine_); }
 
  private:
+  LinearEngine engine_;
   at::Tensor bias_;
 };
 
@@ -32,25 +32,30 @@ class LocalEmbedding final : public Layer {
   at::Tensor forward(const at::Tensor& tokens) override { return at::embedding(weight, tokens); }
 };
 
-at::Tensor local_loss(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels) {
-  at::Tensor logits = at::linear(hidden, head).flatten(0, 1);  // [B S, V]
+at::Tensor local_loss(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels, LinearEngine engine) {
+  at::Tensor logits = linear(hidden, head, {}, engine).flatten(0, 1);  // [B S, V]
   if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
   return at::cross_entropy_loss(logits, labels.flatten(), {}, at::Reduction::None, kIgnoredLabel).view(labels.sizes());
 }
 
 }  // namespace
 
-Layers local_layers() {
-  const auto linear = [](int64_t in_features, int64_t out_features, bool bias) {
-    return std::make_shared<LocalLinear>(in_features, out_features, bias);
+Layers local_layers(LinearEngine engine) {
+  const auto make_linear = [engine](int64_t in_features, int64_t out_features, bool bias) {
+    return std::make_shared<LocalLinear>(in_features, out_features, bias, engine);
   };
   return {
-      .column_linear = linear,
-      .row_linear = linear,
+      .column_linear = make_linear,
+      .row_linear = make_linear,
       .embedding = [](int64_t vocab_size,
                       int64_t hidden_size) { return std::make_shared<LocalEmbedding>(vocab_size, hidden_size); },
-      .attention = causal_attention,
-      .loss = local_loss,
+      .attention =
+          [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+             const std::optional<at::Tensor>& documents) {
+            return ops::causal_attention(q, k, v, {.documents = documents});
+          },
+      .loss = [engine](const at::Tensor& hidden, const at::Tensor& head,
+                       const at::Tensor& labels) { return local_loss(hidden, head, labels, engine); },
       .wrap_block = [](const auto&, BlockForward forward) { return forward; },
   };
 }

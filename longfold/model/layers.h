@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
+#include "longfold/model/linear.h"
 #include "longfold/model/rotary.h"
 
 namespace longfold::model {
@@ -21,8 +23,14 @@ class Layer : public torch::nn::Module {
   at::Tensor weight;
 };
 
+// What every block is told of the tokens before it.
+struct BlockContext {
+  RotaryTables rotary;
+  std::optional<at::Tensor> documents;  // int64: where each begins, then B * S (ops/causal_attention.h); none: rows
+};
+
 // What a transformer block computes, x [B, S, hidden] to the same shape.
-using BlockForward = std::function<at::Tensor(const at::Tensor& x, const RotaryTables& rotary)>;
+using BlockForward = std::function<at::Tensor(const at::Tensor& x, const BlockContext& context)>;
 
 struct Layers {
   using MakeLinear = std::function<std::shared_ptr<Layer>(int64_t in_features, int64_t out_features, bool bias)>;
@@ -30,8 +38,10 @@ struct Layers {
   MakeLinear column_linear;  // its output may be a slice of the features (whole heads of keys with their queries)
   MakeLinear row_linear;     // takes such a slice and gives all out_features
   std::function<std::shared_ptr<Layer>(int64_t vocab_size, int64_t hidden_size)> embedding;
-  // causal attention of q [B, S, H, D] and k, v [B, S, KV heads, D] -> [B, S, H, D]
-  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)> attention;
+  // causal attention of q [B, S, H, D] and k, v [B, S, KV heads, D], within documents -> [B, S, H, D]
+  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const std::optional<at::Tensor>& documents)>
+      attention;
   // hidden [B, S, h], head weight [V, h], labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
   // is); 0 where the label is kIgnoredLabel
   std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels)> loss;
@@ -41,6 +51,6 @@ struct Layers {
 
 inline constexpr int64_t kIgnoredLabel = -100;
 
-[[nodiscard]] Layers local_layers();
+[[nodiscard]] Layers local_layers(LinearEngine engine = LinearEngine::kTorch);
 
 }  // namespace longfold::model

@@ -54,7 +54,7 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers
     auto block = std::make_shared<Block>(config_, layers_);
     blocks->push_back(block);
     blocks_.push_back(layers_.wrap_block(
-        block, [block](const at::Tensor& x, const RotaryTables& rotary) { return block->forward(x, rotary); }));
+        block, [block](const at::Tensor& x, const BlockContext& context) { return block->forward(x, context); }));
   }
   final_layer_norm_ = body->register_module("final_layer_norm", std::make_shared<Norm>(config_));
   if (!config_.tie_embeddings) {
@@ -79,11 +79,13 @@ void TransformerImpl::initialise(uint64_t seed) {
   }
 }
 
-at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions) {
+at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions,
+                                   const std::optional<at::Tensor>& documents) {
   check_tokens("tokens", tokens, tokens);
   check_tokens("positions", positions, tokens);
-  const RotaryTables rotary =
-      rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling);
+  const BlockContext context{
+      .rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling),
+      .documents = documents};
   at::Tensor x = embed_in_->forward(tokens);
   if (embed_positions_ != nullptr) {
     const auto last = positions.numel() > 0 ? positions.max().item<int64_t>() : 0;
@@ -91,7 +93,7 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
                 config_.max_positions, ", got ", last);
     x = x + embed_positions_->forward(positions);
   }
-  for (const BlockForward& block : blocks_) x = block(x, rotary);
+  for (const BlockForward& block : blocks_) x = block(x, context);
   return final_layer_norm_->forward(x);
 }
 
@@ -100,13 +102,14 @@ at::Tensor TransformerImpl::head() const {
 }
 
 at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Tensor& labels,
-                                         const at::Tensor& positions) {
+                                         const at::Tensor& positions, const std::optional<at::Tensor>& documents) {
   check_tokens("labels", labels, tokens);
-  return layers_.loss(hidden(tokens, positions), head(), labels);
+  return layers_.loss(hidden(tokens, positions, documents), head(), labels);
 }
 
-at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions) {
-  const at::Tensor x = hidden(tokens, positions);
+at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions,
+                                   const std::optional<at::Tensor>& documents) {
+  const at::Tensor x = hidden(tokens, positions, documents);
   return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head());
 }
 

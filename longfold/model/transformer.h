@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "longfold/model/config.h"
@@ -28,14 +29,18 @@ class TransformerImpl : public torch::nn::Module {
   void initialise(uint64_t seed);
 
   // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm. Learned positions are below
-  // max_positions.
-  at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions);
+  // max_positions. Tokens see those before them in their document: `documents` holds where each begins, then B * S
+  // (ops/causal_attention.h); without it each row is one.
+  at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions,
+                    const std::optional<at::Tensor>& documents = {});
 
   // Negative log likelihood of each label, [B, S], fp32; 0 where the label is kIgnoredLabel.
-  at::Tensor token_losses(const at::Tensor& tokens, const at::Tensor& labels, const at::Tensor& positions);
+  at::Tensor token_losses(const at::Tensor& tokens, const at::Tensor& labels, const at::Tensor& positions,
+                          const std::optional<at::Tensor>& documents = {});
 
   // Scores of the next token, [B, S, vocab].
-  at::Tensor logits(const at::Tensor& tokens, const at::Tensor& positions);
+  at::Tensor logits(const at::Tensor& tokens, const at::Tensor& positions,
+                    const std::optional<at::Tensor>& documents = {});
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
 

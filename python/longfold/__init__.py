@@ -1,4 +1,5 @@
-"""Evoformer attention that never holds the logits in memory, for PyTorch on the CPU and CUDA."""
+"""Attention that never holds the logits in memory, for PyTorch: Evoformer attention on the CPU and CUDA, causal
+attention on the CPU."""
 
 from collections.abc import Sequence
 from typing import Literal, overload
@@ -14,8 +15,9 @@ from . import (  # noqa: E402
     _arguments,
     _vmap,  # noqa: F401  (registers itself)
 )
+from ._causal import causal_attention  # noqa: E402
 
-__all__ = ["__version__", "evoformer_attention"]
+__all__ = ["__version__", "causal_attention", "evoformer_attention"]
 
 __version__ = _library.version()
 

@@ -7,7 +7,6 @@
 #include <functional>
 #include <string>
 
-#include "longfold/model/attention.h"
 #include "longfold/model/transformer.h"
 #include "oracle.h"
 
@@ -171,6 +170,11 @@ at::Tensor parameter(TransformerImpl& model, const std::string& name) {
   return model.named_parameters()[name].data();
 }
 
+at::Tensor attend(const std::optional<at::Tensor>& documents, const at::Tensor& q, const at::Tensor& k,
+                  const at::Tensor& v) {
+  return local_layers().attention(q, k, v, documents);
+}
+
 const std::vector<Mutation> kMutations{
     {.name = "sequential instead of parallel residual", .config = [](ModelConfig& c) { c.parallel_residual = false; }},
     {.name = "twice the rotated dimensions", .config = [](ModelConfig& c) { c.rotary_pct = 0.5; }},
@@ -179,33 +183,42 @@ const std::vector<Mutation> kMutations{
     {.name = "another epsilon", .config = [](ModelConfig& c) { c.norm_epsilon = 1e-3; }},
     {.name = "a wrong scale of the scores",
      .layers =
-         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q * 1.001, k, v); }; }},
+         [](Layers& l) {
+           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q * 1.001, k, v); };
+         }},
     {.name = "keys and queries exchanged",
-     .layers = [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(k, q, v); }; }},
+     .layers =
+         [](Layers& l) {
+           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, k, q, v); };
+         }},
     {.name = "attention that returns zeros",
-     .layers = [](Layers& l) { l.attention = [](auto& q, auto&, auto&) { return q * 0; }; }},
+     .layers = [](Layers& l) { l.attention = [](auto& q, auto&, auto&, auto&) { return q * 0; }; }},
     {.name = "attention that sees the future",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v) {
+           l.attention = [](auto& q, auto& k, auto& v, auto&) {
              return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
                  .transpose(1, 2);
            };
          }},
     {.name = "values without a gradient",
      .layers =
-         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q, k, v.detach()); }; },
+         [](Layers& l) {
+           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k, v.detach()); };
+         },
      .only_gradients = true},
     {.name = "keys without a gradient",
      .layers =
-         [](Layers& l) { l.attention = [](auto& q, auto& k, auto& v) { return causal_attention(q, k.detach(), v); }; },
+         [](Layers& l) {
+           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k.detach(), v); };
+         },
      .only_gradients = true},
     {.name = "a block left out",
      .layers =
          [](Layers& l) {
            l.wrap_block = [count = 0](const auto&, BlockForward forward) mutable -> BlockForward {
              if (count++ == 0) return forward;
-             return [](const at::Tensor& x, const RotaryTables&) { return x; };
+             return [](const at::Tensor& x, const BlockContext&) { return x; };
            };
          }},
     {.name = "a loss that forgets the ignored label",

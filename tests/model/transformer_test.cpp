@@ -109,6 +109,31 @@ TEST(Transformer, RowsOfABatchDoNotMix) {
   EXPECT_GT((together[0] - together[1]).abs().max().item<double>(), 0.1);
 }
 
+// Packed documents: positions restart, and nothing of one reaches another, bit for bit.
+TEST(Transformer, DocumentsOfARowDoNotMix) {
+  for (const char* family : {"gpt-neox", "gpt2", "llama"}) {
+    ModelConfig config = small();
+    apply_names(config, "", family);
+    if (config.has_learned_positions()) config.max_positions = 32;
+    if (config.activation == "swiglu") config.num_kv_heads = 2;
+    Transformer model(config);
+    model->initialise(3);
+    const at::Tensor tokens = at::randint(11, {2, 40}, at::kLong);
+    const at::Tensor where = at::cat({positions(12), positions(28)}, 1).expand({2, 40}).contiguous();
+    const at::Tensor documents = at::tensor({0, 12, 40, 52, 80}, at::kLong);
+    const at::Tensor packed = model->logits(tokens, where, documents);
+    const at::Tensor alone = model->logits(tokens.slice(1, 12), where.slice(1, 12).contiguous());
+    EXPECT_LT((packed.slice(1, 12) - alone).abs().max().item<double>(), 1e-5) << family;
+    at::Tensor other = tokens.clone();
+    other.slice(1, 0, 12).add_(3).remainder_(11);
+    const at::Tensor changed = model->logits(other, where, documents);
+    EXPECT_TRUE(at::equal(changed.slice(1, 12), packed.slice(1, 12))) << family;
+    EXPECT_FALSE(at::equal(changed.slice(1, 0, 12), packed.slice(1, 0, 12))) << family;
+    // Without documents the first would be seen.
+    EXPECT_FALSE(at::equal(model->logits(other, where).slice(1, 12), model->logits(tokens, where).slice(1, 12)));
+  }
+}
+
 TEST(Transformer, OneTokenIsEnough) {
   Transformer model(small());
   model->initialise(3);
@@ -261,12 +286,14 @@ TEST(LayersSeam, EveryPieceComesFromTheLayers) {
   };
   layers.row_linear = [&](int64_t in, int64_t out, bool bias) { return ++rows, local.row_linear(in, out, bias); };
   layers.embedding = [&](int64_t vocab, int64_t hidden) { return ++embeddings, local.embedding(vocab, hidden); };
-  layers.attention = [&](auto& q, auto& k, auto& v) { return ++attentions, local.attention(q, k, v); };
+  layers.attention = [&](auto& q, auto& k, auto& v, auto& documents) {
+    return ++attentions, local.attention(q, k, v, documents);
+  };
   layers.loss = [&](auto& hidden, auto& head, auto& labels) { return ++losses, local.loss(hidden, head, labels); };
   layers.wrap_block = [&](const std::shared_ptr<torch::nn::Module>& block, BlockForward forward) -> BlockForward {
     ++wrapped;
     EXPECT_EQ(block->parameters().size(), 12u);
-    return [&, forward](const at::Tensor& x, const RotaryTables& rotary) { return ++blocks_run, forward(x, rotary); };
+    return [&, forward](const at::Tensor& x, const BlockContext& context) { return ++blocks_run, forward(x, context); };
   };
   Transformer model(small(), layers);
   model->initialise(1);

@@ -71,7 +71,7 @@ class CausalForwardItem {
       const float* v = row_pair_words(document.rows(args_.v, key, kv), keys, shape_.D, buffers_.v_pairs);
       for (int64_t i = 0; i < num_panels; ++i) {
         Panel& panel = panels_[static_cast<size_t>(i)];
-        if (key >= panel.first_key && key <= panel.query) block(document, panel, key, keys, k, v);
+        if (key >= panel.first_key && key < panel.query + panel.queries) block(document, panel, key, keys, k, v);
       }
     }
     for (int64_t i = 0; i < num_panels; ++i) finish_panel(document, panels_[static_cast<size_t>(i)]);

@@ -5,8 +5,8 @@
 #include <array>
 #include <limits>
 
+#include "longfold/kernels/causal/tile_size.h"
 #include "longfold/kernels/cpu/tile.h"
-#include "longfold/kernels/panels.h"
 
 namespace longfold::kernels {
 namespace {
@@ -42,7 +42,7 @@ struct CausalLogit {
 template <class Body>
 LONGFOLD_INLINE void with_causal_logit(double scale, int64_t first_key, int64_t queries, int64_t window, Body&& body) {
   const Vec factor = splat(static_cast<float>(scale));
-  const bool has_diagonal = first_key >= 0, has_window = window > 0 && first_key <= queries - 1 - window;
+  const bool has_diagonal = first_key > -kCausalKeys, has_window = window > 0 && first_key <= queries - 1 - window;
   if (has_diagonal && has_window)
     body(CausalLogit<true, true>{factor, first_key, window});
   else if (has_diagonal)

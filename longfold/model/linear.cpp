@@ -1,0 +1,80 @@
+#include "longfold/model/linear.h"
+
+#include <ATen/core/List.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/linear.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <optional>
+
+#include "longfold/base/error.h"
+
+namespace longfold::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+bool is_amd() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("amd") != 0;
+#else
+  return false;
+#endif
+}
+
+// a [M, K] times b [N, K] transposed, plus bias [N]. oneDNN reads both with any strides.
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, const std::optional<at::Tensor>& bias = std::nullopt) {
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                               c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
+  return op.call(a, b, bias, "none", {}, "");
+}
+
+class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
+                            const at::Tensor& bias) {
+    context->save_for_backward({input, weight});
+    context->saved_data["has_bias"] = bias.defined();
+    const at::AutoDispatchBelowADInplaceOrView below;
+    return product(input, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor grad = grads[0].contiguous().flatten(0, -2), input = saved[0].flatten(0, -2);  // [T, out], [T, in]
+    variable_list result(3);
+    if (context->needs_input_grad(0)) result[0] = product(grad, saved[1].t()).view_as(saved[0]);
+    if (context->needs_input_grad(1)) {
+      // oneDNN is fast if one of the two lies along the summed tokens: the narrower one is copied.
+      const bool copies_grad = grad.size(1) <= input.size(1);
+      result[1] =
+          product(copies_grad ? grad.t().contiguous() : grad.t(), copies_grad ? input.t() : input.t().contiguous());
+    }
+    if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) result[2] = grad.sum(0);
+    return result;
+  }
+};
+
+}  // namespace
+
+LinearEngine linear_engine(std::string_view name) {
+  if (name == "torch") return LinearEngine::kTorch;
+  if (name == "onednn") return LinearEngine::kOnednn;
+  if (name == "auto") return is_amd() ? LinearEngine::kOnednn : LinearEngine::kTorch;
+  throw base::UserError("expected compute.linear to be auto, torch or onednn, got \"" + std::string(name) + "\"");
+}
+
+std::string to_string(LinearEngine engine) {
+  return engine == LinearEngine::kOnednn ? "onednn" : "torch";
+}
+
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, LinearEngine engine) {
+  const bool suits = input.is_cpu() && input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
+  if (engine == LinearEngine::kTorch || !suits) return at::linear(input, weight, bias);
+  return OnednnLinear::apply(input, weight, bias);
+}
+
+}  // namespace longfold::model

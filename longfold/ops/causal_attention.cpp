@@ -1,0 +1,45 @@
+#include "longfold/ops/causal_attention.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include "longfold/ops/causal/dispatch.h"
+
+namespace longfold::ops {
+namespace {
+
+template <class Signature>
+auto find_op(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace
+
+std::tuple<at::Tensor, at::Tensor> call_causal_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                       const std::optional<at::Tensor>& documents, int64_t window,
+                                                       std::optional<double> scale) {
+  static const auto op = find_op<CausalForwardSignature>("longfold::causal_attention");
+  return op.call(q, k, v, documents, window, scale);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_causal_backward(const at::Tensor& grad_out, const at::Tensor& q,
+                                                                    const at::Tensor& k, const at::Tensor& v,
+                                                                    const at::Tensor& out,
+                                                                    const at::Tensor& log_sum_exp,
+                                                                    const std::optional<at::Tensor>& documents,
+                                                                    int64_t window, std::optional<double> scale) {
+  static const auto op = find_op<CausalBackwardSignature>("longfold::causal_attention_backward");
+  return op.call(grad_out, q, k, v, out, log_sum_exp, documents, window, scale);
+}
+
+CausalAttentionResult causal_attention_with_log_sum_exp(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                        const CausalAttentionOptions& options) {
+  auto [out, log_sum_exp] = call_causal_forward(q, k, v, options.documents, options.window, options.scale);
+  return {std::move(out), std::move(log_sum_exp)};
+}
+
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const CausalAttentionOptions& options) {
+  return causal_attention_with_log_sum_exp(q, k, v, options).out;
+}
+
+}  // namespace longfold::ops

@@ -1,0 +1,41 @@
+// Causal attention for libtorch:
+//
+//   out = softmax(scale * q k^T) v
+//
+// where a query sees itself and the keys before it in its own document, or the nearest of them. Neither a mask nor
+// logits of [S, S] are ever in memory. Differentiable once. The same bits every run, whatever the number of threads.
+// Importing this library also registers torch.ops.longfold.causal_attention and its backward.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "longfold/ops/export.h"
+
+namespace longfold::ops {
+
+struct CausalAttentionOptions {
+  // int64 on the CPU, as the cu_seqlens of others: where each document begins, then B * S. Token s of row b is token
+  // b * S + s; no document spans two rows. None: each row is one document.
+  std::optional<at::Tensor> documents = {};
+  int64_t window = 0;                // keys that a query sees at most, itself among them; 0: no limit
+  std::optional<double> scale = {};  // none: D^-1/2
+};
+
+struct CausalAttentionResult {
+  at::Tensor out;          // [B, S, H, D], dtype of q
+  at::Tensor log_sum_exp;  // [B, H, S], fp32 (fp64 for fp64 inputs); has no gradient
+};
+
+// q [B, S, H, D]; k and v [B, S, KV heads, D], where KV heads divide H; any strides; fp32, bf16, fp16 or fp64, on the
+// CPU. B and S may be 0. Throws c10::Error with one line "[causal_attention] expected ..., got ...".
+[[nodiscard]] LONGFOLD_OPS_EXPORT CausalAttentionResult causal_attention_with_log_sum_exp(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const CausalAttentionOptions& options = {});
+
+[[nodiscard]] LONGFOLD_OPS_EXPORT at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k,
+                                                              const at::Tensor& v,
+                                                              const CausalAttentionOptions& options = {});
+
+}  // namespace longfold::ops
