@@ -1,5 +1,6 @@
 #include "longfold/model/linear.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/linear.h>
@@ -29,17 +30,17 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const std::optional
                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
-  return op.call(a, b, bias, "none", {}, "");
+  return op.call(a, b, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
 }
 
 class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const at::Tensor& bias) {
+                            const std::optional<at::Tensor>& bias) {
     context->save_for_backward({input, weight});
-    context->saved_data["has_bias"] = bias.defined();
+    context->saved_data["has_bias"] = bias.has_value();
     const at::AutoDispatchBelowADInplaceOrView below;
-    return product(input, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+    return product(input, weight, bias);
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -74,7 +75,7 @@ std::string to_string(LinearEngine engine) {
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, LinearEngine engine) {
   const bool suits = input.is_cpu() && input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
   if (engine == LinearEngine::kTorch || !suits) return at::linear(input, weight, bias);
-  return OnednnLinear::apply(input, weight, bias);
+  return OnednnLinear::apply(input, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
 }  // namespace longfold::model

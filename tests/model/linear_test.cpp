@@ -28,7 +28,8 @@ TEST(Linear, BothEnginesGiveTheProductAndItsGradients) {
         EXPECT_LT(relative(y, expected), 1e-6) << what;
         EXPECT_LT(relative(x.grad(), exact_x.grad()), 1e-6) << what;
         EXPECT_LT(relative(w.grad(), exact_w.grad()), 1e-6) << what;
-        if (has_bias) EXPECT_LT(relative(b.grad(), exact_b.grad()), 1e-6) << what;
+        if (!has_bias) continue;
+        EXPECT_LT(relative(b.grad(), exact_b.grad()), 1e-6) << what;
       }
     }
   }
@@ -39,7 +40,7 @@ TEST(Linear, OnednnTakesAnyStrides) {
   const at::Tensor x = at::randn({16, 3, 20}).transpose(0, 1), w = at::randn({16, 24}).t().requires_grad_();
   const at::Tensor narrow = x.narrow(-1, 2, 16);
   linear(narrow, w, {}, LinearEngine::kOnednn).sum().backward();
-  const at::Tensor expected = narrow.sum({0, 1}).expand({24, 16});
+  const at::Tensor expected = narrow.flatten(0, 1).sum(0).expand({24, 16});
   EXPECT_LT(relative(w.grad(), expected), 1e-5);
 }
 
