@@ -11,40 +11,19 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "longfold/base/error.h"
-#include "longfold/base/fields.h"
 #include "longfold/base/text.h"
+#include "longfold/data/sidecar.h"
 #include "longfold/data/token_prefix.h"
 
 namespace longfold::data {
 namespace {
 
 using base::UserError;
-using nlohmann::ordered_json;
 
 static_assert(std::endian::native == std::endian::little, "the format is little endian and is mapped, not parsed");
-
-constexpr const char* kFormat = "longfold tokens";
-constexpr int64_t kVersion = 1;
-constexpr size_t kShownReason = 200;  // of what the JSON library says, which quotes the file
-
-ordered_json sidecar(const Tokenizer& tokenizer, const TokenFileInfo& info, const std::vector<SequenceInfo>& sequences,
-                     const std::string& content_hash) {
-  ordered_json names = ordered_json::array();
-  for (const SequenceInfo& sequence : sequences) names.push_back({{"name", sequence.name}, {"frame", sequence.frame}});
-  return {
-      {"format", kFormat},
-      {"version", kVersion},
-      {"tokenizer", {{"name", tokenizer.name()}, {"hash", tokenizer.hash()}, {"vocabulary", tokenizer.vocabulary()}}},
-      {"sources", info.sources},
-      {"frame", info.frame},
-      {"counts", base::to_json(info.counts)},
-      {"content_hash", content_hash},
-      {"sequences", names}};
-}
 
 // A file in memory, read-only.
 class Mapping {
@@ -116,17 +95,25 @@ void TokenFileWriter::end_sequence(SequenceInfo info) {
 }
 
 void TokenFileWriter::commit(const TokenFileInfo& info) {
+  const std::pair<TokenFileWriter*, const TokenFileInfo*> set{this, &info};
+  commit({&set, 1});
+}
+
+void TokenFileWriter::commit(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets) {
+  for (const auto& [writer, info] : sets) writer->stage(*info);
+  for (const auto& [writer, info] : sets) base::remove_file(writer->prefix_ + ".json");
+  for (const auto& [writer, info] : sets) writer->publish();
+}
+
+void TokenFileWriter::stage(const TokenFileInfo& info) {
   const std::vector<char> index = index_bytes(dtype_, lengths_);
   idx_.write(index.data(), index.size());
-  // Headers are bytes of any encoding; JSON is UTF-8.
-  json_.write(
-      sidecar(tokenizer_, info, sequences_, hash_.text()).dump(1, ' ', false, ordered_json::error_handler_t::replace) +
-      "\n");
+  json_.write(sidecar_text(tokenizer_, {info, sequences_, hash_.text()}));
   for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->flush();
-  base::remove_file(prefix_ + ".json");
-  bin_.commit();
-  idx_.commit();
-  json_.commit();
+}
+
+void TokenFileWriter::publish() {
+  for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->commit();
 }
 
 struct TokenFile::State {
@@ -148,9 +135,7 @@ struct TokenFile::State {
   Mapping bin;
   TokenIndex index;
   Tokenizer tokenizer;
-  TokenFileInfo info;
-  std::vector<SequenceInfo> sequences;
-  std::string content_hash;
+  Sidecar says;
 };
 
 std::string TokenFile::State::hash_of_bin() const {
@@ -161,40 +146,15 @@ std::string TokenFile::State::hash_of_bin() const {
 
 void TokenFile::State::read_sidecar(const std::string& path) {
   check_sidecar_exists(path);
-  try {
-    const ordered_json json = ordered_json::parse(base::read_file(path));
-    if (json.at("format") != kFormat || json.at("version") != kVersion) {
-      const auto shown = [&](const char* key) { return base::printable(json.at(key).dump(), base::kShownName); };
-      throw UserError("'" + path + "': expected format \"" + kFormat + "\" version " + std::to_string(kVersion) +
-                      ", got " + shown("format") + " version " + shown("version"));
-    }
-    const ordered_json& table = json.at("tokenizer");
-    const bool by_hand = json.size() == 3;  // format, version, tokenizer; longfold prepare writes all keys
-    const bool built_in = by_hand && !table.contains("vocabulary");
-    tokenizer = built_in ? make_tokenizer(table.at("name").get<std::string>())
-                         : Tokenizer(table.at("name"), table.at("vocabulary"));
-    if ((!by_hand || table.contains("hash")) && table.at("hash") != tokenizer.hash()) {
-      throw UserError("'" + path + "': expected tokenizer hash " + tokenizer.hash() + " for its table, got " +
-                      base::printable(table.at("hash").dump(), base::kShownName));
-    }
-    if (by_hand) {
-      info.counts.tokens = index.num_tokens();
-      sequences.resize(static_cast<size_t>(index.num_sequences()));
-      content_hash = hash_of_bin();
-      return;
-    }
-    info.sources = json.at("sources");
-    info.frame = json.at("frame");
-    base::from_json(json.at("counts"), info.counts, "'" + path + "': ", "counts.");
-    content_hash = json.at("content_hash");
-    for (const ordered_json& entry : json.at("sequences")) sequences.push_back({entry.at("name"), entry.at("frame")});
-  } catch (const nlohmann::json::exception& error) {
-    throw UserError("'" + path + "' is damaged: " + base::printable(error.what(), kShownReason));
+  if (data::read_sidecar(path, tokenizer, says)) {
+    says.info.counts.tokens = index.num_tokens();
+    says.sequences.resize(static_cast<size_t>(index.num_sequences()));
+    says.content_hash = hash_of_bin();
   }
-  if (std::ssize(sequences) != index.num_sequences() || info.counts.tokens != index.num_tokens()) {
+  if (std::ssize(says.sequences) != index.num_sequences() || says.info.counts.tokens != index.num_tokens()) {
     throw UserError("'" + path + "': expected " + std::to_string(index.num_sequences()) + " sequences and " +
                     std::to_string(index.num_tokens()) + " tokens as in the .idx beside it, got " +
-                    std::to_string(sequences.size()) + " and " + std::to_string(info.counts.tokens));
+                    std::to_string(says.sequences.size()) + " and " + std::to_string(says.info.counts.tokens));
   }
 }
 
@@ -210,10 +170,10 @@ const Tokenizer& TokenFile::tokenizer() const {
   return state_->tokenizer;
 }
 const TokenFileInfo& TokenFile::info() const {
-  return state_->info;
+  return state_->says.info;
 }
 const std::string& TokenFile::content_hash() const {
-  return state_->content_hash;
+  return state_->says.content_hash;
 }
 void TokenFile::check_content() const {
   const std::string found = state_->hash_of_bin();
@@ -246,7 +206,7 @@ int64_t TokenFile::longest() const {
 
 const SequenceInfo& TokenFile::sequence(int64_t sequence) const {
   (void)length(sequence);  // checks the index
-  return state_->sequences[static_cast<size_t>(sequence)];
+  return state_->says.sequences[static_cast<size_t>(sequence)];
 }
 
 at::Tensor TokenFile::tokens(int64_t sequence, int64_t offset, int64_t count) const {

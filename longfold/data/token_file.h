@@ -3,7 +3,7 @@
 //   PREFIX.bin   the ids, raw, little endian; u16 if the vocabulary is below 65,500, else i32
 //   PREFIX.idx   Megatron's index: "MMIDIDX\0\0", u64 version 1, u8 dtype, u64 sequences, u64 documents + 1,
 //                i32 lengths[], i64 byte offsets[], i64 document starts[]
-//   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, record names, counts
+//   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, names of sequences, counts
 //
 // megatron.core.datasets.indexed_dataset reads the first two. Each sequence is a document of its own. Beside a pair
 // that Megatron wrote, a .json of format, version and tokenizer is enough.
@@ -15,48 +15,16 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "longfold/base/files.h"
 #include "longfold/base/fnv.h"
+#include "longfold/data/data_set_info.h"
 #include "longfold/data/token_index.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
-
-struct SequenceInfo {
-  std::string name;   // the first word of the record's header
-  int64_t frame = 0;  // reading frame within the record
-};
-
-// How a data set was made, as `longfold prepare` counted it.
-struct PrepareCounts {
-  int64_t records = 0;
-  int64_t bases = 0;
-  int64_t tokens = 0;
-  int64_t ambiguous = 0;  // bases that are IUPAC ambiguity codes
-  int64_t unknown = 0;    // tokens that became [UNK] for that
-  int64_t skipped = 0;    // records too short for a token
-  int64_t truncated = 0;  // bases before the frame, or in a partial codon at a record's end
-  friend bool operator==(const PrepareCounts&, const PrepareCounts&) = default;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor&& visit) {
-    visit("records", self.records, "records read");
-    visit("bases", self.bases, "letters read");
-    visit("tokens", self.tokens, "tokens written");
-    visit("ambiguous", self.ambiguous, "letters that are IUPAC ambiguity codes");
-    visit("unknown", self.unknown, "tokens that are [UNK]");
-    visit("skipped", self.skipped, "records too short for a token");
-    visit("truncated", self.truncated, "letters outside every token: before the frame or in a partial codon");
-  }
-};
-
-struct TokenFileInfo {
-  std::vector<std::string> sources;
-  std::string
-      frame;  // "0", "1", "2" or "all"; empty, like the rest but counts.tokens, if not `longfold prepare` wrote it
-  PrepareCounts counts;
-};
 
 // Writes a data set in a stream. Nothing appears under the final names before commit(). It brings all bytes to the disk
 // first, then removes the .json that stood there and renames the new one last: a data set that a crash left between two
@@ -70,8 +38,13 @@ class TokenFileWriter {
   void append_encoded(std::span<const char> bytes);
   void end_sequence(SequenceInfo info);    // UserError if longer than the format can say
   void commit(const TokenFileInfo& info);  // RunError
+  // The same for several data sets: none is renamed before all are on the disk and no .json of theirs is left.
+  static void commit(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets);
 
  private:
+  void stage(const TokenFileInfo& info);
+  void publish();
+
   std::string prefix_;
   Tokenizer tokenizer_;
   TokenDtype dtype_;
