@@ -18,6 +18,7 @@ constexpr int64_t kListed = 10;  // sequences named in the summary
 
 struct InspectOptions {
   std::string prefix;
+  std::string tokenizer;
   int64_t sequence = 0;
   int64_t offset = 0;
   int64_t count = 20;
@@ -122,12 +123,14 @@ void add_inspect(CLI::App& app) {
   command->add_option("prefix", options->prefix, "prefix that `longfold prepare` wrote to")
       ->required()
       ->type_name("PREFIX");
+  command->add_option("--tokenizer", options->tokenizer,
+                      "what a pair that Megatron wrote is read with: genslm69 or nucleotide");
   command->add_option("--sequence", options->sequence, "sequence to decode")->capture_default_str();
   command->add_option("--offset", options->offset, "first token to decode")->capture_default_str();
   const CLI::Option* count =
       command->add_option("--count", options->count, "number of tokens to decode")->capture_default_str();
   command->callback([options, count] {
-    const data::TokenFile file(options->prefix);
+    const data::TokenFile file(options->prefix, options->tokenizer);
     const at::Tensor slice = read_slice(file, *options, count->count() > 0);
     print_summary(file);
     print_slice(file, *options, slice);

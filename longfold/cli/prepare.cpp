@@ -96,6 +96,8 @@ void add_prepare(CLI::App& app) {
                     "adds the reverse complement of each sequence");
   command->add_flag("--drop-duplicates", options->drop_duplicates,
                     "leaves out what came before, also as reverse complement; a split always does");
+  command->add_flag("--soft-mask", options->soft_mask,
+                    "writes PREFIX.mask too: which tokens have lower-case bases, for data.masked_weight");
   command->add_option("--val", options->split.val, "fraction for PREFIX-val; the rest is PREFIX-train")
       ->type_name("FRACTION");
   command->add_option("--test", options->split.test, "fraction for PREFIX-test")->type_name("FRACTION");

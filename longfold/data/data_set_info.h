@@ -65,14 +65,15 @@ struct Taking {
   int64_t stride = 0;
   bool reverse_complement = false;
   bool drop_duplicates = false;
+  bool soft_mask = false;
   int64_t duplicates = 0;
   int64_t coding = 0;
   int64_t pseudo = 0;
   int64_t remote = 0;
   int64_t partial = 0;
   int64_t broken = 0;
-  std::string part;
-  std::string split_by;
+  std::string part = {};
+  std::string split_by = {};
   double val = 0;
   double test = 0;
   int64_t split_seed = 0;
@@ -87,6 +88,7 @@ struct Taking {
     visit("stride", self.stride, "tokens from one window to the next");
     visit("reverse_complement", self.reverse_complement, "each sequence a second time, of the other strand");
     visit("drop_duplicates", self.drop_duplicates, "");
+    visit("soft_mask", self.soft_mask, "PREFIX.mask says which tokens have lower-case bases");
     visit("duplicates", self.duplicates, "left out: the same as one before, or as its reverse complement");
     visit("coding", self.coding, "coding sequences found");
     visit("pseudo", self.pseudo, "of them left out: of a gene that makes no protein");
@@ -104,11 +106,11 @@ struct Taking {
 
 // A coding sequence that was left out.
 struct LeftOut {
-  std::string kind;  // "pseudo", "remote", "partial" or "broken"
-  std::string record;
-  std::string name;
-  std::string location;
-  std::string why;
+  std::string kind = {};  // "pseudo", "remote", "partial" or "broken"
+  std::string record = {};
+  std::string name = {};
+  std::string location = {};
+  std::string why = {};
 
   friend bool operator==(const LeftOut&, const LeftOut&) = default;
   template <class Self, class Visitor>
@@ -122,12 +124,12 @@ struct LeftOut {
 };
 
 struct TokenFileInfo {
-  std::vector<std::string> sources;
+  std::vector<std::string> sources = {};
   std::string
       frame;  // "0", "1", "2" or "all"; empty, like the rest but counts.tokens, if not `longfold prepare` wrote it
-  PrepareCounts counts;
-  Taking taking;
-  std::vector<LeftOut> left_out;
+  PrepareCounts counts = {};
+  Taking taking = {};
+  std::vector<LeftOut> left_out = {};
 };
 
 }  // namespace longfold::data

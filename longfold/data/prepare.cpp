@@ -157,6 +157,11 @@ class Preparation {
   }
 
   void read_genbank(std::unique_ptr<ByteStream> stream, const std::string& path, const std::atomic<bool>& stop) {
+    if (options_.soft_mask) {
+      throw UserError(stream->shown() +
+                      " is GenBank, whose bases are lower case whatever they are: expected FASTA or " +
+                      "GFF3 for --soft-mask");
+    }
     GenBankReader reader(std::move(stream));
     AnnotatedRecord record;
     while (reader.next(record)) {
@@ -272,12 +277,12 @@ std::vector<std::unique_ptr<SequenceWriter>> make_writers(const PrepareOptions& 
   const std::vector<int64_t> frames = parse_frames(options.frame, tokenizer);
   std::vector<std::unique_ptr<SequenceWriter>> writers;
   if (!options.split.wanted()) {
-    writers.push_back(std::make_unique<SequenceWriter>(options.output, tokenizer, frames));
+    writers.push_back(std::make_unique<SequenceWriter>(options.output, tokenizer, frames, options.soft_mask));
     return writers;
   }
   for (const size_t part : splits.parts()) {
-    writers.push_back(
-        std::make_unique<SequenceWriter>(options.output + "-" + std::string(kPartNames[part]), tokenizer, frames));
+    writers.push_back(std::make_unique<SequenceWriter>(options.output + "-" + std::string(kPartNames[part]), tokenizer,
+                                                       frames, options.soft_mask));
   }
   return writers;
 }
@@ -340,7 +345,7 @@ PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& st
   check_any(report, tokenizer);
   std::vector<std::pair<TokenFileWriter*, const TokenFileInfo*>> files;
   for (size_t i = 0; i < writers.size(); ++i) files.emplace_back(&writers[i]->file(), &report.sets[i].info);
-  TokenFileWriter::commit(files);
+  TokenFileWriter::commit_all(files);
   folder.keep();
   return report;
 }

@@ -44,7 +44,7 @@ std::string sidecar_text(const Tokenizer& tokenizer, const Sidecar& sidecar) {
   ordered_json left_out = ordered_json::array();
   for (const SequenceInfo& sequence : sidecar.sequences) sequences.push_back(entry_of(sequence));
   for (const LeftOut& one : sidecar.info.left_out) left_out.push_back(base::to_json(one));
-  const ordered_json json{
+  ordered_json json{
       {"format", kFormat},
       {"version", kVersion},
       {"tokenizer", {{"name", tokenizer.name()}, {"hash", tokenizer.hash()}, {"vocabulary", tokenizer.vocabulary()}}},
@@ -55,6 +55,7 @@ std::string sidecar_text(const Tokenizer& tokenizer, const Sidecar& sidecar) {
       {"content_hash", sidecar.content_hash},
       {"sequences", sequences},
       {"left_out", left_out}};
+  if (!sidecar.mask_hash.empty()) json["mask_hash"] = sidecar.mask_hash;
   // Headers are bytes of any encoding; JSON is UTF-8.
   return json.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
@@ -82,6 +83,7 @@ bool read_sidecar(const std::string& path, Tokenizer& tokenizer, Sidecar& sideca
     base::from_json(json.at("counts"), sidecar.info.counts, "'" + path + "': ", "counts.");
     sidecar.content_hash = json.at("content_hash");
     read_entries(json, "sequences", path, sidecar.sequences);
+    sidecar.mask_hash = json.value("mask_hash", "");
     if (!json.contains("taking")) return false;  // of a version that took whole records only
     base::from_json(json.at("taking"), sidecar.info.taking, "'" + path + "': ", "taking.");
     read_entries(json, "left_out", path, sidecar.info.left_out);

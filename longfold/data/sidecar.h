@@ -13,6 +13,7 @@ struct Sidecar {
   TokenFileInfo info;
   std::vector<SequenceInfo> sequences;
   std::string content_hash;
+  std::string mask_hash = {};  // of PREFIX.mask; empty if there is none
 };
 
 [[nodiscard]] std::string sidecar_text(const Tokenizer& tokenizer, const Sidecar& sidecar);

@@ -55,13 +55,15 @@ class Mapping {
 
 }  // namespace
 
-TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer)
+TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer, bool with_mask)
     : prefix_(std::move(prefix)),
       tokenizer_(tokenizer),
       dtype_(dtype_for(tokenizer.vocab_size())),
       bin_(prefix_ + ".bin"),
       idx_(prefix_ + ".idx"),
-      json_(prefix_ + ".json") {}
+      json_(prefix_ + ".json") {
+  if (with_mask) mask_.emplace(prefix_ + ".mask");
+}
 
 void TokenFileWriter::append(std::span<const int32_t> ids) {
   encoded_.clear();
@@ -83,6 +85,18 @@ void TokenFileWriter::append_encoded(std::span<const char> bytes) {
   length_ += std::ssize(bytes) / item_size(dtype_);
 }
 
+void TokenFileWriter::append_mask(const std::vector<bool>& masked) {
+  std::string bytes;
+  for (const bool one : masked) {
+    mask_byte_ |= unsigned{one} << (mask_bits_ % 8);
+    if (++mask_bits_ % 8 != 0) continue;
+    bytes += static_cast<char>(mask_byte_);
+    mask_byte_ = 0;
+  }
+  mask_->write(bytes);
+  mask_hash_.update(bytes);
+}
+
 void TokenFileWriter::end_sequence(SequenceInfo info) {
   if (length_ > std::numeric_limits<int32_t>::max()) {
     throw UserError("record '" + base::printable(info.name, base::kShownName) +
@@ -96,10 +110,10 @@ void TokenFileWriter::end_sequence(SequenceInfo info) {
 
 void TokenFileWriter::commit(const TokenFileInfo& info) {
   const std::pair<TokenFileWriter*, const TokenFileInfo*> set{this, &info};
-  commit({&set, 1});
+  commit_all({&set, 1});
 }
 
-void TokenFileWriter::commit(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets) {
+void TokenFileWriter::commit_all(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets) {
   for (const auto& [writer, info] : sets) writer->stage(*info);
   for (const auto& [writer, info] : sets) base::remove_file(writer->prefix_ + ".json");
   for (const auto& [writer, info] : sets) writer->publish();
@@ -108,26 +122,29 @@ void TokenFileWriter::commit(std::span<const std::pair<TokenFileWriter*, const T
 void TokenFileWriter::stage(const TokenFileInfo& info) {
   const std::vector<char> index = index_bytes(dtype_, lengths_);
   idx_.write(index.data(), index.size());
-  json_.write(sidecar_text(tokenizer_, {info, sequences_, hash_.text()}));
+  if (mask_ && mask_bits_ % 8 != 0) append_mask(std::vector<bool>(static_cast<size_t>(8 - mask_bits_ % 8)));
+  if (mask_) mask_->flush();
+  json_.write(sidecar_text(tokenizer_, {info, sequences_, hash_.text(), mask_ ? mask_hash_.text() : ""}));
   for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->flush();
 }
 
 void TokenFileWriter::publish() {
+  if (mask_) mask_->commit();
   for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->commit();
 }
 
 struct TokenFile::State {
-  explicit State(const std::string& prefix_in)
+  State(const std::string& prefix_in, const std::string& tokenizer_in)
       : prefix(checked_prefix(prefix_in)),
         idx(prefix + ".idx"),
         bin(prefix + ".bin"),
         tokenizer("", {"[UNK]", "[PAD]"}) {
     index = TokenIndex(idx.bytes(), prefix + ".idx");
     index.check_bin_size(bin.bytes().size(), prefix + ".bin");
-    read_sidecar(prefix + ".json");
+    read_sidecar(prefix + ".json", tokenizer_in);
   }
 
-  void read_sidecar(const std::string& path);
+  void read_sidecar(const std::string& path, const std::string& wanted);
   [[nodiscard]] std::string hash_of_bin() const;
 
   std::string prefix;
@@ -136,6 +153,7 @@ struct TokenFile::State {
   TokenIndex index;
   Tokenizer tokenizer;
   Sidecar says;
+  std::optional<Mapping> mask;
 };
 
 std::string TokenFile::State::hash_of_bin() const {
@@ -144,9 +162,16 @@ std::string TokenFile::State::hash_of_bin() const {
   return hash.text();
 }
 
-void TokenFile::State::read_sidecar(const std::string& path) {
-  check_sidecar_exists(path);
-  if (data::read_sidecar(path, tokenizer, says)) {
+void TokenFile::State::read_sidecar(const std::string& path, const std::string& wanted) {
+  const bool named = !wanted.empty() && !sidecar_exists(path);
+  if (named) tokenizer = make_tokenizer(wanted);
+  if (!named) check_sidecar_exists(path);
+  const bool pair_alone = named || data::read_sidecar(path, tokenizer, says);
+  if (!named && !wanted.empty() && make_tokenizer(wanted).hash() != tokenizer.hash()) {
+    throw UserError("'" + path + "' says tokenizer " + base::printable(tokenizer.name(), base::kShownName) +
+                    ", but --tokenizer (data.tokenizer) is " + wanted);
+  }
+  if (pair_alone) {
     says.info.counts.tokens = index.num_tokens();
     says.sequences.resize(static_cast<size_t>(index.num_sequences()));
     says.content_hash = hash_of_bin();
@@ -156,9 +181,17 @@ void TokenFile::State::read_sidecar(const std::string& path) {
                     std::to_string(index.num_tokens()) + " tokens as in the .idx beside it, got " +
                     std::to_string(says.sequences.size()) + " and " + std::to_string(says.info.counts.tokens));
   }
+  if (says.mask_hash.empty()) return;
+  mask.emplace(prefix + ".mask");
+  const int64_t num_bytes = (index.num_tokens() + 7) / 8;
+  if (std::ssize(mask->bytes()) != num_bytes) {
+    throw UserError("'" + prefix + ".mask': expected " + std::to_string(num_bytes) + " bytes, a bit for each token, got " +
+                    std::to_string(mask->bytes().size()));
+  }
 }
 
-TokenFile::TokenFile(const std::string& prefix) : state_(std::make_unique<State>(prefix)) {}
+TokenFile::TokenFile(const std::string& prefix, const std::string& tokenizer)
+    : state_(std::make_unique<State>(prefix, tokenizer)) {}
 TokenFile::~TokenFile() = default;
 TokenFile::TokenFile(TokenFile&&) noexcept = default;
 TokenFile& TokenFile::operator=(TokenFile&&) noexcept = default;
@@ -175,7 +208,20 @@ const TokenFileInfo& TokenFile::info() const {
 const std::string& TokenFile::content_hash() const {
   return state_->says.content_hash;
 }
+bool TokenFile::has_mask() const {
+  return state_->mask.has_value();
+}
+
 void TokenFile::check_content() const {
+  if (has_mask()) {
+    base::Fnv1a64 hash;
+    hash.update(state_->mask->bytes().data(), state_->mask->bytes().size());
+    if (hash.text() != state_->says.mask_hash) {
+      throw UserError("'" + state_->prefix + ".mask': expected content hash " +
+                      base::printable(state_->says.mask_hash, base::kShownName) + " as in the .json beside it, got " +
+                      hash.text() + " (the file was changed or is damaged)");
+    }
+  }
   const std::string found = state_->hash_of_bin();
   if (found == content_hash()) return;
   throw UserError("'" + state_->prefix + ".bin': expected content hash " +
@@ -227,6 +273,23 @@ at::Tensor TokenFile::tokens(int64_t sequence, int64_t offset, int64_t count) co
     }
   }
   return tokens;
+}
+
+std::vector<bool> TokenFile::masked(int64_t sequence, int64_t offset, int64_t count) const {
+  const int64_t total = length(sequence);
+  if (!has_mask() || offset < 0 || count < 0 || offset > total || count > total - offset) {
+    throw UserError("'" + state_->prefix + "': no soft mask of " + std::to_string(count) + " tokens from " +
+                    std::to_string(offset) + " of sequence " + std::to_string(sequence));
+  }
+  const std::span<const char> bits = state_->mask->bytes();
+  const int64_t first = state_->index.first_token(sequence) + offset;
+  std::vector<bool> masked(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t bit = first + i;
+    masked[static_cast<size_t>(i)] =
+        ((static_cast<unsigned char>(bits[static_cast<size_t>(bit / 8)]) >> (bit % 8)) & 1) != 0;
+  }
+  return masked;
 }
 
 }  // namespace longfold::data

@@ -57,6 +57,7 @@ void check_options(const PrepareOptions& options, const Tokenizer& tokenizer) {
                     std::to_string(options.stride));
   }
   if (options.stride > 0 && options.window == 0) throw UserError("expected --stride with --window only");
+  if (options.soft_mask && options.frame == "all") throw UserError("expected one --frame with --soft-mask, got all");
   if (options.window > 0 && options.frame != "0") {
     throw UserError("expected --frame 0 with --window, got " + options.frame);
   }

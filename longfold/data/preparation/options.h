@@ -11,8 +11,8 @@
 namespace longfold::data {
 
 struct PrepareOptions {
-  std::vector<std::string> inputs;  // paths; "-" is standard input
-  std::string output;               // prefix of the data set
+  std::vector<std::string> inputs = {};  // paths; "-" is standard input
+  std::string output = {};               // prefix of the data set
   std::string tokenizer = "genslm69";
   std::string frame = "0";          // "0", "1", "2", or "all" for one sequence per frame and record
   std::string take = "records";     // or "cds": coding sequences
@@ -21,7 +21,8 @@ struct PrepareOptions {
   int64_t stride = 0;               // tokens from one window to the next; 0 is as many as `window`
   bool reverse_complement = false;  // each sequence a second time, of the other strand
   bool drop_duplicates = false;     // a split always does
-  SplitOptions split;
+  bool soft_mask = false;           // keeps which bases are lower case, for data.masked_weight
+  SplitOptions split = {};
 
   [[nodiscard]] bool coding() const { return take == "cds"; }
   // FASTA records can go through piece by piece.

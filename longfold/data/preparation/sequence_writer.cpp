@@ -25,8 +25,9 @@ void Spool::move_to(TokenFileWriter& writer) {
   memory_.clear();
 }
 
-SequenceWriter::SequenceWriter(std::string prefix, const Tokenizer& tokenizer, const std::vector<int64_t>& frames)
-    : prefix_(std::move(prefix)), frames_(frames), file_(prefix_, tokenizer) {
+SequenceWriter::SequenceWriter(std::string prefix, const Tokenizer& tokenizer, const std::vector<int64_t>& frames,
+                               bool with_mask)
+    : prefix_(std::move(prefix)), frames_(frames), with_mask_(with_mask), file_(prefix_, tokenizer, with_mask) {
   for (const int64_t frame : frames) {
     encoders_.emplace_back(tokenizer, frame);
     spools_.emplace_back(std::filesystem::path(prefix_).parent_path());
@@ -36,7 +37,9 @@ SequenceWriter::SequenceWriter(std::string prefix, const Tokenizer& tokenizer, c
 void SequenceWriter::add(std::string_view bases) {
   for (size_t i = 0; i < frames_.size(); ++i) {
     ids_.clear();
-    encoders_[i].encode(bases, ids_);
+    std::vector<bool> masked;
+    encoders_[i].encode(bases, ids_, with_mask_ ? &masked : nullptr);
+    if (with_mask_) file_.append_mask(masked);
     if (i == 0)
       file_.append(ids_);
     else

@@ -33,7 +33,8 @@ class Spool {
 
 class SequenceWriter {
  public:
-  SequenceWriter(std::string prefix, const Tokenizer& tokenizer, const std::vector<int64_t>& frames);
+  // A mask goes with one frame only.
+  SequenceWriter(std::string prefix, const Tokenizer& tokenizer, const std::vector<int64_t>& frames, bool with_mask);
 
   void begin(SequenceInfo info) { info_ = std::move(info); }
   void add(std::string_view bases);  // nucleotides
@@ -48,6 +49,7 @@ class SequenceWriter {
  private:
   std::string prefix_;
   std::vector<int64_t> frames_;
+  bool with_mask_;
   TokenFileWriter file_;
   std::vector<Encoder> encoders_;
   std::vector<Spool> spools_;

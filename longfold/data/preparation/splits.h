@@ -25,7 +25,7 @@ struct SplitOptions {
   std::string by = "record";
   double val = 0;
   double test = 0;
-  std::string clusters;  // two columns, name and cluster
+  std::string clusters = {};  // two columns, name and cluster
   int64_t seed = 0;
   [[nodiscard]] bool wanted() const { return val > 0 || test > 0; }
 };

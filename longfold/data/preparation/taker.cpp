@@ -29,6 +29,7 @@ Taker::Taker(const PrepareOptions& options, const Splits& splits, int64_t letter
   taking_.keep_partial = options.keep_partial;
   taking_.window = options.window;
   taking_.stride = options.window > 0 && options.stride == 0 ? options.window : options.stride;
+  taking_.soft_mask = options.soft_mask;
   taking_.reverse_complement = options.reverse_complement;
   taking_.drop_duplicates = options.drop_duplicates || options.split.wanted();
   if (!options.split.wanted()) return;
