@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes data/ecoli-k12-genes.fa.gz and data/ecoli-k12-excerpt.gbk.gz from the annotated genome that `make data-ecoli` brings.
+"""Makes data/ecoli-k12-genes.fa.gz and data/ecoli-k12-excerpt.gbk.gz from the genome that `make data-ecoli` brings.
 
 The genes are what `longfold prepare --take cds` takes, the excerpt is the first 60,000 bases with the coding sequences
 that lie within them.

@@ -40,7 +40,9 @@ def fasta(path):
 def test_coding_sequences_of_an_excerpt(longfold, tmp_path):
     done = longfold("prepare", EXCERPT, "--take", "cds", "-o", tmp_path / "x")
     assert done.code == 0 and done.stderr == ""
-    assert "  coding                  58  coding sequences (CDS) found; left out: 0 (pseudo 0, partial 0, " in done.stdout
+    assert (
+        "  coding                  58  coding sequences (CDS) found; left out: 0 (pseudo 0, partial 0, " in done.stdout
+    )
     genes = fasta(GENES)
     assert len(genes) == 4242
     found = sequences(longfold, tmp_path / "x")
