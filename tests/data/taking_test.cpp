@@ -55,7 +55,7 @@ TEST(TakeCds, LeavesOutWhatIsNotKnownAndSaysWhy) {
                                                            "/pseudo",  //
                                                            "CDS|<1..12",
                                                            "/locus_tag=\"d\"",
-                                                           "/codon_start=2",  //
+                                                           "/codon_start=3",  //
                                                            "CDS|join(1..3,J00194.1:100..202)",
                                                            "/locus_tag=\"e\"",  //
                                                            "CDS|1..11",
@@ -102,7 +102,7 @@ TEST(TakeCds, LeavesOutWhatIsNotKnownAndSaysWhy) {
   EXPECT_EQ(taking, report.info.taking);
 
   (void)prepare({.inputs = {input}, .output = folder / "y", .take = "cds", .keep_partial = true});
-  EXPECT_EQ(sequences(folder / "y").at(2), "d TGAAACGCT") << "from codon_start on, to its last whole codon";
+  EXPECT_EQ(sequences(folder / "y").at(2), "d GAAACGCTA") << "from codon_start on, to its last whole codon";
 }
 
 TEST(TakeCds, GffFindsItsGenomeInsideOrBeside) {
@@ -297,8 +297,8 @@ TEST(Splits, ByPositionCutRecordsAndLeaveOutGenesOnABorder) {
   EXPECT_EQ(sequences(folder / "x-test"), std::vector<std::string>{"a " + bases.substr(270, 30)});
   EXPECT_EQ(TokenFile((folder / "x-val").string()).sequence(0).location, "211..270");
 
-  std::string plain(300, 'C');
-  for (size_t at = 0; at < plain.size(); at += 7) plain[at] = 'G';
+  std::string plain = random_bases(300, 8);
+  for (size_t at = 0; at < plain.size(); at += 3) plain[at] = 'C';  // no stops
   options.inputs = {
       write_text(folder / "x.gbk", genbank_record(plain, {"CDS|1..6", "CDS|205..210", "CDS|208..213", "CDS|211..216",
                                                           "CDS|complement(280..285)", "CDS|join(1..3,298..300)"}))};
@@ -337,6 +337,7 @@ TEST(Splits, WhatCannotBeIsNamed) {
             "expected --frame 0 with --take cds (a coding sequence begins with a codon), got 1");
   EXPECT_EQ(refused({.keep_partial = true}), "expected --keep-partial with --take cds only");
   EXPECT_EQ(refused({.stride = 3}), "expected --stride with --window only");
+  EXPECT_EQ(refused({.window = -1}), "expected --window and --stride to be from 0 to 2147483647, got -1 and 0");
   EXPECT_EQ(refused({.frame = "all", .window = 3}), "expected --frame 0 with --window, got all");
 }
 

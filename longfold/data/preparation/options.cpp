@@ -1,6 +1,7 @@
 #include "longfold/data/preparation/options.h"
 
 #include <filesystem>
+#include <limits>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
@@ -52,9 +53,10 @@ void check_options(const PrepareOptions& options, const Tokenizer& tokenizer) {
     throw UserError("expected --frame 0 with --take cds (a coding sequence begins with a codon), got " + options.frame);
   }
   if (options.keep_partial && !options.coding()) throw UserError("expected --keep-partial with --take cds only");
-  if (options.window < 0 || options.stride < 0) {
-    throw UserError("expected --window and --stride to be 0 or more, got " + std::to_string(options.window) + " and " +
-                    std::to_string(options.stride));
+  constexpr int64_t kLongest = std::numeric_limits<int32_t>::max();  // of a sequence, in the .idx
+  if (options.window < 0 || options.stride < 0 || options.window > kLongest || options.stride > kLongest) {
+    throw UserError("expected --window and --stride to be from 0 to " + std::to_string(kLongest) + ", got " +
+                    std::to_string(options.window) + " and " + std::to_string(options.stride));
   }
   if (options.stride > 0 && options.window == 0) throw UserError("expected --stride with --window only");
   if (options.soft_mask && options.frame == "all") throw UserError("expected one --frame with --soft-mask, got all");

@@ -111,14 +111,17 @@ void Taker::write(SequenceWriter& writer, const SequenceInfo& info, std::string_
     piece.reverse = true;
     writer.write(piece, reverse_complement(letters));
   };
-  const auto window = static_cast<size_t>(taking_.window * letters_per_token_);
-  const auto stride = static_cast<size_t>(taking_.stride * letters_per_token_);
-  if (window == 0 || bases.size() <= window) return emit(info, bases);
+  const auto letters = static_cast<size_t>(letters_per_token_);
+  const size_t window = static_cast<size_t>(taking_.window) * letters;
+  const size_t stride = static_cast<size_t>(taking_.stride) * letters;
+  const size_t usable = bases.size() - bases.size() % letters;
+  if (window == 0 || usable <= window) return emit(info, bases);
   for (size_t begin = 0;; begin += stride) {
+    const bool last = begin + window >= usable;  // takes the bases behind the last token along, for the counts
     SequenceInfo piece = info;
     piece.window = static_cast<int64_t>(begin);
-    emit(std::move(piece), bases.substr(begin, window));
-    if (begin + window >= bases.size() || begin + stride >= bases.size()) return;
+    emit(std::move(piece), bases.substr(begin, last ? std::string_view::npos : window));
+    if (last || begin + stride >= usable) return;
   }
 }
 
