@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build programs demo test test-nightly test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda format clean
+.PHONY: help setup build programs demo test test-nightly test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda data-ecoli format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -84,6 +84,9 @@ bench: build ## Evoformer attention beside torch, in one run; BENCH_FLAGS="--wri
 
 bench-cuda: ## the same on a GPU, beside every kernel that is installed; needs what `make build` or `make test-gpu` built
 	@PYTHONPATH=$(CURDIR)/python:$$PYTHONPATH $(python_here) bench/evoformer_cuda.py $(BENCH_FLAGS)
+
+data-ecoli: ## brings annotated E. coli K-12 from its Debian package to build/data/
+	@bash tools/ecoli.sh
 
 format: setup ## clang-format and ruff over the tree
 	@git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i

@@ -18,6 +18,7 @@ constexpr int64_t kListed = 10;  // sequences named in the summary
 
 struct InspectOptions {
   std::string prefix;
+  std::string tokenizer;
   int64_t sequence = 0;
   int64_t offset = 0;
   int64_t count = 20;
@@ -51,6 +52,31 @@ void print_counts(const data::PrepareCounts& counts) {
   });
 }
 
+void print_taking(const data::TokenFileInfo& info) {
+  const data::Taking& taking = info.taking;
+  if (taking.take == "cds") {
+    std::printf("  taken      %s of %s coding sequences; left out: pseudo %s, partial %s, broken %s, remote %s\n",
+                base::format_count(taking.coding - std::ssize(info.left_out)).c_str(),
+                base::format_count(taking.coding).c_str(), base::format_count(taking.pseudo).c_str(),
+                base::format_count(taking.partial).c_str(), base::format_count(taking.broken).c_str(),
+                base::format_count(taking.remote).c_str());
+  }
+  if (taking.drop_duplicates) std::printf("  duplicates %s left out\n", base::format_count(taking.duplicates).c_str());
+  if (!taking.part.empty()) {
+    std::printf("  part       %s of a split by %s (val %g, test %g, seed %ld)\n", shown(taking.part).c_str(),
+                shown(taking.split_by).c_str(), taking.val, taking.test, long{taking.split_seed});
+  }
+}
+
+// "b0002 (NC_000913.2 337..2799)", "chr1 (from base 301, reverse complement)".
+std::string described(const data::SequenceInfo& sequence) {
+  std::vector<std::string> words;
+  if (!sequence.record.empty()) words.push_back(shown(sequence.record + " " + sequence.location));
+  if (sequence.window > 0) words.push_back("from base " + base::format_count(sequence.window + 1));
+  if (sequence.reverse) words.emplace_back("reverse complement");
+  return shown(sequence.name) + (words.empty() ? "" : " (" + base::join(words, ", ") + ")");
+}
+
 void print_summary(const data::TokenFile& file) {
   const data::TokenFileInfo& info = file.info();
   const bool is_ours = !info.sources.empty();
@@ -62,9 +88,10 @@ void print_summary(const data::TokenFile& file) {
   std::printf("  content    %s\n", shown(file.content_hash()).c_str());
   std::printf("  tokens     %s (in %s sequences, the longest %s)\n", base::format_count(file.num_tokens()).c_str(),
               base::format_count(file.num_sequences()).c_str(), base::format_count(file.longest()).c_str());
+  if (is_ours) print_taking(info);
   if (is_ours) print_counts(info.counts);
   for (int64_t i = 0; i < std::min(file.num_sequences(), kListed); ++i) {
-    std::printf("  sequence %ld: %s, frame %ld, %s tokens\n", long{i}, shown(file.sequence(i).name).c_str(),
+    std::printf("  sequence %ld: %s, frame %ld, %s tokens\n", long{i}, described(file.sequence(i)).c_str(),
                 long{file.sequence(i).frame}, base::format_count(file.length(i)).c_str());
   }
   if (file.num_sequences() > kListed) {
@@ -96,12 +123,14 @@ void add_inspect(CLI::App& app) {
   command->add_option("prefix", options->prefix, "prefix that `longfold prepare` wrote to")
       ->required()
       ->type_name("PREFIX");
+  command->add_option("--tokenizer", options->tokenizer,
+                      "what a pair that Megatron wrote is read with: genslm69 or nucleotide");
   command->add_option("--sequence", options->sequence, "sequence to decode")->capture_default_str();
   command->add_option("--offset", options->offset, "first token to decode")->capture_default_str();
   const CLI::Option* count =
       command->add_option("--count", options->count, "number of tokens to decode")->capture_default_str();
   command->callback([options, count] {
-    const data::TokenFile file(options->prefix);
+    const data::TokenFile file(options->prefix, options->tokenizer);
     const at::Tensor slice = read_slice(file, *options, count->count() > 0);
     print_summary(file);
     print_slice(file, *options, slice);

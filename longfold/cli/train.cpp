@@ -156,13 +156,14 @@ void add_train(CLI::App& app) {
   command->add_option("recipe", arguments->recipe, "TOML file; options below override it")->required();
   command->add_flag("--resume", arguments->resume, "goes on from the newest checkpoint in train.output");
   for (const std::string& name : base::option_names(train::Recipe())) {
-    const bool shortened = name == "compute.memory_limit";
+    const std::string shorter = name == "compute.memory_limit" ? "--memory-limit,"
+                                : name == "data.tokenizer"     ? "--tokenizer,"
+                                                               : "";
     command
         ->add_option_function<std::string>(
-            (shortened ? "--memory-limit,--" : "--") + name,
-            [=](const std::string& text) { arguments->options.emplace_back(name, text); })
+            shorter + "--" + name, [=](const std::string& text) { arguments->options.emplace_back(name, text); })
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
-        ->group(shortened ? "Options" : "");
+        ->group(shorter.empty() ? "" : "Options");
   }
   command->allow_extras();  // so that a mistyped option can be answered with the nearest one
   command->footer("Recipe options and their defaults:\n" + base::describe(train::Recipe()));

@@ -1,5 +1,6 @@
-// From FASTA files to a data set of tokens, in a stream: memory grows with the number of records, not with their
-// length.
+// From FASTA, GenBank and GFF3 to data sets of tokens. Whole records of FASTA are a stream: memory grows with their
+// number, not with their length. Whatever needs a record at a time (GenBank, GFF3, windows, splits, duplicates) holds
+// one in memory, and coding sequences of GFF3 hold its genome.
 #pragma once
 
 #include <atomic>
@@ -7,25 +8,26 @@
 #include <string>
 #include <vector>
 
-#include "longfold/data/token_file.h"
+#include "longfold/data/data_set_info.h"
+#include "longfold/data/preparation/options.h"
 
 namespace longfold::data {
 
-struct PrepareOptions {
-  std::vector<std::string> inputs;  // paths; "-" is standard input
-  std::string output;               // prefix of the data set
-  std::string tokenizer = "genslm69";
-  std::string frame = "0";  // "0", "1", "2", or "all" for one sequence per frame and record
+struct PreparedSet {
+  std::string prefix;
+  TokenFileInfo info;
+  int64_t num_sequences = 0;
 };
 
 struct PrepareReport {
-  TokenFileInfo info;
+  TokenFileInfo info;  // of all sets together
   int64_t num_sequences = 0;
   std::vector<std::string> warnings;  // what is odd about the input, a line each
+  std::vector<PreparedSet> sets;      // PREFIX, or PREFIX-train and the others of a split
 };
 
-// Writes all of the data set or nothing. UserError names file, line, record and letter of what is wrong with the input.
-// RunError soon after `stop` has become true.
+// Writes all of the data sets or nothing. UserError names file, line, record and letter of what is wrong with the
+// input. RunError soon after `stop` has become true.
 [[nodiscard]] PrepareReport prepare(const PrepareOptions& options, const std::atomic<bool>& stop = false);
 
 }  // namespace longfold::data

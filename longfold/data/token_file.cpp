@@ -11,40 +11,19 @@
 #include <cerrno>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "longfold/base/error.h"
-#include "longfold/base/fields.h"
 #include "longfold/base/text.h"
+#include "longfold/data/sidecar.h"
 #include "longfold/data/token_prefix.h"
 
 namespace longfold::data {
 namespace {
 
 using base::UserError;
-using nlohmann::ordered_json;
 
 static_assert(std::endian::native == std::endian::little, "the format is little endian and is mapped, not parsed");
-
-constexpr const char* kFormat = "longfold tokens";
-constexpr int64_t kVersion = 1;
-constexpr size_t kShownReason = 200;  // of what the JSON library says, which quotes the file
-
-ordered_json sidecar(const Tokenizer& tokenizer, const TokenFileInfo& info, const std::vector<SequenceInfo>& sequences,
-                     const std::string& content_hash) {
-  ordered_json names = ordered_json::array();
-  for (const SequenceInfo& sequence : sequences) names.push_back({{"name", sequence.name}, {"frame", sequence.frame}});
-  return {
-      {"format", kFormat},
-      {"version", kVersion},
-      {"tokenizer", {{"name", tokenizer.name()}, {"hash", tokenizer.hash()}, {"vocabulary", tokenizer.vocabulary()}}},
-      {"sources", info.sources},
-      {"frame", info.frame},
-      {"counts", base::to_json(info.counts)},
-      {"content_hash", content_hash},
-      {"sequences", names}};
-}
 
 // A file in memory, read-only.
 class Mapping {
@@ -76,13 +55,15 @@ class Mapping {
 
 }  // namespace
 
-TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer)
+TokenFileWriter::TokenFileWriter(std::string prefix, const Tokenizer& tokenizer, bool with_mask)
     : prefix_(std::move(prefix)),
       tokenizer_(tokenizer),
       dtype_(dtype_for(tokenizer.vocab_size())),
       bin_(prefix_ + ".bin"),
       idx_(prefix_ + ".idx"),
-      json_(prefix_ + ".json") {}
+      json_(prefix_ + ".json") {
+  if (with_mask) mask_.emplace(prefix_ + ".mask");
+}
 
 void TokenFileWriter::append(std::span<const int32_t> ids) {
   encoded_.clear();
@@ -104,6 +85,18 @@ void TokenFileWriter::append_encoded(std::span<const char> bytes) {
   length_ += std::ssize(bytes) / item_size(dtype_);
 }
 
+void TokenFileWriter::append_mask(const std::vector<bool>& masked) {
+  std::string bytes;
+  for (const bool one : masked) {
+    mask_byte_ |= unsigned{one} << (mask_bits_ % 8);
+    if (++mask_bits_ % 8 != 0) continue;
+    bytes += static_cast<char>(mask_byte_);
+    mask_byte_ = 0;
+  }
+  mask_->write(bytes);
+  mask_hash_.update(bytes);
+}
+
 void TokenFileWriter::end_sequence(SequenceInfo info) {
   if (length_ > std::numeric_limits<int32_t>::max()) {
     throw UserError("record '" + base::printable(info.name, base::kShownName) +
@@ -116,31 +109,42 @@ void TokenFileWriter::end_sequence(SequenceInfo info) {
 }
 
 void TokenFileWriter::commit(const TokenFileInfo& info) {
+  const std::pair<TokenFileWriter*, const TokenFileInfo*> set{this, &info};
+  commit_all({&set, 1});
+}
+
+void TokenFileWriter::commit_all(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets) {
+  for (const auto& [writer, info] : sets) writer->stage(*info);
+  for (const auto& [writer, info] : sets) base::remove_file(writer->prefix_ + ".json");
+  for (const auto& [writer, info] : sets) writer->publish();
+}
+
+void TokenFileWriter::stage(const TokenFileInfo& info) {
   const std::vector<char> index = index_bytes(dtype_, lengths_);
   idx_.write(index.data(), index.size());
-  // Headers are bytes of any encoding; JSON is UTF-8.
-  json_.write(
-      sidecar(tokenizer_, info, sequences_, hash_.text()).dump(1, ' ', false, ordered_json::error_handler_t::replace) +
-      "\n");
+  if (mask_ && mask_bits_ % 8 != 0) append_mask(std::vector<bool>(static_cast<size_t>(8 - mask_bits_ % 8)));
+  if (mask_) mask_->flush();
+  json_.write(sidecar_text(tokenizer_, {info, sequences_, hash_.text(), mask_ ? mask_hash_.text() : ""}));
   for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->flush();
-  base::remove_file(prefix_ + ".json");
-  bin_.commit();
-  idx_.commit();
-  json_.commit();
+}
+
+void TokenFileWriter::publish() {
+  if (mask_) mask_->commit();
+  for (base::AtomicFile* file : {&bin_, &idx_, &json_}) file->commit();
 }
 
 struct TokenFile::State {
-  explicit State(const std::string& prefix_in)
+  State(const std::string& prefix_in, const std::string& tokenizer_in)
       : prefix(checked_prefix(prefix_in)),
         idx(prefix + ".idx"),
         bin(prefix + ".bin"),
         tokenizer("", {"[UNK]", "[PAD]"}) {
     index = TokenIndex(idx.bytes(), prefix + ".idx");
     index.check_bin_size(bin.bytes().size(), prefix + ".bin");
-    read_sidecar(prefix + ".json");
+    read_sidecar(prefix + ".json", tokenizer_in);
   }
 
-  void read_sidecar(const std::string& path);
+  void read_sidecar(const std::string& path, const std::string& wanted);
   [[nodiscard]] std::string hash_of_bin() const;
 
   std::string prefix;
@@ -148,9 +152,8 @@ struct TokenFile::State {
   Mapping bin;
   TokenIndex index;
   Tokenizer tokenizer;
-  TokenFileInfo info;
-  std::vector<SequenceInfo> sequences;
-  std::string content_hash;
+  Sidecar says;
+  std::optional<Mapping> mask;
 };
 
 std::string TokenFile::State::hash_of_bin() const {
@@ -159,46 +162,36 @@ std::string TokenFile::State::hash_of_bin() const {
   return hash.text();
 }
 
-void TokenFile::State::read_sidecar(const std::string& path) {
-  check_sidecar_exists(path);
-  try {
-    const ordered_json json = ordered_json::parse(base::read_file(path));
-    if (json.at("format") != kFormat || json.at("version") != kVersion) {
-      const auto shown = [&](const char* key) { return base::printable(json.at(key).dump(), base::kShownName); };
-      throw UserError("'" + path + "': expected format \"" + kFormat + "\" version " + std::to_string(kVersion) +
-                      ", got " + shown("format") + " version " + shown("version"));
-    }
-    const ordered_json& table = json.at("tokenizer");
-    const bool by_hand = json.size() == 3;  // format, version, tokenizer; longfold prepare writes all keys
-    const bool built_in = by_hand && !table.contains("vocabulary");
-    tokenizer = built_in ? make_tokenizer(table.at("name").get<std::string>())
-                         : Tokenizer(table.at("name"), table.at("vocabulary"));
-    if ((!by_hand || table.contains("hash")) && table.at("hash") != tokenizer.hash()) {
-      throw UserError("'" + path + "': expected tokenizer hash " + tokenizer.hash() + " for its table, got " +
-                      base::printable(table.at("hash").dump(), base::kShownName));
-    }
-    if (by_hand) {
-      info.counts.tokens = index.num_tokens();
-      sequences.resize(static_cast<size_t>(index.num_sequences()));
-      content_hash = hash_of_bin();
-      return;
-    }
-    info.sources = json.at("sources");
-    info.frame = json.at("frame");
-    base::from_json(json.at("counts"), info.counts, "'" + path + "': ", "counts.");
-    content_hash = json.at("content_hash");
-    for (const ordered_json& entry : json.at("sequences")) sequences.push_back({entry.at("name"), entry.at("frame")});
-  } catch (const nlohmann::json::exception& error) {
-    throw UserError("'" + path + "' is damaged: " + base::printable(error.what(), kShownReason));
+void TokenFile::State::read_sidecar(const std::string& path, const std::string& wanted) {
+  const bool named = !wanted.empty() && !sidecar_exists(path);
+  if (named) tokenizer = make_tokenizer(wanted);
+  if (!named) check_sidecar_exists(path);
+  const bool pair_alone = named || data::read_sidecar(path, tokenizer, says);
+  if (!named && !wanted.empty() && make_tokenizer(wanted).hash() != tokenizer.hash()) {
+    throw UserError("'" + path + "' says tokenizer " + base::printable(tokenizer.name(), base::kShownName) +
+                    ", but --tokenizer (data.tokenizer) is " + wanted);
   }
-  if (std::ssize(sequences) != index.num_sequences() || info.counts.tokens != index.num_tokens()) {
+  if (pair_alone) {
+    says.info.counts.tokens = index.num_tokens();
+    says.sequences.resize(static_cast<size_t>(index.num_sequences()));
+    says.content_hash = hash_of_bin();
+  }
+  if (std::ssize(says.sequences) != index.num_sequences() || says.info.counts.tokens != index.num_tokens()) {
     throw UserError("'" + path + "': expected " + std::to_string(index.num_sequences()) + " sequences and " +
                     std::to_string(index.num_tokens()) + " tokens as in the .idx beside it, got " +
-                    std::to_string(sequences.size()) + " and " + std::to_string(info.counts.tokens));
+                    std::to_string(says.sequences.size()) + " and " + std::to_string(says.info.counts.tokens));
+  }
+  if (says.mask_hash.empty()) return;
+  mask.emplace(prefix + ".mask");
+  const int64_t num_bytes = (index.num_tokens() + 7) / 8;
+  if (std::ssize(mask->bytes()) != num_bytes) {
+    throw UserError("'" + prefix + ".mask': expected " + std::to_string(num_bytes) + " bytes, a bit for each token, got " +
+                    std::to_string(mask->bytes().size()));
   }
 }
 
-TokenFile::TokenFile(const std::string& prefix) : state_(std::make_unique<State>(prefix)) {}
+TokenFile::TokenFile(const std::string& prefix, const std::string& tokenizer)
+    : state_(std::make_unique<State>(prefix, tokenizer)) {}
 TokenFile::~TokenFile() = default;
 TokenFile::TokenFile(TokenFile&&) noexcept = default;
 TokenFile& TokenFile::operator=(TokenFile&&) noexcept = default;
@@ -210,12 +203,25 @@ const Tokenizer& TokenFile::tokenizer() const {
   return state_->tokenizer;
 }
 const TokenFileInfo& TokenFile::info() const {
-  return state_->info;
+  return state_->says.info;
 }
 const std::string& TokenFile::content_hash() const {
-  return state_->content_hash;
+  return state_->says.content_hash;
 }
+bool TokenFile::has_mask() const {
+  return state_->mask.has_value();
+}
+
 void TokenFile::check_content() const {
+  if (has_mask()) {
+    base::Fnv1a64 hash;
+    hash.update(state_->mask->bytes().data(), state_->mask->bytes().size());
+    if (hash.text() != state_->says.mask_hash) {
+      throw UserError("'" + state_->prefix + ".mask': expected content hash " +
+                      base::printable(state_->says.mask_hash, base::kShownName) + " as in the .json beside it, got " +
+                      hash.text() + " (the file was changed or is damaged)");
+    }
+  }
   const std::string found = state_->hash_of_bin();
   if (found == content_hash()) return;
   throw UserError("'" + state_->prefix + ".bin': expected content hash " +
@@ -246,7 +252,7 @@ int64_t TokenFile::longest() const {
 
 const SequenceInfo& TokenFile::sequence(int64_t sequence) const {
   (void)length(sequence);  // checks the index
-  return state_->sequences[static_cast<size_t>(sequence)];
+  return state_->says.sequences[static_cast<size_t>(sequence)];
 }
 
 at::Tensor TokenFile::tokens(int64_t sequence, int64_t offset, int64_t count) const {
@@ -267,6 +273,23 @@ at::Tensor TokenFile::tokens(int64_t sequence, int64_t offset, int64_t count) co
     }
   }
   return tokens;
+}
+
+std::vector<bool> TokenFile::masked(int64_t sequence, int64_t offset, int64_t count) const {
+  const int64_t total = length(sequence);
+  if (!has_mask() || offset < 0 || count < 0 || offset > total || count > total - offset) {
+    throw UserError("'" + state_->prefix + "': no soft mask of " + std::to_string(count) + " tokens from " +
+                    std::to_string(offset) + " of sequence " + std::to_string(sequence));
+  }
+  const std::span<const char> bits = state_->mask->bytes();
+  const int64_t first = state_->index.first_token(sequence) + offset;
+  std::vector<bool> masked(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t bit = first + i;
+    masked[static_cast<size_t>(i)] =
+        ((static_cast<unsigned char>(bits[static_cast<size_t>(bit / 8)]) >> (bit % 8)) & 1) != 0;
+  }
+  return masked;
 }
 
 }  // namespace longfold::data

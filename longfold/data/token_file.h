@@ -1,9 +1,11 @@
-// A data set of token sequences: three files beside each other.
+// A data set of token sequences: three files beside each other, or four.
 //
 //   PREFIX.bin   the ids, raw, little endian; u16 if the vocabulary is below 65,500, else i32
 //   PREFIX.idx   Megatron's index: "MMIDIDX\0\0", u64 version 1, u8 dtype, u64 sequences, u64 documents + 1,
 //                i32 lengths[], i64 byte offsets[], i64 document starts[]
-//   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, record names, counts
+//   PREFIX.mask  if asked for: a bit for each token, the first the lowest of the first byte; 1 if a base of it is
+//                soft-masked (lower case)
+//   PREFIX.json  what Megatron has no place for: tokenizer table and hash, sources, names of sequences, counts
 //
 // megatron.core.datasets.indexed_dataset reads the first two. Each sequence is a document of its own. Beside a pair
 // that Megatron wrote, a .json of format, version and tokenizer is enough.
@@ -13,65 +15,41 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "longfold/base/files.h"
 #include "longfold/base/fnv.h"
+#include "longfold/data/data_set_info.h"
 #include "longfold/data/token_index.h"
 #include "longfold/data/tokenizer.h"
 
 namespace longfold::data {
-
-struct SequenceInfo {
-  std::string name;   // the first word of the record's header
-  int64_t frame = 0;  // reading frame within the record
-};
-
-// How a data set was made, as `longfold prepare` counted it.
-struct PrepareCounts {
-  int64_t records = 0;
-  int64_t bases = 0;
-  int64_t tokens = 0;
-  int64_t ambiguous = 0;  // bases that are IUPAC ambiguity codes
-  int64_t unknown = 0;    // tokens that became [UNK] for that
-  int64_t skipped = 0;    // records too short for a token
-  int64_t truncated = 0;  // bases before the frame, or in a partial codon at a record's end
-  friend bool operator==(const PrepareCounts&, const PrepareCounts&) = default;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor&& visit) {
-    visit("records", self.records, "records read");
-    visit("bases", self.bases, "letters read");
-    visit("tokens", self.tokens, "tokens written");
-    visit("ambiguous", self.ambiguous, "letters that are IUPAC ambiguity codes");
-    visit("unknown", self.unknown, "tokens that are [UNK]");
-    visit("skipped", self.skipped, "records too short for a token");
-    visit("truncated", self.truncated, "letters outside every token: before the frame or in a partial codon");
-  }
-};
-
-struct TokenFileInfo {
-  std::vector<std::string> sources;
-  std::string
-      frame;  // "0", "1", "2" or "all"; empty, like the rest but counts.tokens, if not `longfold prepare` wrote it
-  PrepareCounts counts;
-};
 
 // Writes a data set in a stream. Nothing appears under the final names before commit(). It brings all bytes to the disk
 // first, then removes the .json that stood there and renames the new one last: a data set that a crash left between two
 // of the renames has no .json and cannot be opened, so tokens of one never meet the index of another.
 class TokenFileWriter {
  public:
-  TokenFileWriter(std::string prefix, const Tokenizer& tokenizer);  // UserError if the folder cannot be written
-  void append(std::span<const int32_t> ids);                        // to the sequence under way
+  // UserError if the folder cannot be written.
+  TokenFileWriter(std::string prefix, const Tokenizer& tokenizer, bool with_mask = false);
+  void append(std::span<const int32_t> ids);  // to the sequence under way
   // The same in two steps: adds the bytes of the ids to `bytes`, for append_encoded() later.
   void encode(std::span<const int32_t> ids, std::vector<char>& bytes) const;
   void append_encoded(std::span<const char> bytes);
-  void end_sequence(SequenceInfo info);    // UserError if longer than the format can say
-  void commit(const TokenFileInfo& info);  // RunError
+  void append_mask(const std::vector<bool>& masked);  // of as many tokens as were appended, with_mask only
+  void end_sequence(SequenceInfo info);               // UserError if longer than the format can say
+  void commit(const TokenFileInfo& info);             // RunError
+  // The same for several data sets: none is renamed before all are on the disk and no .json of theirs is left.
+  static void commit_all(std::span<const std::pair<TokenFileWriter*, const TokenFileInfo*>> sets);
 
  private:
+  void stage(const TokenFileInfo& info);
+  void publish();
+
   std::string prefix_;
   Tokenizer tokenizer_;
   TokenDtype dtype_;
@@ -83,13 +61,19 @@ class TokenFileWriter {
   std::vector<int32_t> lengths_;
   std::vector<SequenceInfo> sequences_;
   std::vector<char> encoded_;
+  std::optional<base::AtomicFile> mask_;
+  base::Fnv1a64 mask_hash_;
+  unsigned mask_byte_ = 0;  // under way
+  int64_t mask_bits_ = 0;   // written so far, those under way too
 };
 
 // A data set, mapped into memory. Everything the files say is checked when they are opened, except the tokens
 // themselves: their range when they are read, their hash by check_content().
 class TokenFile {
  public:
-  explicit TokenFile(const std::string& prefix);  // UserError that names the file and what was found
+  // `tokenizer` is what a pair without a .json is read with; beside one it must be the same. UserError that names the
+  // file and what was found.
+  explicit TokenFile(const std::string& prefix, const std::string& tokenizer = "");
   ~TokenFile();
   TokenFile(TokenFile&&) noexcept;
   TokenFile& operator=(TokenFile&&) noexcept;
@@ -108,6 +92,8 @@ class TokenFile {
   [[nodiscard]] const SequenceInfo& sequence(int64_t sequence) const;
   // int64 [count] on the CPU, a copy. UserError outside the sequence or for an id outside the vocabulary.
   [[nodiscard]] at::Tensor tokens(int64_t sequence, int64_t offset, int64_t count) const;
+  [[nodiscard]] bool has_mask() const;
+  [[nodiscard]] std::vector<bool> masked(int64_t sequence, int64_t offset, int64_t count) const;  // with has_mask()
   [[nodiscard]] at::Tensor tokens(int64_t sequence) const { return tokens(sequence, 0, length(sequence)); }
 
  private:

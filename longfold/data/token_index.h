@@ -33,6 +33,7 @@ class TokenIndex {
   [[nodiscard]] int64_t num_sequences() const { return num_sequences_; }
   [[nodiscard]] int64_t num_tokens() const { return num_tokens_; }
   [[nodiscard]] int64_t length(int64_t sequence) const;  // of a valid sequence
+  [[nodiscard]] int64_t first_token(int64_t sequence) const { return byte_offset(sequence) / item_size(dtype_); }
   // Reads tokens [offset, offset + ids.size()) of a sequence, which it must have.
   void read(std::span<const char> bin, int64_t sequence, int64_t offset, std::span<int64_t> ids) const;
 

@@ -67,13 +67,18 @@ std::string checked_prefix(const std::string& prefix) {
   throw UserError("cannot read '" + prefix + ".idx': No such file or directory" + suggestion_for(prefix));
 }
 
+bool sidecar_exists(const std::string& path) {
+  return !is_missing(path);
+}
+
 void check_sidecar_exists(const std::string& path) {
-  if (!is_missing(path)) return;
+  if (sidecar_exists(path)) return;
   throw UserError(
       "cannot read '" + path +
       "': No such file or directory: the .bin and .idx beside it do not say what their ids mean. If longfold prepare "
       "was "
-      "broken off, run it again; if Megatron wrote them with the ids of genslm69 (or nucleotide), type echo "
+      "broken off, run it again; if Megatron wrote them with the ids of genslm69 (or nucleotide), add --tokenizer "
+      "genslm69, or for good type echo "
       "'{\"format\": \"longfold tokens\", \"version\": 1, \"tokenizer\": {\"name\": \"genslm69\"}}' > '" +
       path + "'; docs/formats.md tells how to give a table of your own");
 }

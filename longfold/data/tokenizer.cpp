@@ -132,7 +132,7 @@ Encoder::Encoder(const Tokenizer& tokenizer, int64_t frame)
   }
 }
 
-void Encoder::encode(std::string_view bases, std::vector<int32_t>& ids) {
+void Encoder::encode(std::string_view bases, std::vector<int32_t>& ids, std::vector<bool>* masked) {
   counts_.bases += static_cast<int64_t>(bases.size());
   for (const char letter : bases) {
     const int8_t code = code_of(letter);
@@ -143,14 +143,17 @@ void Encoder::encode(std::string_view bases, std::vector<int32_t>& ids) {
       continue;
     }
     has_ambiguous_ |= code == kAmbiguous;
+    has_lower_ |= letter >= 'a';
     code_ = code_ * 4 + (code & 3);
     if (++filled_ < letters_) continue;
     ids.push_back(has_ambiguous_ ? unknown_id_ : id_of_code_[static_cast<size_t>(code_)]);
+    if (masked != nullptr) masked->push_back(has_lower_);
     ++counts_.tokens;
     counts_.unknown += has_ambiguous_;
     filled_ = 0;
     code_ = 0;
     has_ambiguous_ = false;
+    has_lower_ = false;
   }
 }
 
@@ -162,6 +165,7 @@ Encoder::Counts Encoder::finish() {
   filled_ = 0;
   code_ = 0;
   has_ambiguous_ = false;
+  has_lower_ = false;
   return counts;
 }
 

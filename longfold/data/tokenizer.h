@@ -65,8 +65,9 @@ class Encoder {
   };
 
   Encoder(const Tokenizer& tokenizer, int64_t frame);
-  // Appends the ids that are complete to `ids`. Every letter must be one that find_non_nucleotide lets pass.
-  void encode(std::string_view bases, std::vector<int32_t>& ids);
+  // Appends the ids that are complete to `ids`, and to `masked` whether a letter of theirs is lower case. Every letter
+  // must be one that find_non_nucleotide lets pass.
+  void encode(std::string_view bases, std::vector<int32_t>& ids, std::vector<bool>* masked = nullptr);
   [[nodiscard]] Counts finish();  // the counts of the record; the encoder is then ready for the next one
 
  private:
@@ -79,6 +80,7 @@ class Encoder {
   int64_t filled_ = 0;
   int32_t code_ = 0;
   bool has_ambiguous_ = false;
+  bool has_lower_ = false;
 };
 
 }  // namespace longfold::data

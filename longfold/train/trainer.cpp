@@ -47,9 +47,9 @@ NamedTensors named_parameters(const model::Transformer& transformer) {
   return parameters;
 }
 
-// Sum of the losses that count, over how many count; 0 where none does.
+// Sum of the losses that count, over the sum of their weights; 0 where none does.
 at::Tensor weighted_mean(const at::Tensor& losses, const at::Tensor& weights) {
-  return (losses * weights).sum() / weights.sum().clamp_min(1);
+  return (losses * weights).sum() / weights.sum().clamp_min(1e-6);
 }
 
 struct Sum {
@@ -76,11 +76,11 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
     : recipe_(recipe),
       meter_(meter),
       lock_(recipe.train.output),
-      file_(recipe.data.path),
+      file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
       model_(make_model(recipe_, file_)),
       optimizer_(recipe.optimizer, named_parameters(model_)) {
-  file_.check_content();
+  sampler_.check_content();
 }
 
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
@@ -148,7 +148,7 @@ void Trainer::save(const Events& events) {
                           .recipe = base::to_json(recipe_),
                           .tokenizer = file_.tokenizer().name(),
                           .tokenizer_hash = file_.tokenizer().hash(),
-                          .data_hash = file_.content_hash()};
+                          .data_hash = sampler_.content_hash()};
   const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), optimizer_.state()});
   saved_step_ = step_;
   events.checkpoint(path);
@@ -167,9 +167,9 @@ std::string Trainer::resume() {
                           file_.tokenizer().name() + " (" + file_.tokenizer().hash() + ")");
   }
   check_same_run(recipe_, manifest.recipe, path->string());
-  if (manifest.data_hash != file_.content_hash()) {
+  if (manifest.data_hash != sampler_.content_hash()) {
     throw base::UserError("cannot resume: '" + path->string() + "' was trained on tokens with hash " +
-                          manifest.data_hash + ", those of " + recipe_.data.path + " have " + file_.content_hash());
+                          manifest.data_hash + ", those of " + recipe_.data.path + " have " + sampler_.content_hash());
   }
   if (manifest.step > recipe_.train.steps) {
     throw base::UserError("cannot resume: '" + path->string() + "' is already at step " +

@@ -181,7 +181,6 @@ NAMED_INPUTS = {
         "is text in UTF-16",
         "iconv -f UTF-16BE -t UTF-8 '{path}'",
     ),
-    "gff": (b"##gff-version 3\nchr\t.\n##FASTA\n" + FASTA, "is a GFF file", "sed '1,/^##FASTA/d' '{path}'"),
     "no header": (b"ACGACG\n", "is a sequence without a header", "sed '1i >NAME' '{path}'"),
     "semicolons": (b"; by hand\n" + FASTA, "': expected FASTA without comments", "grep -v '^;' '{path}'"),
     "hashes": (
@@ -197,7 +196,7 @@ NAMED_INPUTS = {
     "zstd": (b"\x28\xb5\x2f\xfd\x24\x0a", "is zstd data", ""),
     "fastq": (b"@r\nACGT\n+\nIIII\n", "is FASTQ", ""),
     "2bit": (b"\x43\x27\x41\x1a\0\0\0\0", "is a 2bit file", ""),
-    "genbank": (b"LOCUS       NC_001416   48502 bp\n", "is a GenBank file", ""),
+    "embl": (b"ID   X56734; SV 1; linear;\n", "is an EMBL file", ""),
     "html": (b"\n<!DOCTYPE html>\n<html>404</html>\n", "is a web page (HTML)", ""),
 }
 

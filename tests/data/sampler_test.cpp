@@ -211,5 +211,112 @@ TEST(Sampler, ConfigIsASection) {
             R"({"path":"","sequence_length":128,"held_out":0.1,"batch_size":1,"seed":0})");
 }
 
+// Data sets whose tokens tell them apart: record i of set k is [5 + k, 5 + i % 4, ...].
+std::string set_of(int32_t k, int32_t num_records) {
+  std::vector<std::vector<int32_t>> records;
+  for (int32_t i = 0; i < num_records; ++i) records.push_back({5 + k, 5 + i % 4, 5 + i / 4 % 4, 5 + i / 16 % 4});
+  return write_tokens(records);
+}
+
+std::vector<std::vector<int64_t>> rows_of(const Sampler& sampler, int64_t num_steps) {
+  std::vector<std::vector<int64_t>> rows;
+  for (int64_t step = 0; step < num_steps; ++step) {
+    const Batch batch = sampler.batch(step);
+    for (int64_t row = 0; row < batch.tokens.size(0); ++row) rows.push_back(to_vector(batch.tokens[row].contiguous()));
+  }
+  return rows;
+}
+
+TEST(Mixture, EachDataSetHasItsShareOfEachRunAndItsOwnEpochs) {
+  const TokenFile file(set_of(0, 16));
+  const std::string b = set_of(1, 64), c = set_of(2, 4);
+  SamplerConfig config{.sequence_length = 4, .batch_size = 4, .seed = 3, .mixture = b + " 2, " + c + " 1"};
+  const Sampler sampler(file, config);
+  const auto rows = rows_of(sampler, 512);
+  std::map<int64_t, int64_t> counts;
+  std::map<int64_t, std::map<std::vector<int64_t>, int64_t>> seen;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ++counts[rows[i][0]];
+    ++seen[rows[i][0]][rows[i]];
+    if (i + 1 == 1024) {
+      EXPECT_EQ(counts, (std::map<int64_t, int64_t>{{5, 256}, {6, 512}, {7, 256}}));
+    }
+  }
+  EXPECT_EQ(counts, (std::map<int64_t, int64_t>{{5, 512}, {6, 1024}, {7, 512}}));
+  EXPECT_EQ(seen[5].size(), 16u);
+  for (const auto& [row, times] : seen[5]) EXPECT_EQ(times, 32);
+  EXPECT_EQ(seen[6].size(), 64u);
+  for (const auto& [row, times] : seen[6]) EXPECT_EQ(times, 16);
+  EXPECT_EQ(seen[7].size(), 4u);
+
+  // A batch depends on nothing but seed and step; the order not on the size of a batch.
+  EXPECT_EQ(to_vector(Sampler(file, config).batch(300).tokens), to_vector(sampler.batch(300).tokens));
+  config.batch_size = 2;
+  EXPECT_EQ(rows_of(Sampler(file, config), 1024), rows);
+  config.seed = 4;
+  EXPECT_NE(rows_of(Sampler(file, config), 1024), rows);
+}
+
+TEST(Mixture, WhatCannotBeIsNamed) {
+  const TokenFile file(set_of(0, 4));
+  EXPECT_EQ(parse_mixture(" a b 0.5 ,c 2"), (std::vector<MixtureEntry>{{"a b", 0.5}, {"c", 2}}));
+  EXPECT_TRUE(parse_mixture(" ").empty());
+  for (const char* text : {"a", "a 0", "a -1", "a x", "a 1,,b 1", "1"}) {
+    EXPECT_EQ(message_of([&] { (void)parse_mixture(text); }).substr(0, 66),
+              "expected data.mixture to be prefixes and weights above 0 such as \"")
+        << text;
+  }
+  const auto message = [&](const std::string& mixture, int64_t length) {
+    return message_of([&] { Sampler(file, {.sequence_length = length, .mixture = mixture}); });
+  };
+  EXPECT_EQ(message("a 1", 0), "expected data.sequence_length to be above 0 with data.mixture, got 0");
+  const std::string codons = write_tokens({{5, 6, 7, 8}}, make_tokenizer("genslm69"));
+  EXPECT_EQ(message(codons + " 1", 4), "expected the data sets of data.mixture to have the tokenizer of '" +
+                                           file.prefix() + "', nucleotide, got genslm69 in '" + codons + "'");
+  EXPECT_NE(message(set_of(1, 4) + " 1000000", 4).find("whose weight is 1, a window in 1024"), std::string::npos);
+}
+
+TEST(SoftMask, WeighsLabelsOfTheTrainingLossAlone) {
+  const std::string prefix = fresh_folder() / "set";
+  TokenFileWriter writer(prefix, make_tokenizer("nucleotide"), true);
+  TokenFileInfo info{.sources = {"x"}, .frame = "0", .counts = {.tokens = 13}};
+  writer.append(std::vector<int32_t>{5, 6, 7});
+  writer.append_mask({true, false, true});
+  writer.end_sequence({"a"});
+  writer.append(std::vector<int32_t>{5, 6, 7, 8, 5, 0, 7, 8, 5, 6});
+  writer.append_mask({false, false, true, true, false, true, false, true, true, false});
+  writer.end_sequence({"b"});
+  writer.commit(info);
+  const TokenFile file(prefix);
+  file.check_content();
+  EXPECT_EQ(file.masked(1, 1, 4), (std::vector<bool>{false, true, true, false}));
+  EXPECT_EQ(file.masked(0, 0, 3), (std::vector<bool>{true, false, true}));
+  std::map<size_t, std::vector<float>> weights;
+  const Sampler sampler(file, {.held_out = 0.2, .masked_weight = 0.25});
+  for (int64_t step = 0; step < 2; ++step) {
+    const Batch batch = sampler.batch(step);
+    weights[static_cast<size_t>(batch.tokens.size(1))] = to_floats(batch.weights);
+    if (batch.tokens.size(1) == 10) {
+      EXPECT_EQ(to_floats(batch.held_out_weights), ones_and_zeros("0000000110"));
+    }
+  }
+  EXPECT_EQ(weights[3], (std::vector<float>{1, 0.25, 0}));
+  EXPECT_EQ(weights[10], (std::vector<float>{1, 0.25, 0.25, 1, 0, 1, 0.25, 0, 0, 0})) << "[UNK] counts nowhere";
+
+  std::string bits = base::read_file(prefix + ".mask");
+  ASSERT_EQ(bits.size(), 2u);
+  put(prefix + ".mask", bits + "x");
+  EXPECT_EQ(message_of([&] { (void)TokenFile(prefix); }),
+            "'" + prefix + ".mask': expected 2 bytes, a bit for each token, got 3");
+  bits[0] = static_cast<char>(bits[0] ^ 2);
+  put(prefix + ".mask", bits);
+  EXPECT_NE(message_of([&] { TokenFile(prefix).check_content(); }).find(".mask': expected content hash"),
+            std::string::npos);
+  const TokenFile plain(write_tokens({{5, 6, 7}}));
+  EXPECT_EQ(message_of([&] { Sampler(plain, {.masked_weight = 0.5}); }),
+            "data.masked_weight is 0.500000, but '" + plain.prefix() +
+                "' does not say which bases are soft-masked: write it with longfold prepare --soft-mask");
+}
+
 }  // namespace
 }  // namespace longfold::data

@@ -41,7 +41,10 @@ std::string quoted(std::string_view path) {
 }  // namespace
 
 ByteStream::ByteStream(const std::string& path)
-    : path_(path), shown_(path == "-" ? "standard input" : "'" + path + "'"), buffer_(kBufferSize) {
+    : path_(path),
+      name_(path == "-" ? "standard input" : path),
+      shown_(path == "-" ? "standard input" : "'" + path + "'"),
+      buffer_(kBufferSize) {
   if (path == "-") {
     file_ = STDIN_FILENO;
     return;
@@ -71,7 +74,25 @@ std::string ByteStream::through(std::string_view filter) const {
   return line + std::string(filter.substr(at + 1)) + " | longfold prepare - -o PREFIX";
 }
 
+std::string_view ByteStream::peek(size_t count) {
+  while (peeked_.size() < count) {
+    const size_t size = peeked_.size();
+    peeked_.resize(count);
+    const size_t more = read_decoded(std::span(peeked_).subspan(size));
+    peeked_.resize(size + more);
+    if (more == 0) break;
+  }
+  return std::string_view(peeked_).substr(0, count);
+}
+
 size_t ByteStream::read(std::span<char> into) {
+  if (peeked_used_ == peeked_.size()) return read_decoded(into);
+  const size_t count = peeked_.copy(into.data(), into.size(), peeked_used_);
+  peeked_used_ += count;
+  return count;
+}
+
+size_t ByteStream::read_decoded(std::span<char> into) {
   if (kind_ == Kind::kUnknown) detect();
   if (kind_ == Kind::kPlain) {
     if (zlib_.avail_in == 0) return read_raw(into);

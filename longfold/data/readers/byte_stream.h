@@ -29,6 +29,11 @@ class ByteStream {
   // Fills some of `into`, which is not empty; 0 at the end. UserError if the input is damaged or truncated.
   [[nodiscard]] size_t read(std::span<char> into);
 
+  // The next bytes, at most `count` and fewer at the end only, without using them up. Before the first read().
+  [[nodiscard]] std::string_view peek(size_t count);
+
+  // "path", or "standard input": what stands before a line's number in messages.
+  [[nodiscard]] const std::string& name() const { return name_; }
   // The input as messages name it: the path in quotes, or "standard input".
   [[nodiscard]] const std::string& shown() const { return shown_; }
   // A command line that brings the input through `filter`, in which % stands for the file, into longfold prepare.
@@ -41,6 +46,7 @@ class ByteStream {
  private:
   enum class Kind { kUnknown, kPlain, kGzip };
 
+  [[nodiscard]] size_t read_decoded(std::span<char> into);
   [[nodiscard]] size_t read_raw(std::span<char> into);
   [[nodiscard]] bool fill();  // input for zlib, where there is none; false at the end
   void detect();
@@ -52,7 +58,10 @@ class ByteStream {
   [[noreturn]] void fail(const std::string& what) const;
 
   std::string path_;
+  std::string name_;
   std::string shown_;
+  std::string peeked_;
+  size_t peeked_used_ = 0;
   int file_ = -1;
   Kind kind_ = Kind::kUnknown;
   bool in_member_ = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
@@ -51,13 +52,15 @@ std::string show_letter(char letter) {
   return std::string("byte 0x") + kHex[byte >> 4] + kHex[byte & 15];
 }
 
-FastaReader::FastaReader(const std::string& path) : stream_(path), buffer_(kBufferSize) {}
+FastaReader::FastaReader(const std::string& path) : FastaReader(std::make_unique<ByteStream>(path)) {}
+
+FastaReader::FastaReader(std::unique_ptr<ByteStream> stream) : stream_(std::move(stream)), buffer_(kBufferSize) {}
 
 bool FastaReader::next(FastaEvent& event) {
   while (true) {
     if (column_ == 1) begin_line();
     if (begin_ == end_ && !fill()) {
-      if (!in_record_) throw UserError(stream_.shown() + " is empty: expected FASTA records");
+      if (!in_record_) throw UserError(stream_->shown() + " is empty: expected FASTA records");
       return false;
     }
     const std::string_view bytes = rest();
@@ -110,7 +113,7 @@ void FastaReader::read_header(FastaEvent& event) {
     header_ += rest();
     begin_ = end_;
     if (header_.size() > kLongestHeader) {
-      throw UserError(stream_.shown() + " is not FASTA: the header at line " + std::to_string(line) +
+      throw UserError(stream_->shown() + " is not FASTA: the header at line " + std::to_string(line) +
                       " has more than " + std::to_string(kLongestHeader) + " characters");
     }
     if (!fill()) break;
@@ -130,18 +133,18 @@ void FastaReader::read_header(FastaEvent& event) {
 void FastaReader::refuse_other_line_ends(int64_t line) const {
   for (const std::string_view end : kOtherLineEnds) {
     if (header_.find(end) == std::string::npos) continue;
-    throw UserError(stream_.shown() + ": expected lines that end in LF, CRLF or CR, got another line end, " +
+    throw UserError(stream_->shown() + ": expected lines that end in LF, CRLF or CR, got another line end, " +
                     base::printable(end) + ", in the header at line " + std::to_string(line) + ": type " +
-                    stream_.through(R"(LC_ALL=C sed -E 's/\v|\f|\xc2\x85|\xe2\x80[\xa8\xa9]/\n/g' %)"));
+                    stream_->through(R"(LC_ALL=C sed -E 's/\v|\f|\xc2\x85|\xe2\x80[\xa8\xa9]/\n/g' %)"));
   }
 }
 
 void FastaReader::refuse_comment() const {
   const char first = rest().front();
   if (first != ';' && first != '#') return;
-  throw UserError(stream_.shown() + ": expected FASTA without comments, got a line that begins with " +
+  throw UserError(stream_->shown() + ": expected FASTA without comments, got a line that begins with " +
                   show_letter(first) + ", line " + std::to_string(line_) + ": type " +
-                  stream_.through(std::string("grep -v '^") + first + "' %"));
+                  stream_->through(std::string("grep -v '^") + first + "' %"));
 }
 
 // At the first line that is not blank.
@@ -151,20 +154,20 @@ void FastaReader::fail_as_no_fasta() {
   const std::optional<Format> format = recognise(bytes.substr(std::min(bytes.find_first_not_of(" \t"), bytes.size())));
   if (!format) {
     refuse_comment();
-    throw UserError(stream_.shown() + " is not FASTA: expected '>' at line " + std::to_string(line_) + ", got " +
+    throw UserError(stream_->shown() + " is not FASTA: expected '>' at line " + std::to_string(line_) + ", got " +
                     show_letter(bytes.front()));
   }
   const std::string advice(format->advice);
   std::string way_out = advice;
-  if (!format->filter.empty() && (!format->needs_file || stream_.is_plain_file())) {
-    way_out = "type " + stream_.through(format->filter) + (advice.empty() ? "" : " (" + advice + ")");
+  if (!format->filter.empty() && (!format->needs_file || stream_->is_plain_file())) {
+    way_out = "type " + stream_->through(format->filter) + (advice.empty() ? "" : " (" + advice + ")");
   } else if (format->needs_file) {
     std::string filter(format->filter);
     filter.replace(filter.find('%'), 1, "FILE");
     way_out = "save it, decompressed, as FILE, then type " + filter + " | longfold prepare - -o PREFIX";
   }
   const std::string what(format->name);
-  throw UserError(stream_.shown() + (stream_.compressed() ? " holds " + what + " inside gzip" : " is " + what) +
+  throw UserError(stream_->shown() + (stream_->compressed() ? " holds " + what + " inside gzip" : " is " + what) +
                   ", not FASTA: " + way_out);
 }
 
@@ -179,7 +182,7 @@ bool FastaReader::fill() {
   end_ -= begin_;
   begin_ = 0;
   if (end_ == buffer_.size()) return false;
-  const size_t count = stream_.read(std::span(buffer_).subspan(end_));
+  const size_t count = stream_->read(std::span(buffer_).subspan(end_));
   at_end_ = count == 0;
   end_ += count;
   return count > 0;

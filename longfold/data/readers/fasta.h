@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,11 +30,12 @@ struct FastaEvent {
 class FastaReader {
  public:
   explicit FastaReader(const std::string& path);  // UserError if it cannot be opened; "-" is standard input
+  explicit FastaReader(std::unique_ptr<ByteStream> stream);
   // False at the end. UserError naming the input if it is no FASTA (and what it is instead, where that is known),
   // empty, damaged or truncated.
   [[nodiscard]] bool next(FastaEvent& event);
   // What was odd and was passed over, once next() was false; else empty.
-  [[nodiscard]] const std::string& warning() const { return stream_.warning(); }
+  [[nodiscard]] const std::string& warning() const { return stream_->warning(); }
 
  private:
   [[nodiscard]] bool fill();              // more bytes behind those not yet used; false at the end of the input
@@ -46,7 +48,7 @@ class FastaReader {
   [[noreturn]] void fail_as_no_fasta();
   [[nodiscard]] std::string_view rest() const { return {buffer_.data() + begin_, end_ - begin_}; }
 
-  ByteStream stream_;
+  std::unique_ptr<ByteStream> stream_;
   std::vector<char> buffer_;
   std::string header_;
   size_t begin_ = 0;  // of the bytes in buffer_ that are not yet used
