@@ -57,7 +57,9 @@ void print_start(const train::Trainer& trainer, const std::string& changes) {
   std::printf("model        %s parameters: %ld layers, width %ld, %ld heads\n",
               base::format_count(recipe.model.num_parameters()).c_str(), long{recipe.model.num_layers},
               long{recipe.model.hidden_size}, long{recipe.model.num_heads});
-  std::printf("step         %ld x %s tokens, %d threads\n", long{recipe.data.batch_size},
+  const std::string batches =
+      recipe.train.accumulate > 1 ? std::to_string(recipe.train.accumulate) + " batches of " : "";
+  std::printf("step         %s%ld x %s tokens, %d threads\n", batches.c_str(), long{recipe.data.batch_size},
               base::format_count(sequence_length(trainer)).c_str(), at::get_num_threads());
   if (trainer.steps_done() > 0) std::printf("resumed      after step %ld\n", long{trainer.steps_done()});
   if (!changes.empty()) std::printf("changed      %s\n", changes.c_str());

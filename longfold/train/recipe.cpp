@@ -67,6 +67,7 @@ std::string text_in(Options options, const char* key) {
 void RunConfig::validate() const {
   expect(!output.empty(), "train.output", "a folder", output);
   expect(steps >= 1, "train.steps", "1 or more", steps);
+  expect(accumulate >= 1 && accumulate <= 65'536, "train.accumulate", "from 1 to 65536", accumulate);
   expect(checkpoint_every >= 0, "train.checkpoint_every", "0 or more", checkpoint_every);
   expect(seed >= 0, "train.seed", "0 or more", seed);
 }
@@ -105,33 +106,40 @@ void check_same_run(const Recipe& recipe, const Json& trained, const std::string
   for (const char* section : {"model", "data"}) {
     for (const auto& [key, value] : now[section].items()) {
       // Names stand for other keys, which are compared. The data set may move: its content is checked by hash.
-      if (key == "preset" || key == "family" || key == "path") continue;
+      if (key == "preset" || key == "family" || key == "path" || key == "batch_size") continue;
       check_same(value, trained.value(section, Json::object()).value(key, Json()), std::string(section) + "." + key,
                  checkpoint);
     }
   }
   check_same(now["train"]["seed"], trained.value("train", Json::object()).value("seed", Json()), "train.seed",
              checkpoint);
+  const Json batch_size = trained.value("data", Json::object()).value("batch_size", Json());
+  const Json accumulate = trained.value("train", Json::object()).value("accumulate", Json(1));  // older ones lack it
+  const bool are_numbers = batch_size.is_number_integer() && accumulate.is_number_integer();
+  check_same(recipe.data.batch_size * recipe.train.accumulate,
+             are_numbers ? Json(batch_size.get<int64_t>() * accumulate.get<int64_t>()) : batch_size,
+             "data.batch_size x train.accumulate", checkpoint);
 }
 
 std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t done) {
-  const Json now = base::to_json(recipe);
+  Recipe before;  // keys that came later have their defaults
+  base::from_json(trained, before, "the checkpoint's recipe: ");
+  const Json now = base::to_json(recipe), then = base::to_json(before);
   std::vector<std::string> changes;
   const auto compare = [&](const std::string& section, const std::string& key) {
-    const Json then = trained.value(section, Json::object()).value(key, Json());
-    if (then == now[section][key]) return false;
-    changes.push_back(section + "." + key + " was " + then.dump() + ", now " + now[section][key].dump());
+    if (then[section][key] == now[section][key]) return false;
+    changes.push_back(section + "." + key + " was " + then[section][key].dump() + ", now " + now[section][key].dump());
     return true;
   };
   bool other_schedule = compare("train", "steps");
+  compare("data", "batch_size");
+  compare("train", "accumulate");
   for (const auto& [key, unused] : now["optimizer"].items()) {
     const bool in_schedule = key.ends_with("learning_rate") || key == "warmup_steps";
     if (compare("optimizer", key) && in_schedule) other_schedule = true;
   }
   compare("compute", "threads");
   if (other_schedule && done < recipe.train.steps) {
-    Recipe before;
-    base::from_json(trained, before, "the checkpoint's recipe: ");
     changes.push_back("the learning rate goes from " + number_text(learning_rate(schedule_of(before), done)) +
                       " in step " + std::to_string(done) + " to " +
                       number_text(learning_rate(schedule_of(recipe), done + 1)) + " in step " +

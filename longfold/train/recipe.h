@@ -17,6 +17,7 @@ namespace longfold::train {
 struct RunConfig {
   std::string output;
   int64_t steps = 100;
+  int64_t accumulate = 1;
   int64_t checkpoint_every = 0;
   int64_t seed = 0;
 
@@ -24,6 +25,7 @@ struct RunConfig {
   static void fields(Self& self, Visitor&& visit) {
     visit("output", self.output, "folder for checkpoints and metrics.jsonl");
     visit("steps", self.steps, "optimizer steps; the learning rate falls until the last");
+    visit("accumulate", self.accumulate, "batches in a step, one after the other (gradient accumulation)");
     visit("checkpoint_every", self.checkpoint_every, "steps between checkpoints; 0 = only the last");
     visit("seed", self.seed, "of the initial weights");
   }
@@ -69,7 +71,8 @@ struct Recipe {
 [[nodiscard]] Recipe read_recipe(const std::filesystem::path& path,
                                  std::span<const std::pair<std::string, std::string>> options);
 
-// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed.
+// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed, the
+// number of windows in a step. How these are split into batches may change.
 void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained, const std::string& checkpoint);
 
 // What the recipe changes, after step `done`, of what a resumed run may change and its results depend on: a line such

@@ -1,12 +1,12 @@
 #include "longfold/train/trainer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <chrono>
 #include <cmath>
 
 #include "longfold/base/error.h"
+#include "longfold/train/gradients.h"
 #include "longfold/train/schedule.h"
 
 namespace longfold::train {
@@ -47,29 +47,6 @@ NamedTensors named_parameters(const model::Transformer& transformer) {
   return parameters;
 }
 
-// Sum of the losses that count, over how many count; 0 where none does.
-at::Tensor weighted_mean(const at::Tensor& losses, const at::Tensor& weights) {
-  return (losses * weights).sum() / weights.sum().clamp_min(1);
-}
-
-struct Sum {
-  double losses = 0, weights = 0;
-
-  void add(const at::Tensor& token_losses, const at::Tensor& token_weights) {
-    losses += (token_losses.detach() * token_weights).sum(at::kDouble).item<double>();
-    weights += token_weights.sum(at::kDouble).item<double>();
-  }
-  [[nodiscard]] std::optional<double> mean() const {
-    return weights > 0 ? std::optional(losses / weights) : std::nullopt;
-  }
-};
-
-std::optional<double> mean_of(const at::Tensor& losses, const at::Tensor& weights) {
-  Sum sum;
-  sum.add(losses, weights);
-  return sum.mean();
-}
-
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
@@ -99,19 +76,23 @@ bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   return step_ >= recipe_.train.steps;
 }
 
+std::vector<data::Batch> Trainer::batches_of(int64_t step) const {
+  std::vector<data::Batch> batches;
+  for (int64_t i = 0; i < recipe_.train.accumulate; ++i) {
+    batches.push_back(sampler_.batch(step * recipe_.train.accumulate + i));
+  }
+  return batches;
+}
+
 StepReport Trainer::train_step() {
   const auto start = Clock::now();
-  const data::Batch batch = sampler_.batch(step_);
-
-  const at::Tensor losses = model_->token_losses(batch.tokens, batch.labels, batch.positions);  // [B, S]
-  const double forward_seconds = seconds_since(start);
-  weighted_mean(losses, batch.weights).backward();
+  const StepLosses losses = add_gradients(model_, batches_of(step_));
 
   StepReport report;
   report.step = step_ + 1;
   report.num_steps = recipe_.train.steps;
-  report.loss = mean_of(losses, batch.weights);
-  report.held_out_loss = mean_of(losses, batch.held_out_weights);
+  report.loss = losses.loss;
+  report.held_out_loss = losses.held_out_loss;
   report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
   check_finite({report.step, report.loss, report.held_out_loss, report.grad_norm});
 
@@ -120,8 +101,8 @@ StepReport Trainer::train_step() {
   step_ = report.step;
 
   const double seconds = seconds_since(start);
-  report.tokens_per_second = static_cast<double>(batch.tokens.numel()) / seconds;
-  pace_.add_step(seconds, forward_seconds, batch.tokens.numel());
+  report.tokens_per_second = static_cast<double>(losses.num_tokens) / seconds;
+  pace_.add_step(seconds, losses.forward_seconds, losses.num_tokens);
   report.seconds_left = pace_.for_steps(recipe_.train.steps - step_) + evaluation_seconds();
   report.memory_live = meter_.live();
   report.memory_peak = meter_.peak();
@@ -185,25 +166,14 @@ double Trainer::evaluation_seconds() const {
   const data::SamplerConfig& config = recipe_.data;
   const int64_t window =
       config.sequence_length > 0 ? config.sequence_length : file_.num_tokens() / file_.num_sequences();
-  return pace_.for_forward((sampler_.num_held_out_windows() + config.batch_size) * window);
+  return pace_.for_forward((sampler_.num_held_out_windows() + config.batch_size * recipe_.train.accumulate) * window);
 }
 
-Evaluation Trainer::evaluate(const std::function<void(int64_t, int64_t)>& progress) {
-  const at::NoGradGuard no_grad;
-  const auto losses_of = [&](const data::Batch& batch) {
-    return model_->token_losses(batch.tokens, batch.labels, batch.positions);
-  };
-  const data::Batch last = sampler_.batch(std::max<int64_t>(step_ - 1, 0));
+Evaluation Trainer::evaluate(const BatchProgress& progress) {
+  const Split last = windows_of_step(sampler_, std::max<int64_t>(step_ - 1, 0), recipe_.train.accumulate);
   Evaluation evaluation;
-  evaluation.loss = mean_of(losses_of(last), last.weights);
-  const int64_t num_windows = sampler_.num_held_out_windows();
-  Sum held_out;
-  for (int64_t i = 0; i < num_windows; ++i) {
-    const data::Batch window = sampler_.held_out_window(i);
-    held_out.add(losses_of(window), window.held_out_weights);
-    progress(i + 1, num_windows);
-  }
-  evaluation.held_out_loss = held_out.mean();
+  evaluation.loss = train::evaluate(model_, last, [](int64_t, int64_t) {}).mean();
+  evaluation.held_out_loss = train::evaluate(model_, held_out_part(sampler_), progress).mean();
   check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
   return evaluation;
 }

@@ -13,6 +13,7 @@
 #include "longfold/model/transformer.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
+#include "longfold/train/evaluate.h"
 #include "longfold/train/folder_lock.h"
 #include "longfold/train/metrics.h"
 #include "longfold/train/optimizer.h"
@@ -48,7 +49,7 @@ class Trainer {
   bool run(const Events& events, const std::atomic<bool>& stop);
 
   // Calls progress(windows done, of how many) after each.
-  [[nodiscard]] Evaluation evaluate(const std::function<void(int64_t, int64_t)>& progress = [](int64_t, int64_t) {});
+  [[nodiscard]] Evaluation evaluate(const BatchProgress& progress = [](int64_t, int64_t) {});
   [[nodiscard]] int64_t num_held_out_windows() const { return sampler_.num_held_out_windows(); }
   [[nodiscard]] double evaluation_seconds() const;  // about; 0 before the first step
 
@@ -59,6 +60,7 @@ class Trainer {
   [[nodiscard]] NamedTensors parameters() const;
 
  private:
+  [[nodiscard]] std::vector<data::Batch> batches_of(int64_t step) const;
   StepReport train_step();
   void save(const Events& events);
   void check_finite(const Outcome& outcome);

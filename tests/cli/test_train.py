@@ -52,6 +52,15 @@ def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
     assert model_bytes(tmp_path / "a", 20) == model_bytes(tmp_path / "b", 20)
 
 
+def test_batches_in_turn_are_one_batch(longfold, recipe, tmp_path):
+    assert longfold("train", recipe(), "--train.output", tmp_path / "whole", "--train.steps", 3).code == 0
+    split = ("--data.batch_size", 1, "--train.accumulate", 2)
+    done = longfold("train", recipe(), "--train.steps", 3, *split)
+    assert done.code == 0 and "\nstep         2 batches of 1 x 256 tokens" in done.stdout
+    for ours, theirs in zip(losses(tmp_path / "run"), losses(tmp_path / "whole"), strict=True):
+        assert np.allclose(ours[1], theirs[1], rtol=1e-5) and np.allclose(ours[3], theirs[3], rtol=1e-4)
+
+
 FAMILIES = {
     "gpt2": {"model.max_positions": 64},
     "llama": {"model.num_kv_heads": 1},

@@ -201,6 +201,30 @@ TEST_F(TrainerTest, ResumedAtTheEndDoesNothing) {
   expect_same_parameters(again.parameters, whole.parameters);
 }
 
+TEST_F(TrainerTest, BatchesInTurnAreOneBatch) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "whole");
+  recipe.data.sequence_length = 32;
+  recipe.data.batch_size = 4;
+  recipe.train.steps = 5;
+  const Outcome whole = run(recipe);
+  recipe.data.batch_size = 2;
+  recipe.train.accumulate = 2;
+  recipe.train.output = folder / "parts";
+  const Outcome parts = run(recipe, /*resume=*/false, /*stop_after=*/3);
+  recipe.data.batch_size = 1;
+  recipe.train.accumulate = 4;
+  EXPECT_EQ(Trainer(recipe, memory::MemoryMeter::install()).resume(),
+            "data.batch_size was 2, now 1; train.accumulate was 2, now 4");
+  const Outcome rest = run(recipe, /*resume=*/true);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(i < 3 ? parts.losses[i] : rest.losses[i - 3], whole.losses[i], 1e-5) << i;
+    EXPECT_NEAR(i < 3 ? parts.grad_norms[i] : rest.grad_norms[i - 3], whole.grad_norms[i], 1e-4) << i;
+  }
+  recipe.train.accumulate = 3;
+  EXPECT_NE(refusal(recipe, /*resume=*/true).find("data.batch_size x train.accumulate was 4"), std::string::npos);
+}
+
 TEST_F(TrainerTest, HeldOutTokensNeverTouchTheParameters) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
