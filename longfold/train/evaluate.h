@@ -12,8 +12,8 @@ namespace longfold::train {
 // Batches, and which of their weights say what counts.
 struct Split {
   int64_t num_batches = 0;
-  std::function<data::Batch(int64_t)> batch;
-  at::Tensor data::Batch::*weights = &data::Batch::weights;
+  std::function<data::Batch(int64_t)> batch = {};
+  at::Tensor data::Batch::* weights = &data::Batch::weights;
 };
 
 // All refer to the sampler, which must outlive them.
