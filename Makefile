@@ -42,7 +42,7 @@ test-nightly: build ## what takes too long for `make test`: all kernels in the e
 	@cmake --preset nightly --log-level=WARNING
 	@cmake --build --preset nightly --target test_kernels test_simt
 	ctest --preset nightly
-	python -m pytest -q -m nightly python/tests
+	python -m pytest -q -m nightly python/tests tests/cli
 	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev
 	ctest --preset dev-nightly

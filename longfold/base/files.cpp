@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
+#include <vector>
 
 #include "longfold/base/error.h"
 
@@ -48,8 +49,25 @@ std::string read_file(const std::filesystem::path& path) {
 
 void make_folder(const std::filesystem::path& path) {
   std::error_code code;
+  std::vector<std::filesystem::path> made;
+  for (std::filesystem::path missing = path; !missing.empty() && !std::filesystem::exists(missing, code);
+       missing = missing.parent_path()) {
+    made.push_back(missing);
+  }
   std::filesystem::create_directories(path, code);
   if (code) throw UserError("cannot create folder '" + path.string() + "': " + code.message());
+  for (const std::filesystem::path& folder : made) sync_folder(folder.parent_path());
+}
+
+void remove_folder(const std::filesystem::path& path) {
+  const std::filesystem::path doomed = path.string() + std::string(AtomicFolder::kPartial) + std::to_string(::getpid());
+  std::error_code code;
+  std::filesystem::remove_all(doomed, code);  // of a killed process that had our number
+  if (!code) std::filesystem::rename(path, doomed, code);
+  if (code) throw RunError("cannot remove '" + path.string() + "': " + code.message());
+  sync_folder(path.parent_path());
+  std::filesystem::remove_all(doomed, code);
+  if (code) throw RunError("cannot remove '" + doomed.string() + "': " + code.message());
 }
 
 void remove_file(const std::filesystem::path& path) {

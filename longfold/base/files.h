@@ -17,11 +17,15 @@ using FileHandle = std::unique_ptr<std::FILE, CloseFile>;
 // The whole file. Throws UserError with the system's reason if it cannot be read.
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 
-// Creates the folder and its parents. Throws UserError with the system's reason.
+// Creates the folder and its parents, on the disk too. Throws UserError with the system's reason.
 void make_folder(const std::filesystem::path& path);
 
 // Removes a file, if there is one, on the disk too. RunError.
 void remove_file(const std::filesystem::path& path);
+
+// Removes a folder that is whole or not there: it first takes a name with AtomicFolder::kPartial in it, on the disk
+// too. RunError.
+void remove_folder(const std::filesystem::path& path);
 
 // A file that appears under its name only when it is complete: bytes go to a temporary sibling, `commit` flushes it to
 // the disk and renames it. Without `commit` the destructor removes the sibling and what stood there before is

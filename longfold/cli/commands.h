@@ -5,10 +5,12 @@
 
 namespace longfold::cli {
 
+void add_eval(CLI::App& app);
 void add_export(CLI::App& app);
 void add_info(CLI::App& app);
 void add_train(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_prepare(CLI::App& app);
+void add_report(CLI::App& app);
 
 }  // namespace longfold::cli

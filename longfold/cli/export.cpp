@@ -11,11 +11,10 @@
 #include "longfold/base/files.h"
 #include "longfold/base/safetensors.h"
 #include "longfold/base/text.h"
+#include "longfold/cli/checkpoints.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/progress.h"
 #include "longfold/exchange/hugging_face.h"
-#include "longfold/model/transformer.h"
-#include "longfold/train/checkpoint.h"
-#include "longfold/train/recipe.h"
 
 namespace longfold::cli {
 namespace {
@@ -24,15 +23,8 @@ namespace fs = std::filesystem;
 
 struct ExportOptions {
   std::string checkpoint, output;
+  bool best = false;
 };
-
-// The checkpoint itself, or the newest one in a run's folder.
-fs::path find_checkpoint(const fs::path& given) {
-  if (fs::exists(given / "manifest.json")) return given;
-  const std::optional<fs::path> latest = train::latest_checkpoint(given);
-  if (latest) return *latest;
-  throw base::UserError("expected a checkpoint or a folder with some, got '" + given.string() + "'");
-}
 
 void write_tensors(const fs::path& path, const exchange::Tensors& tensors) {
   std::vector<at::Tensor> kept;  // alive until they are written
@@ -46,27 +38,24 @@ void write_tensors(const fs::path& path, const exchange::Tensors& tensors) {
 }
 
 void run(const ExportOptions& options) {
-  const fs::path checkpoint = find_checkpoint(options.checkpoint);
+  const fs::path checkpoint = find_checkpoint(options.checkpoint, options.best);
   if (fs::exists(options.output)) {
     throw base::UserError("'" + options.output + "' is there already: expected a folder to make");
   }
-  train::Recipe recipe;
-  base::from_json(train::read_manifest(checkpoint).recipe, recipe, "'" + checkpoint.string() + "': ");
+  Progress progress;
+  progress.begin("reading '" + checkpoint.string() + "'");
+  const auto [manifest, recipe, transformer] = load_trained_model(checkpoint);
+  progress.begin("writing '" + options.output + "'");
   const int64_t longest = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : 2048;
   const nlohmann::ordered_json config = exchange::hugging_face_config(recipe.model, longest);
-  const model::Transformer transformer(recipe.model);
-  train::NamedTensors parameters;
   exchange::Tensors ours;
-  for (const auto& item : transformer->named_parameters()) {
-    parameters.push_back({item.key(), item.value()});
-    ours.push_back({item.key(), item.value()});
-  }
-  train::load_model(checkpoint, parameters);
+  for (const auto& item : transformer->named_parameters()) ours.push_back({item.key(), item.value()});
   const exchange::Tensors tensors = exchange::hugging_face_tensors(recipe.model, ours);
   base::AtomicFolder folder(options.output);
   write_tensors(folder.temporary() / "model.safetensors", tensors);
   base::write_file(folder.temporary() / "config.json", config.dump(2) + "\n");
   folder.commit();
+  progress.finish();
   std::printf("%s: %s, %s parameters in %zu tensors, of '%s'\n", base::printable(options.output).c_str(),
               config["architectures"][0].get<std::string>().c_str(),
               base::format_count(recipe.model.num_parameters()).c_str(), tensors.size(),
@@ -81,6 +70,7 @@ void add_export(CLI::App& app) {
   command->add_option("checkpoint", options->checkpoint, "a checkpoint, or a run's output folder: its newest one")
       ->required()
       ->type_name("FOLDER");
+  command->add_flag("--best", options->best, "of a run's folder the one with the least validation loss");
   command->add_option("--output,-o", options->output, "folder to make")->required()->type_name("FOLDER");
   command->callback([options] { run(*options); });
 }

@@ -51,6 +51,8 @@ int main(int argc, char** argv) {
   longfold::cli::add_train(app);
   longfold::cli::add_prepare(app);
   longfold::cli::add_inspect(app);
+  longfold::cli::add_eval(app);
+  longfold::cli::add_report(app);
   longfold::cli::add_export(app);
   try {
     if (argc > 1) check_command(app, argv[1]);

@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 
 #include "longfold/base/text.h"
+#include "longfold/train/divergence.h"
 
 namespace longfold::cli {
 namespace {
@@ -15,6 +17,7 @@ constexpr seconds kPatience{1};
 constexpr seconds kLogPause{60};
 
 std::string loss_text(double loss) {
+  if (!std::isfinite(loss)) return train::number_text(loss);
   std::array<char, 32> text{};
   std::snprintf(text.data(), text.size(), "%.4f", loss);
   return text.data();
@@ -28,6 +31,8 @@ std::string describe(const train::StepReport& report) {
   std::string line = "step " + std::to_string(report.step) + "/" + std::to_string(report.num_steps) + "  loss " +
                      (report.loss ? loss_text(*report.loss) : "-");
   if (report.held_out_loss) line += ", held out " + loss_text(*report.held_out_loss);
+  if (report.validation_loss) line += ", validation " + loss_text(*report.validation_loss);
+  if (report.skipped) line += ", skipped (gradient norm " + train::number_text(report.grad_norm) + ")";
   return line + "  " + base::format_count(static_cast<int64_t>(report.tokens_per_second)) + " tokens/s  " +
          base::format_bytes(report.memory_peak) + "  " + base::format_duration(report.seconds_left) + " left";
 }
@@ -52,26 +57,28 @@ void Progress::show(const train::StepReport& report) {
   start(last ? "" : "step " + std::to_string(report.step + 1) + " under way", line, terminal_ ? kPatience : kLogPause);
 }
 
-void Progress::begin_held_out(int64_t num_windows, double expected_seconds) {
+void Progress::begin_parts(const std::string& name, const std::string& part, int64_t count, double expected_seconds) {
   const std::lock_guard lock(mutex_);
-  std::string line = "held-out loss: " + base::format_count(num_windows) + (num_windows == 1 ? " window" : " windows");
+  parts_name_ = name;
+  part_ = part;
+  std::string line = name + ": " + base::format_count(count) + " " + part + (count == 1 ? "" : "s");
   if (expected_seconds > 0) line += ", about " + base::format_duration(expected_seconds);
   print(line);
-  held_out_began_ = held_out_shown_ = Clock::now();
-  start("window 1 under way", line, terminal_ ? kPatience : kLogPause);
+  parts_began_ = parts_shown_ = Clock::now();
+  start(part + " 1 under way", line, terminal_ ? kPatience : kLogPause);
 }
 
-void Progress::show_held_out(int64_t windows, int64_t num_windows) {
+void Progress::show_parts(int64_t done, int64_t count) {
   const std::lock_guard lock(mutex_);
   const auto now = Clock::now();
-  const double each = std::chrono::duration<double>(now - held_out_began_).count() / static_cast<double>(windows);
-  const std::string line = "held-out loss: window " + std::to_string(windows) + "/" + std::to_string(num_windows) +
-                           "  " + base::format_duration(each * static_cast<double>(num_windows - windows)) + " left";
-  if (terminal_ || now - held_out_shown_ >= seconds(10)) {
+  const double each = std::chrono::duration<double>(now - parts_began_).count() / static_cast<double>(done);
+  const std::string line = parts_name_ + ": " + part_ + " " + std::to_string(done) + "/" + std::to_string(count) +
+                           "  " + base::format_duration(each * static_cast<double>(count - done)) + " left";
+  if (terminal_ || now - parts_shown_ >= seconds(10)) {
     print(line);
-    held_out_shown_ = now;
+    parts_shown_ = now;
   }
-  start("window " + std::to_string(windows + 1) + " under way", line, terminal_ ? kPatience : kLogPause);
+  start(part_ + " " + std::to_string(done + 1) + " under way", line, terminal_ ? kPatience : kLogPause);
 }
 
 void Progress::finish() {

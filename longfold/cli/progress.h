@@ -21,9 +21,11 @@ class Progress {
 
   // Says nothing if it is over within a second. In a log it is said then, and once a minute from there on.
   void begin(const std::string& what);
-  void show(const train::StepReport& report);                         // in a log each step is said; the next one begins
-  void begin_held_out(int64_t num_windows, double expected_seconds);  // always said
-  void show_held_out(int64_t windows, int64_t num_windows);           // in a log at most every ten seconds
+  void show(const train::StepReport& report);  // in a log each step is said; the next one begins
+  // Something that has parts, such as "held-out loss", "window": always said, with the time left after each part; in a
+  // log at most every ten seconds.
+  void begin_parts(const std::string& name, const std::string& part, int64_t count, double expected_seconds = 0);
+  void show_parts(int64_t done, int64_t count);
   void finish();
 
   [[nodiscard]] double tokens_per_second() const;  // over all steps shown
@@ -41,7 +43,8 @@ class Progress {
   std::string line_;                // what is on the terminal, without the time taken
   bool open_ = false;               // a line without its end is on the terminal
   Clock::time_point began_, next_;  // when it is said again
-  Clock::time_point held_out_began_, held_out_shown_;
+  std::string parts_name_, part_;
+  Clock::time_point parts_began_, parts_shown_;
   int64_t steps_ = 0;
   double seconds_per_token_ = 0;  // summed over steps
   std::jthread watcher_;          // last: it reads the others

@@ -1,4 +1,4 @@
-// longfold train RECIPE [--resume] [--section.key value ...]
+// longfold train RECIPE [--resume [auto]] [--section.key value ...]
 #include <ATen/Parallel.h>
 
 #include <cerrno>
@@ -18,22 +18,36 @@
 namespace longfold::cli {
 namespace {
 
+enum class Resume {
+  kNo,
+  kYes,   // there must be a checkpoint
+  kAuto,  // if there is one
+};
+
 struct Arguments {
   std::string recipe;
-  bool resume = false;
+  Resume resume = Resume::kNo;
   std::vector<std::pair<std::string, std::string>> options;  // "section.key", text
 };
 
 void check_output(const train::Recipe& recipe, const Arguments& arguments) {
   const auto checkpoint = train::latest_checkpoint(recipe.train.output);
-  if (!checkpoint && arguments.resume) {
+  if (!checkpoint && arguments.resume == Resume::kYes) {
     throw base::UserError("cannot resume: no checkpoint in '" + recipe.train.output +
                           "' (leave out --resume to begin)");
   }
-  if (!checkpoint || arguments.resume) return;
+  if (!checkpoint || arguments.resume != Resume::kNo) return;
   throw base::UserError("'" + checkpoint->string() +
                         "' is there already: go on from it with --resume, or choose another " +
                         "folder with --train.output");
+}
+
+// What follows --resume is "auto" or nothing; another word is the recipe, as after any flag.
+void take_resume(const std::string& word, Arguments& arguments) {
+  arguments.resume = word == "auto" ? Resume::kAuto : Resume::kYes;
+  if (word == "auto" || word.empty()) return;
+  if (!arguments.recipe.empty()) throw base::UserError("unexpected argument '" + word + "'");
+  arguments.recipe = word;
 }
 
 std::string unknown_option(const std::string& name) {
@@ -84,13 +98,16 @@ StopWords within_the_evaluation(const train::Recipe& recipe, const std::string& 
 }
 
 // Where a run can go on after it failed, in the same line as why it did.
-bool run_steps(train::Trainer& trainer, const train::Events& events, const std::atomic<bool>& stop) {
+bool run_steps(train::Trainer& trainer, const train::Events& events, const std::atomic<bool>& stop,
+               const Arguments& arguments) {
   try {
     return trainer.run(events, stop);
   } catch (const train::Diverged&) {
     throw;  // says it already
   } catch (const base::RunError& error) {
-    throw base::RunError(std::string(error.what()) + "; " + newest_checkpoint(trainer.recipe()));
+    const bool any = train::latest_checkpoint(trainer.recipe().train.output).has_value();
+    throw base::RunError(std::string(error.what()) + "; " + newest_checkpoint(trainer.recipe()) +
+                         "; to go on when that is mended: " + command_to_go_on(arguments, any));
   }
 }
 
@@ -116,7 +133,8 @@ void run_train(const Arguments& arguments) {
   train::Trainer trainer(recipe, meter);
   check_output(recipe, arguments);  // again: nobody else can write there from here on
   progress.begin("reading the newest checkpoint");
-  const std::string changes = arguments.resume ? trainer.resume() : "";
+  const bool resume = arguments.resume != Resume::kNo && train::latest_checkpoint(recipe.train.output);
+  const std::string changes = resume ? trainer.resume() : "";
   progress.finish();
   print_note(trainer.lock());
   print_start(trainer, changes);
@@ -124,6 +142,9 @@ void run_train(const Arguments& arguments) {
   const std::string resume_command = command_to_go_on(arguments, true);
   train::Events events;
   events.step = [&](const train::StepReport& report) { progress.show(report); };
+  events.validating = [&](int64_t done, int64_t of) {
+    done == 0 ? progress.begin_parts("validation", "window", of) : progress.show_parts(done, of);
+  };
   events.saving = [&](int64_t step) { progress.begin("saving step " + std::to_string(step)); };
   events.checkpoint = [&](const std::filesystem::path&) {
     signals.say(within_the_steps(recipe, resume_command));
@@ -131,7 +152,7 @@ void run_train(const Arguments& arguments) {
   };
   signals.say(within_the_steps(recipe, resume_command));
   progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
-  const bool finished = run_steps(trainer, events, signals.stop());
+  const bool finished = run_steps(trainer, events, signals.stop(), arguments);
   progress.finish();
   if (const auto saved = train::latest_checkpoint(recipe.train.output))
     std::printf("saved        %s\n", saved->c_str());
@@ -153,8 +174,14 @@ void run_train(const Arguments& arguments) {
 void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "trains a model as a recipe says");
   const auto arguments = std::make_shared<Arguments>();
-  command->add_option("recipe", arguments->recipe, "TOML file; options below override it")->required();
-  command->add_flag("--resume", arguments->resume, "goes on from the newest checkpoint in train.output");
+  command->add_option("recipe", arguments->recipe, "TOML file; options below override it");
+  const auto resume = std::make_shared<std::string>();
+  const CLI::Option* resume_option =
+      command
+          ->add_option("--resume", *resume, "goes on from the newest checkpoint in train.output; auto: if there is one")
+          ->expected(0, 1)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+          ->type_name("[auto]");
   for (const std::string& name : base::option_names(train::Recipe())) {
     const std::string shorter = name == "compute.memory_limit" ? "--memory-limit,"
                                 : name == "data.tokenizer"     ? "--tokenizer,"
@@ -171,6 +198,8 @@ void add_train(CLI::App& app) {
     for (const std::string& word : command->remaining()) {
       if (word.starts_with("--")) throw base::UserError(unknown_option(word.substr(2, word.find('=') - 2)));
     }
+    if (resume_option->count() > 0) take_resume(*resume, *arguments);
+    if (arguments->recipe.empty()) throw base::UserError("expected a recipe (longfold train --help)");
     if (command->remaining_size() > 0) throw base::UserError("unexpected argument '" + command->remaining()[0] + "'");
     run_train(*arguments);
   });

@@ -25,9 +25,13 @@ void print_no_loss(const char* name, const char* remark) {
 
 train::Evaluation evaluate(train::Trainer& trainer, Progress& progress) {
   const int64_t num_windows = trainer.num_held_out_windows();
-  num_windows > 0 ? progress.begin_held_out(num_windows, trainer.evaluation_seconds()) : progress.begin("evaluating");
+  if (num_windows > 0) {
+    progress.begin_parts("held-out loss", "window", num_windows, trainer.evaluation_seconds());
+  } else {
+    progress.begin("evaluating");
+  }
   const train::Evaluation evaluation =
-      trainer.evaluate([&](int64_t done, int64_t of) { progress.show_held_out(done, of); });
+      trainer.evaluate([&](int64_t done, int64_t of) { progress.show_parts(done, of); });
   progress.finish();
   return evaluation;
 }
@@ -39,9 +43,10 @@ struct Baselines {
 Baselines count_baselines(const train::Trainer& trainer, Progress& progress) {
   const double held_out = trainer.recipe().data.held_out;
   progress.begin("counting the baselines");
-  const Baselines baselines{.uniform = data::uniform_baseline(trainer.data(), held_out),
-                            .order_0 = data::markov_baseline(trainer.data(), held_out, 0),
-                            .order_2 = data::markov_baseline(trainer.data(), held_out, 2)};
+  const data::LabelPart trained{.file = trainer.data(), .held_out = held_out};
+  const data::LabelPart scored{.file = trainer.data(), .held_out = held_out, .in_held_out = true};
+  const std::vector<data::BaselineScore> orders = data::markov_baselines(trained, scored, 2);
+  const Baselines baselines{.uniform = data::uniform_baseline(scored), .order_0 = orders[0], .order_2 = orders[2]};
   progress.finish();
   return baselines;
 }
@@ -57,7 +62,9 @@ void print_start(const train::Trainer& trainer, const std::string& changes) {
   std::printf("model        %s parameters: %ld layers, width %ld, %ld heads\n",
               base::format_count(recipe.model.num_parameters()).c_str(), long{recipe.model.num_layers},
               long{recipe.model.hidden_size}, long{recipe.model.num_heads});
-  std::printf("step         %ld x %s tokens, %d threads\n", long{recipe.data.batch_size},
+  const std::string batches =
+      recipe.train.accumulate > 1 ? std::to_string(recipe.train.accumulate) + " batches of " : "";
+  std::printf("step         %s%ld x %s tokens, %d threads\n", batches.c_str(), long{recipe.data.batch_size},
               base::format_count(sequence_length(trainer)).c_str(), at::get_num_threads());
   if (trainer.steps_done() > 0) std::printf("resumed      after step %ld\n", long{trainer.steps_done()});
   if (!changes.empty()) std::printf("changed      %s\n", changes.c_str());
@@ -83,6 +90,14 @@ void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Pr
     print_loss("  Markov order 2", baselines.order_2.loss, "the two tokens before");
   } else if (trainer.recipe().data.held_out > 0) {
     print_no_loss("held out", "no token there counts");
+  }
+  if (const auto& best = trainer.best()) {
+    const std::string step = "at best, after step " + std::to_string(best->step);
+    print_loss("validation", best->validation_loss, step.c_str());
+  }
+  if (trainer.steps_skipped() > 0) {
+    std::printf("\nskipped      %s of %s steps: a loss or gradient was not a number\n",
+                base::format_count(trainer.steps_skipped()).c_str(), base::format_count(trainer.steps_done()).c_str());
   }
   const int64_t length = sequence_length(trainer), num_heads = trainer.recipe().model.num_heads;
   if (tokens_per_second > 0) {

@@ -24,6 +24,7 @@ constexpr int64_t kFormatVersion = 2;  // 1 had GPT-NeoX alone, without the keys
 constexpr std::string_view kFolderPrefix = "step-";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kManifestFile = "manifest.json";
 
 std::string folder_name(int64_t step) {
   std::array<char, 32> name{};
@@ -110,7 +111,7 @@ void expect_object(const Json& json, const std::string& where, const std::string
 }
 
 Json read_manifest_json(const fs::path& checkpoint) {
-  const fs::path path = checkpoint / "manifest.json";
+  const fs::path path = checkpoint / kManifestFile;
   const std::string where = prefix_of(path);
   Json json = Json::parse(base::read_file(path), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("format", Json()) != kFormat) {
@@ -132,7 +133,7 @@ int64_t step_in(const Json& json, const fs::path& checkpoint) {
   const Json& step = json.at("step");
   const std::optional<int64_t> expected = step_of(checkpoint.filename());
   if (!expected || step != *expected) {
-    throw base::UserError(prefix_of(checkpoint / "manifest.json") + "expected the step of its folder, got " +
+    throw base::UserError(prefix_of(checkpoint / kManifestFile) + "expected the step of its folder, got " +
                           step.dump());
   }
   return *expected;
@@ -176,17 +177,21 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
   base::AtomicFolder folder(path);
   Json described = write_tensors(folder.temporary(), kModelFile, tensors.model);
   described.update(write_tensors(folder.temporary(), kOptimizerFile, tensors.optimizer));
-  const Json json = {
+  Json json = {
       {"format", kFormat},
       {"version", kFormatVersion},
       {"longfold", kVersion},
       {"step", manifest.step},
       {"tokenizer", {{"name", manifest.tokenizer}, {"hash", manifest.tokenizer_hash}}},
       {"data_hash", manifest.data_hash},
+      {"skipped_steps", {{"total", manifest.skips.total}, {"in_a_row", manifest.skips.in_a_row}}},
       {"recipe", manifest.recipe},
       {"tensors", described},
   };
-  base::write_file(folder.temporary() / "manifest.json", json.dump(1) + "\n");
+  if (const auto& best = manifest.best) {
+    json["best"] = {{"step", best->step}, {"validation_loss", best->validation_loss}, {"validation", best->validation}};
+  }
+  base::write_file(folder.temporary() / kManifestFile, json.dump(1) + "\n");
   folder.commit();
   return path;
 }
@@ -204,16 +209,57 @@ std::optional<fs::path> latest_checkpoint(const fs::path& output, int64_t last) 
   return latest;
 }
 
+std::optional<fs::path> best_checkpoint(const fs::path& output) {
+  const std::optional<fs::path> latest = latest_checkpoint(output);
+  const std::optional<Best> best = latest ? read_manifest(*latest).best : std::nullopt;
+  if (!best || !fs::exists(checkpoint_path(output, best->step))) return {};
+  return checkpoint_path(output, best->step);
+}
+
+fs::path checkpoint_path(const fs::path& output, int64_t step) {
+  return output / folder_name(step);
+}
+
+std::vector<int64_t> own_checkpoints(const fs::path& output) {
+  const auto is_ours = [](const fs::path& folder) {
+    const std::optional<int64_t> step = step_of(folder.filename());
+    if (!step || folder.filename() != folder_name(*step)) return false;
+    std::vector<std::string> names;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+    std::ranges::sort(names);
+    if (names != std::vector<std::string>{kManifestFile, kModelFile, kOptimizerFile}) return false;
+    const Json json = Json::parse(base::read_file(folder / kManifestFile), nullptr, /*allow_exceptions=*/false);
+    return json.is_object() && json.value("format", Json()) == kFormat && json.value("step", Json()) == *step;
+  };
+  std::vector<int64_t> steps;
+  for (const fs::directory_entry& entry : fs::directory_iterator(output)) {
+    if (entry.is_symlink() || !entry.is_directory() || !is_ours(entry.path())) continue;
+    steps.push_back(*step_of(entry.path().filename()));
+  }
+  return steps;
+}
+
 Manifest read_manifest(const fs::path& checkpoint) {
   const Json json = read_manifest_json(checkpoint);
   try {
-    return {.step = step_in(json, checkpoint),
-            .recipe = json.at("recipe"),
-            .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
-            .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
-            .data_hash = json.at("data_hash").get<std::string>()};
+    Manifest manifest{.step = step_in(json, checkpoint),
+                      .recipe = json.at("recipe"),
+                      .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
+                      .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
+                      .data_hash = json.at("data_hash").get<std::string>()};
+    if (json.contains("best")) {
+      const Json& best = json["best"];
+      manifest.best = {.step = best.at("step").get<int64_t>(),
+                       .validation_loss = best.at("validation_loss").get<double>(),
+                       .validation = best.at("validation").get<std::string>()};
+    }
+    if (json.contains("skipped_steps")) {  // older ones lack it
+      const Json& skipped = json["skipped_steps"];
+      manifest.skips = {.total = skipped.at("total").get<int64_t>(), .in_a_row = skipped.at("in_a_row").get<int64_t>()};
+    }
+    return manifest;
   } catch (const Json::exception& error) {
-    throw base::UserError(prefix_of(checkpoint / "manifest.json") + error.what());
+    throw base::UserError(prefix_of(checkpoint / kManifestFile) + error.what());
   }
 }
 

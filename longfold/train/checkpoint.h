@@ -17,6 +17,19 @@
 
 namespace longfold::train {
 
+// The checkpoint with the least loss on the validation data, of those so far.
+struct Best {
+  int64_t step = 0;
+  double validation_loss = 0;
+  std::string validation;  // what was evaluated: losses of other data are not compared with it
+};
+
+// Steps whose update was left out, as a loss or gradient was not a number.
+struct Skips {
+  int64_t total = 0;
+  int64_t in_a_row = 0;  // up to now
+};
+
 // Everything but the tensors.
 struct Manifest {
   int64_t step = 0;               // steps done
@@ -24,6 +37,8 @@ struct Manifest {
   std::string tokenizer;          // name
   std::string tokenizer_hash;     // of its table
   std::string data_hash;          // of the tokens
+  std::optional<Best> best = {};
+  Skips skips = {};
 };
 
 struct CheckpointTensors {
@@ -38,6 +53,14 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output, const
 // The complete checkpoint with the highest step up to `last`, or nothing.
 [[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(
     const std::filesystem::path& output, int64_t last = std::numeric_limits<int64_t>::max());
+
+// That which the newest one calls the best, or nothing. UserError if a manifest is damaged.
+[[nodiscard]] std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& output);
+
+[[nodiscard]] std::filesystem::path checkpoint_path(const std::filesystem::path& output, int64_t step);
+
+// Steps of the checkpoints in `output` that hold what save_checkpoint() wrote and nothing else.
+[[nodiscard]] std::vector<int64_t> own_checkpoints(const std::filesystem::path& output);
 
 // All throw UserError that names the file and, for tensors, the tensor: missing, unknown, damaged or of another shape.
 [[nodiscard]] Manifest read_manifest(const std::filesystem::path& checkpoint);

@@ -22,8 +22,9 @@ std::string cause(const Outcome& outcome, const RunSoFar& run) {
   return sign + ": look at the initial weights (model.init_std is " + number_text(run.init_std) + ")";
 }
 
-std::string ways_back(int64_t step, const std::filesystem::path& output) {
-  const auto good = latest_checkpoint(output, step - 2);
+// `first`: the step from whose parameters on nothing went well.
+std::string ways_back(int64_t first, int64_t step, const std::filesystem::path& output) {
+  const auto good = latest_checkpoint(output, first - 2);
   const auto failed = latest_checkpoint(output, step - 1);
   std::string text = good ? "the last good checkpoint is '" + good->string() + "'" : "there is no good checkpoint";
   if (failed != good) text += " ('" + failed->string() + "' fails the same way: remove it before you resume)";
@@ -34,7 +35,7 @@ std::string ways_back(int64_t step, const std::filesystem::path& output) {
 
 bool Outcome::is_finite() const {
   return std::isfinite(loss.value_or(0)) && std::isfinite(held_out_loss.value_or(0)) &&
-         std::isfinite(grad_norm.value_or(0));
+         std::isfinite(grad_norm.value_or(0)) && std::isfinite(validation_loss.value_or(0));
 }
 
 std::string number_text(double value) {
@@ -49,8 +50,11 @@ std::string describe(const Outcome& outcome, const RunSoFar& run, const std::fil
       outcome.grad_norm ? "step " + std::to_string(outcome.step) : "after step " + std::to_string(outcome.step - 1);
   text += ": the loss is " + (outcome.loss ? number_text(*outcome.loss) : "-");
   if (outcome.held_out_loss) text += ", held out " + number_text(*outcome.held_out_loss);
+  if (outcome.validation_loss) text += ", on validation data " + number_text(*outcome.validation_loss);
   if (outcome.grad_norm) text += ", the gradient norm " + number_text(*outcome.grad_norm);
-  return text + "; " + ways_back(outcome.step, output) + "; " + cause(outcome, run);
+  if (run.skipped_in_a_row > 0) text += ", and " + std::to_string(run.skipped_in_a_row) + " steps before were skipped";
+  return text + "; " + ways_back(outcome.step - run.skipped_in_a_row, outcome.step, output) + "; " +
+         cause(outcome, run);
 }
 
 }  // namespace longfold::train

@@ -19,8 +19,9 @@ class Diverged : public base::RunError {
 // of the one that would come next.
 struct Outcome {
   int64_t step = 0;
-  std::optional<double> loss, held_out_loss;  // none if no label counts
-  std::optional<double> grad_norm;            // none in an evaluation
+  std::optional<double> loss = {}, held_out_loss = {};  // none if no label counts
+  std::optional<double> grad_norm = {};                 // none in an evaluation
+  std::optional<double> validation_loss = {};           // of an evaluation
 
   [[nodiscard]] bool is_finite() const;
 };
@@ -32,7 +33,11 @@ struct RunSoFar {
   int64_t vocab_size = 1;
   double learning_rate = 0;  // peak
   double init_std = 0;
+  int64_t skipped_in_a_row = 0;
 };
+
+// After so many in a row no step is skipped: it is not the data, the parameters are lost.
+inline constexpr int64_t kMostSkippedInARow = 10;
 
 // One line. A checkpoint is good if the step after it went well: that of the step before `outcome.step` holds the very
 // parameters that failed.

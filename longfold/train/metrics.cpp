@@ -1,6 +1,9 @@
 #include "longfold/train/metrics.h"
 
+#include <unistd.h>
+
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -13,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json number_or_null(std::optional<double> value) {
-  return value ? Json(*value) : Json();
+  return value && std::isfinite(*value) ? Json(*value) : Json();
 }
 
 // The lines of the steps up to `done`. A last line without its newline was cut off by a kill, and is dropped.
@@ -37,9 +40,11 @@ std::string to_json_line(const StepReport& report) {
   return Json{{"step", report.step},
               {"loss", number_or_null(report.loss)},
               {"held_out_loss", number_or_null(report.held_out_loss)},
-              {"grad_norm", report.grad_norm},
+              {"validation_loss", number_or_null(report.validation_loss)},
+              {"grad_norm", number_or_null(report.grad_norm)},
               {"learning_rate", report.learning_rate},
               {"tokens_per_second", report.tokens_per_second},
+              {"skipped", report.skipped},
               {"memory_live", report.memory_live},
               {"memory_peak", report.memory_peak}}
              .dump() +
@@ -57,6 +62,11 @@ void MetricsFile::write(const StepReport& report) {
   if (std::fwrite(line.data(), 1, line.size(), file_.get()) != line.size() || std::fflush(file_.get()) != 0) {
     throw base::RunError("cannot write '" + path_.string() + "': " + std::strerror(errno));
   }
+}
+
+void MetricsFile::flush() {
+  if (::fsync(::fileno(file_.get())) == 0) return;
+  throw base::RunError("cannot write '" + path_.string() + "': " + std::strerror(errno));
 }
 
 }  // namespace longfold::train

@@ -13,12 +13,14 @@ namespace longfold::train {
 struct StepReport {
   int64_t step = 0;  // 1 for the first
   int64_t num_steps = 0;
-  std::optional<double> loss;           // none if no label of the batch counts
-  std::optional<double> held_out_loss;  // none if the batch has no held-out labels
-  double grad_norm = 0;                 // before clipping
+  std::optional<double> loss;             // none if no label of the batch counts
+  std::optional<double> held_out_loss;    // none if the batch has no held-out labels
+  std::optional<double> validation_loss;  // after the update; none if it was not looked at, or no label counts
+  double grad_norm = 0;                   // before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;
-  int64_t memory_live = 0;  // bytes
+  double tokens_per_second = 0;  // without validation and checkpoints
+  bool skipped = false;          // something was not a number, and the parameters stayed as they were
+  int64_t memory_live = 0;       // bytes
   int64_t memory_peak = 0;
   double seconds_left = 0;  // with the evaluation at the end
 };
@@ -31,6 +33,7 @@ class MetricsFile {
   // done again. 0 begins anew. UserError if a line that stays is no JSON with a step.
   MetricsFile(std::filesystem::path path, int64_t done);
   void write(const StepReport& report);  // RunError, for instance on a full disk
+  void flush();                          // to the disk; RunError
 
  private:
   struct Close {

@@ -22,6 +22,9 @@ void OptimizerConfig::validate() const {
   expect(final_learning_rate >= 0 && final_learning_rate <= learning_rate, "final_learning_rate",
          "between 0 and learning_rate, which is " + text(learning_rate), final_learning_rate);
   expect(warmup_steps >= 0, "warmup_steps", "0 or more", warmup_steps);
+  expect(warmup_tokens >= 0, "warmup_tokens", "0 or more", warmup_tokens);
+  expect(decay_steps >= 0, "decay_steps", "0 or more", decay_steps);
+  expect(decay_tokens >= 0, "decay_tokens", "0 or more", decay_tokens);
   expect(beta1 >= 0 && beta1 < 1, "beta1", "at least 0 and below 1", beta1);
   expect(beta2 >= 0 && beta2 < 1, "beta2", "at least 0 and below 1", beta2);
   expect(epsilon > 0, "epsilon", "above 0", epsilon);
@@ -72,6 +75,10 @@ void AdamW::update(int64_t step, double learning_rate) {
                       config_.beta1, config_.beta2, group->weight_decay, config_.epsilon, /*amsgrad=*/false,
                       /*maximize=*/false);
   }
+  skip();
+}
+
+void AdamW::skip() {
   for (const auto& [name, parameter] : parameters_) parameter.mutable_grad().reset();
 }
 

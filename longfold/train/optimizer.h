@@ -10,7 +10,11 @@ namespace longfold::train {
 struct OptimizerConfig {
   double learning_rate = 1e-3;
   double final_learning_rate = 1e-4;
+  std::string schedule = "cosine";
   int64_t warmup_steps = 10;
+  int64_t warmup_tokens = 0;
+  int64_t decay_steps = 0;
+  int64_t decay_tokens = 0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
@@ -20,8 +24,12 @@ struct OptimizerConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("learning_rate", self.learning_rate, "peak learning rate, reached after the warm-up");
-    visit("final_learning_rate", self.final_learning_rate, "where the cosine ends, at the last step");
+    visit("final_learning_rate", self.final_learning_rate, "the least, reached at the last step (not by constant)");
+    visit("schedule", self.schedule, "constant, linear, cosine, or wsd (warm-up, stable, decay)");
     visit("warmup_steps", self.warmup_steps, "steps over which the learning rate rises from 0");
+    visit("warmup_tokens", self.warmup_tokens, "the same in tokens, in place of warmup_steps");
+    visit("decay_steps", self.decay_steps, "of wsd: steps at the end over which it falls; 0 = a tenth of all");
+    visit("decay_tokens", self.decay_tokens, "the same in tokens, in place of decay_steps");
     visit("beta1", self.beta1, "decay of the mean of gradients");
     visit("beta2", self.beta2, "decay of the mean of squared gradients");
     visit("epsilon", self.epsilon, "added to the root of the mean of squared gradients");
@@ -40,8 +48,10 @@ class AdamW {
  public:
   AdamW(const OptimizerConfig& config, NamedTensors parameters);
 
-  // One update from the gradients, which are freed. `step` counts from 1; its only use is the bias correction.
+  // One update from the gradients, which are freed. `step` counts updates from 1; its only use is the bias correction.
   void update(int64_t step, double learning_rate);
+
+  void skip();  // frees the gradients
 
   // Both moments of every parameter, for the checkpoint: "<parameter>.mean" and "<parameter>.mean_square".
   [[nodiscard]] NamedTensors state() const;

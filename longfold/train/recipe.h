@@ -17,14 +17,32 @@ namespace longfold::train {
 struct RunConfig {
   std::string output;
   int64_t steps = 100;
+  int64_t tokens = 0;
+  int64_t accumulate = 1;
   int64_t checkpoint_every = 0;
+  int64_t keep_last = 0;
+  int64_t keep_every = 0;
+  std::string validation = "";
+  int64_t validate_every = 0;
+  int64_t validate_windows = 0;
+  std::string on_nonfinite = "stop";
+  bool tensorboard = false;
   int64_t seed = 0;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("output", self.output, "folder for checkpoints and metrics.jsonl");
     visit("steps", self.steps, "optimizer steps; the learning rate falls until the last");
+    visit("tokens", self.tokens, "the same in tokens of windows, in place of steps");
+    visit("accumulate", self.accumulate, "batches in a step, one after the other (gradient accumulation)");
     visit("checkpoint_every", self.checkpoint_every, "steps between checkpoints; 0 = only the last");
+    visit("keep_last", self.keep_last, "how many of the newest checkpoints stay; 0 = all do");
+    visit("keep_every", self.keep_every, "checkpoints of steps that this divides stay besides; 0 = none");
+    visit("validation", self.validation, "prefix of a data set to look at while training; the best checkpoint stays");
+    visit("validate_every", self.validate_every, "steps between looks at it; 0 = only after the last");
+    visit("validate_windows", self.validate_windows, "windows of it in a look, the same ones each time; 0 = all");
+    visit("on_nonfinite", self.on_nonfinite, "stop, or skip the update, where loss or gradient is not a number");
+    visit("tensorboard", self.tensorboard, "writes TensorBoard's event files, to tensorboard/ in output");
     visit("seed", self.seed, "of the initial weights");
   }
   void validate() const;
@@ -65,11 +83,13 @@ struct Recipe {
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
 
-// Reads the file, then sets the options ("optimizer.beta1", "0.9"), then validates. UserError that names file and key.
+// Reads the file, then sets the options ("optimizer.beta1", "0.9"), turns lengths in tokens into steps, then validates.
+// UserError that names file and key.
 [[nodiscard]] Recipe read_recipe(const std::filesystem::path& path,
                                  std::span<const std::pair<std::string, std::string>> options);
 
-// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed.
+// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed, the
+// number of windows in a step. How these are split into batches may change.
 void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained, const std::string& checkpoint);
 
 // What the recipe changes, after step `done`, of what a resumed run may change and its results depend on: a line such
@@ -77,5 +97,6 @@ void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained,
 [[nodiscard]] std::string describe_changes(const Recipe& recipe, const nlohmann::ordered_json& trained, int64_t done);
 
 [[nodiscard]] Schedule schedule_of(const Recipe& recipe);
+[[nodiscard]] bool skips_nonfinite(const Recipe& recipe);
 
 }  // namespace longfold::train

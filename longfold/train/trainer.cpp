@@ -1,12 +1,14 @@
 #include "longfold/train/trainer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 
 #include <chrono>
 #include <cmath>
 
 #include "longfold/base/error.h"
+#include "longfold/train/gradients.h"
+#include "longfold/train/retention.h"
+#include "longfold/train/run_log.h"
 #include "longfold/train/schedule.h"
 
 namespace longfold::train {
@@ -47,29 +49,6 @@ NamedTensors named_parameters(const model::Transformer& transformer) {
   return parameters;
 }
 
-// Sum of the losses that count, over the sum of their weights; 0 where none does.
-at::Tensor weighted_mean(const at::Tensor& losses, const at::Tensor& weights) {
-  return (losses * weights).sum() / weights.sum().clamp_min(1e-6);
-}
-
-struct Sum {
-  double losses = 0, weights = 0;
-
-  void add(const at::Tensor& token_losses, const at::Tensor& token_weights) {
-    losses += (token_losses.detach() * token_weights).sum(at::kDouble).item<double>();
-    weights += token_weights.sum(at::kDouble).item<double>();
-  }
-  [[nodiscard]] std::optional<double> mean() const {
-    return weights > 0 ? std::optional(losses / weights) : std::nullopt;
-  }
-};
-
-std::optional<double> mean_of(const at::Tensor& losses, const at::Tensor& weights) {
-  Sum sum;
-  sum.add(losses, weights);
-  return sum.mean();
-}
-
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
@@ -81,51 +60,89 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       model_(make_model(recipe_, file_)),
       optimizer_(recipe.optimizer, named_parameters(model_)) {
   sampler_.check_content();
+  if (!recipe_.train.validation.empty()) validation_ = std::make_unique<Validation>(recipe_, file_.tokenizer());
 }
 
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
-  const std::filesystem::path output = recipe_.train.output;
-  const int64_t every = recipe_.train.checkpoint_every;
   lock_.ensure();
-  MetricsFile metrics(output / "metrics.jsonl", step_);
+  RunLog log(recipe_.train, step_);
   while (step_ < recipe_.train.steps && !stop) {
-    const StepReport report = train_step();
-    metrics.write(report);
+    StepReport report = train_step();
+    if (saved_step_ > 0 && saved_step_ == step_ - 1) remove_old();  // this step shows that the newest one is good
+    validate(report, events);
+    log.write(report);
     events.step(report);
-    if (every > 0 && step_ % every == 0) save(events);
+    check_finite({.step = step_ + 1, .validation_loss = report.validation_loss});
+    const int64_t every = recipe_.train.checkpoint_every;
+    if (take_for_best(report) || (every > 0 && step_ % every == 0)) {
+      log.flush();
+      save(events);
+    }
   }
+  log.flush();
   save(events);
+  remove_old();
   lock_.release();
   return step_ >= recipe_.train.steps;
 }
 
+std::vector<data::Batch> Trainer::batches_of(int64_t step) const {
+  std::vector<data::Batch> batches;
+  for (int64_t i = 0; i < recipe_.train.accumulate; ++i) {
+    batches.push_back(sampler_.batch(step * recipe_.train.accumulate + i));
+  }
+  return batches;
+}
+
 StepReport Trainer::train_step() {
   const auto start = Clock::now();
-  const data::Batch batch = sampler_.batch(step_);
-
-  const at::Tensor losses = model_->token_losses(batch.tokens, batch.labels, batch.positions);  // [B, S]
-  const double forward_seconds = seconds_since(start);
-  weighted_mean(losses, batch.weights).backward();
+  const StepLosses losses = add_gradients(model_, batches_of(step_));
 
   StepReport report;
   report.step = step_ + 1;
   report.num_steps = recipe_.train.steps;
-  report.loss = mean_of(losses, batch.weights);
-  report.held_out_loss = mean_of(losses, batch.held_out_weights);
+  report.loss = losses.loss;
+  report.held_out_loss = losses.held_out_loss;
   report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
-  check_finite({report.step, report.loss, report.held_out_loss, report.grad_norm});
-
   report.learning_rate = learning_rate(schedule_of(recipe_), report.step);
-  optimizer_.update(report.step, report.learning_rate);
+  update(report);
   step_ = report.step;
 
   const double seconds = seconds_since(start);
-  report.tokens_per_second = static_cast<double>(batch.tokens.numel()) / seconds;
-  pace_.add_step(seconds, forward_seconds, batch.tokens.numel());
+  report.tokens_per_second = static_cast<double>(losses.num_tokens) / seconds;
+  pace_.add_step(seconds, losses.forward_seconds, losses.num_tokens);
   report.seconds_left = pace_.for_steps(recipe_.train.steps - step_) + evaluation_seconds();
   report.memory_live = meter_.live();
   report.memory_peak = meter_.peak();
   return report;
+}
+
+void Trainer::update(StepReport& report) {
+  const Outcome outcome{report.step, report.loss, report.held_out_loss, report.grad_norm, {}};
+  report.skipped = skips_nonfinite(recipe_) && !outcome.is_finite() && skips_.in_a_row < kMostSkippedInARow;
+  if (report.skipped) {
+    optimizer_.skip();
+    ++skips_.total;
+    ++skips_.in_a_row;
+    return;
+  }
+  check_finite(outcome);
+  optimizer_.update(report.step - skips_.total, report.learning_rate);
+  skips_.in_a_row = 0;
+}
+
+void Trainer::validate(StepReport& report, const Events& events) const {
+  if (!validation_ || !validation_->is_due(report.step)) return;
+  events.validating(0, validation_->num_windows());
+  report.validation_loss = validation_->loss(model_, events.validating);
+}
+
+bool Trainer::take_for_best(const StepReport& report) {
+  if (!report.validation_loss) return false;
+  const bool is_best =
+      !best_ || best_->validation != validation_->identity() || *report.validation_loss < best_->validation_loss;
+  if (is_best) best_ = {report.step, *report.validation_loss, validation_->identity()};
+  return is_best;
 }
 
 void Trainer::check_finite(const Outcome& outcome) {
@@ -136,7 +153,8 @@ void Trainer::check_finite(const Outcome& outcome) {
                            .first_loss = first_loss_,
                            .vocab_size = recipe_.model.vocab_size,
                            .learning_rate = recipe_.optimizer.learning_rate,
-                           .init_std = recipe_.model.init_std},
+                           .init_std = recipe_.model.init_std,
+                           .skipped_in_a_row = skips_.in_a_row},
                           recipe_.train.output));
 }
 
@@ -148,10 +166,19 @@ void Trainer::save(const Events& events) {
                           .recipe = base::to_json(recipe_),
                           .tokenizer = file_.tokenizer().name(),
                           .tokenizer_hash = file_.tokenizer().hash(),
-                          .data_hash = sampler_.content_hash()};
+                          .data_hash = sampler_.content_hash(),
+                          .best = best_,
+                          .skips = skips_};
   const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), optimizer_.state()});
   saved_step_ = step_;
   events.checkpoint(path);
+}
+
+void Trainer::remove_old() const {
+  if (skips_.in_a_row > 0) return;  // the newest ones may be lost
+  remove_old_checkpoints(recipe_.train.output, {.last = recipe_.train.keep_last,
+                                                .every = recipe_.train.keep_every,
+                                                .best = best_ ? std::optional(best_->step) : std::nullopt});
 }
 
 std::string Trainer::resume() {
@@ -178,6 +205,9 @@ std::string Trainer::resume() {
   load_tensors(*path, {parameters(), optimizer_.state()});
   step_ = saved_step_ = manifest.step;
   first_step_ = step_ + 1;
+  skips_ = manifest.skips;
+  best_ = manifest.best;
+  if (best_ && !std::filesystem::exists(checkpoint_path(recipe_.train.output, best_->step))) best_.reset();
   return describe_changes(recipe_, manifest.recipe, step_);
 }
 
@@ -185,25 +215,16 @@ double Trainer::evaluation_seconds() const {
   const data::SamplerConfig& config = recipe_.data;
   const int64_t window =
       config.sequence_length > 0 ? config.sequence_length : file_.num_tokens() / file_.num_sequences();
-  return pace_.for_forward((sampler_.num_held_out_windows() + config.batch_size) * window);
+  const int64_t validation = validation_ ? validation_->times_after(step_) * validation_->num_tokens() : 0;
+  return pace_.for_forward(validation +
+                           (sampler_.num_held_out_windows() + config.batch_size * recipe_.train.accumulate) * window);
 }
 
-Evaluation Trainer::evaluate(const std::function<void(int64_t, int64_t)>& progress) {
-  const at::NoGradGuard no_grad;
-  const auto losses_of = [&](const data::Batch& batch) {
-    return model_->token_losses(batch.tokens, batch.labels, batch.positions);
-  };
-  const data::Batch last = sampler_.batch(std::max<int64_t>(step_ - 1, 0));
+Evaluation Trainer::evaluate(const BatchProgress& progress) {
+  const Split last = windows_of_step(sampler_, std::max<int64_t>(step_ - 1, 0), recipe_.train.accumulate);
   Evaluation evaluation;
-  evaluation.loss = mean_of(losses_of(last), last.weights);
-  const int64_t num_windows = sampler_.num_held_out_windows();
-  Sum held_out;
-  for (int64_t i = 0; i < num_windows; ++i) {
-    const data::Batch window = sampler_.held_out_window(i);
-    held_out.add(losses_of(window), window.held_out_weights);
-    progress(i + 1, num_windows);
-  }
-  evaluation.held_out_loss = held_out.mean();
+  evaluation.loss = train::evaluate(model_, last, [](int64_t, int64_t) {}).mean();
+  evaluation.held_out_loss = train::evaluate(model_, held_out_part(sampler_), progress).mean();
   check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
   return evaluation;
 }

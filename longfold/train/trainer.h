@@ -13,16 +13,19 @@
 #include "longfold/model/transformer.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
+#include "longfold/train/evaluate.h"
 #include "longfold/train/folder_lock.h"
 #include "longfold/train/metrics.h"
 #include "longfold/train/optimizer.h"
 #include "longfold/train/pace.h"
 #include "longfold/train/recipe.h"
+#include "longfold/train/validation.h"
 
 namespace longfold::train {
 
 struct Events {
   std::function<void(const StepReport&)> step = [](const StepReport&) {};
+  BatchProgress validating = [](int64_t, int64_t) {};  // windows done, of how many; 0 done: it begins
   std::function<void(int64_t step)> saving = [](int64_t) {};
   std::function<void(const std::filesystem::path&)> checkpoint = [](const std::filesystem::path&) {};
 };
@@ -48,19 +51,26 @@ class Trainer {
   bool run(const Events& events, const std::atomic<bool>& stop);
 
   // Calls progress(windows done, of how many) after each.
-  [[nodiscard]] Evaluation evaluate(const std::function<void(int64_t, int64_t)>& progress = [](int64_t, int64_t) {});
+  [[nodiscard]] Evaluation evaluate(const BatchProgress& progress = [](int64_t, int64_t) {});
   [[nodiscard]] int64_t num_held_out_windows() const { return sampler_.num_held_out_windows(); }
   [[nodiscard]] double evaluation_seconds() const;  // about; 0 before the first step
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }  // with the vocabulary's size
   [[nodiscard]] const FolderLock& lock() const { return lock_; }
   [[nodiscard]] int64_t steps_done() const { return step_; }
+  [[nodiscard]] int64_t steps_skipped() const { return skips_.total; }  // counting those before a resume
+  [[nodiscard]] const std::optional<Best>& best() const { return best_; }
   [[nodiscard]] const data::TokenFile& data() const { return file_; }
   [[nodiscard]] NamedTensors parameters() const;
 
  private:
+  [[nodiscard]] std::vector<data::Batch> batches_of(int64_t step) const;
   StepReport train_step();
+  void update(StepReport& report);
+  void validate(StepReport& report, const Events& events) const;
+  [[nodiscard]] bool take_for_best(const StepReport& report);
   void save(const Events& events);
+  void remove_old() const;
   void check_finite(const Outcome& outcome);
 
   Recipe recipe_;
@@ -68,12 +78,15 @@ class Trainer {
   FolderLock lock_;
   data::TokenFile file_;
   data::Sampler sampler_;
+  std::unique_ptr<const Validation> validation_;  // null: there is none
   model::Transformer model_;
   AdamW optimizer_;
   int64_t step_ = 0;        // done, counting those before a resume
   int64_t saved_step_ = 0;  // of the newest checkpoint
   int64_t first_step_ = 1;  // of this run
   std::optional<double> first_loss_;
+  std::optional<Best> best_;
+  Skips skips_;
   Pace pace_;
 };
 

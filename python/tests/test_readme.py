@@ -59,6 +59,7 @@ def test_shell_snippet(tmp_path):
     shutil.copy(ROOT / "data" / "phage-lambda.fa.gz", tmp_path / "genome.fa.gz")
     output = run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path)
     assert (tmp_path / "build/runs/genome/step-00000008/manifest.json").exists()
+    assert (tmp_path / "build/runs/genome/report.html").exists() and "bits a base" in output
     assert "GGGCGGCGACCTCGCGGGTTTTCG" in output, "inspect decodes the first eight codons of phage lambda"
 
 

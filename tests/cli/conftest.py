@@ -15,6 +15,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TAKES_LONG = re.compile(r"(checking|reading|saving|step) .*, \d+:\d\d")  # said after a second, on a busy machine
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "nightly: takes long, and shorter tests guard the same; `make test` leaves it out"
+    )
+
+
 @dataclass
 class Result:
     code: int

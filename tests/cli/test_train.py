@@ -52,6 +52,15 @@ def test_two_processes_give_the_same_bits(longfold, recipe, tmp_path):
     assert model_bytes(tmp_path / "a", 20) == model_bytes(tmp_path / "b", 20)
 
 
+def test_batches_in_turn_are_one_batch(longfold, recipe, tmp_path):
+    assert longfold("train", recipe(), "--train.output", tmp_path / "whole", "--train.steps", 3).code == 0
+    split = ("--data.batch_size", 1, "--train.accumulate", 2)
+    done = longfold("train", recipe(), "--train.steps", 3, *split)
+    assert done.code == 0 and "\nstep         2 batches of 1 x 256 tokens" in done.stdout
+    for ours, theirs in zip(losses(tmp_path / "run"), losses(tmp_path / "whole"), strict=True):
+        assert np.allclose(ours[1], theirs[1], rtol=1e-5) and np.allclose(ours[3], theirs[3], rtol=1e-4)
+
+
 FAMILIES = {
     "gpt2": {"model.max_positions": 64},
     "llama": {"model.num_kv_heads": 1},
@@ -115,6 +124,34 @@ def test_divergence_names_the_last_good_checkpoint(longfold, recipe, tmp_path):
     assert f"the last good checkpoint is '{tmp_path / 'run' / 'step-00000010'}'; " in message
 
 
+def test_skipping_is_said_and_ends_where_no_step_is_good(longfold, recipe, tmp_path):
+    lost = {"train.steps": 20, "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
+    done = longfold("train", recipe(lost), "--train.on_nonfinite", "skip")
+    assert done.code == 1
+    lines = metrics(tmp_path / "run")
+    assert [line["skipped"] for line in lines] == [False] + [True] * 10
+    assert lines[3]["loss"] is None and lines[3]["grad_norm"] is None
+    assert re.search(r"^step 4/20  loss nan, .*skipped \(gradient norm nan\)  ", done.stderr, flags=re.MULTILINE)
+    assert "longfold: step 12: the loss is nan, " in done.stderr and "and 10 steps before were skipped; " in done.stderr
+
+
+def test_schedules(longfold, recipe, tmp_path):
+    def rates(name, *arguments):
+        path = recipe({"optimizer.learning_rate": 1e-3, "optimizer.final_learning_rate": 1e-4})
+        done = longfold("train", path, "--train.output", tmp_path / name, "--optimizer.schedule", name, *arguments)
+        assert done.code == 0, done.stderr
+        return done, [line["learning_rate"] for line in metrics(tmp_path / name)]
+
+    assert np.allclose(rates("constant")[1], [5e-4, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3])
+    assert np.allclose(rates("linear")[1], [5e-4, 1e-3, 7.75e-4, 5.5e-4, 3.25e-4, 1e-4])
+    tokens = ("--train.tokens", 6 * 512, "--optimizer.warmup_tokens", 2 * 512, "--optimizer.decay_tokens", 2 * 512)
+    assert np.allclose(rates("wsd", *tokens)[1], [5e-4, 1e-3, 1e-3, 1e-3, 5.5e-4, 1e-4])
+    longer, _ = rates("constant", "--resume", "--train.steps", 7)
+    assert "\nchanged      train.steps was 6, now 7; the learning rate stays at 0.001\n" in longer.stdout
+    longer, _ = rates("linear", "--resume", "--train.steps", 8)
+    assert "the learning rate goes from 0.0001 in step 6 to 0.00025 in step 7\n" in longer.stdout
+
+
 def test_vocabulary_comes_from_the_tokenizer(longfold, recipe, phage_lambda, tmp_path):
     assert longfold("prepare", phage_lambda, "-o", tmp_path / "nt", "--tokenizer", "nucleotide").code == 0
     assert longfold("train", recipe({"data.path": str(tmp_path / "nt")})).code == 0
@@ -129,7 +166,8 @@ def test_full_disk_keeps_the_previous_checkpoint(longfold, recipe, tmp_path):
     assert done.code == 1
     assert done.stderr.splitlines()[-1].startswith("longfold: cannot write '")
     assert "File too large" in done.stderr.splitlines()[-1] and "terminate" not in done.stderr
-    assert done.stderr.splitlines()[-1].endswith(f"the newest checkpoint is '{tmp_path / 'run' / 'step-00000003'}'")
+    newest = tmp_path / "run" / "step-00000003"
+    assert f"; the newest checkpoint is '{newest}'; to go on when that is mended: " in done.stderr.splitlines()[-1]
     assert checkpoints(tmp_path / "run") == ["step-00000003"]
     assert model_bytes(tmp_path / "run", 3) == before
     assert longfold("train", recipe(), "--resume").code == 0
@@ -243,6 +281,7 @@ def test_bad_checkpoints(longfold, recipe, tmp_path, harm):
         ({"data.sequence_length": 20_000}, "sequence_length to be at most 16167"),
         ({"data.held_out": 1.5}, "held_out"),
         ({"data.path": "/nowhere/data"}, "/nowhere/data"),
+        ({"train.validation": "/nowhere/val"}, "/nowhere/val"),
         ({"train.output": "/proc/run"}, "cannot create folder '/proc/run'"),
         ({"train.output": ""}, "train.output"),
         ({"compute.device": "cuda"}, "this build has no CUDA engine"),

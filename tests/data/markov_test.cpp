@@ -94,6 +94,26 @@ TEST(Markov, AgreesWithPlainCounting) {
   }
 }
 
+// Trained on one data set and scored on all of another: as if the two were one, whose tail is the other.
+TEST(Markov, ScoresAnotherDataSet) {
+  const std::vector<std::vector<int32_t>> trained = {skewed(150, 1), skewed(60, 2)}, scored = {skewed(90, 3)};
+  const TokenFile here(write_tokens(trained)), there(write_tokens(scored));
+  int64_t num_shown = 0;
+  const std::vector<BaselineScore> scores = markov_baselines(
+      {here, 0.2}, {there}, 3, [&](int64_t done, int64_t of) { EXPECT_TRUE(done == ++num_shown && of == 4); });
+  ASSERT_EQ(scores.size(), 4);
+  const std::vector<BaselineScore> fewer = markov_baselines({here, 0.2}, {there}, 1);
+  EXPECT_EQ(fewer[1].loss, scores[1].loss) << "an order does not depend on those above it";
+  const int64_t num_labels =
+      std::ranges::count_if(scored[0].begin() + 1, scored[0].end(), [](int32_t id) { return id != 0 && id != 3; });
+  EXPECT_EQ(scores[0].num_labels, num_labels);
+  EXPECT_EQ(uniform_baseline({there}).num_labels, num_labels);
+  EXPECT_EQ(markov_baselines({here, 0.2}, {here, 0.2, true}, 2)[2].loss, markov_baseline(here, 0.2, 2).loss);
+  const TokenFile codons(write_tokens({{5, 6, 7}}, make_tokenizer("genslm69")));
+  EXPECT_NE(message_of([&] { (void)markov_baselines({here}, {codons}, 1); }).find("the same tokens"),
+            std::string::npos);
+}
+
 TEST(Markov, UniformIsTheLogarithmOfTheLetters) {
   const TokenFile file(write_tokens({{5, 6, 0, 8, 5, 0, 7, 8, 5, 6}}));
   const BaselineScore score = uniform_baseline(file, 0.5);

@@ -131,5 +131,39 @@ TEST(Recipe, ResumedRunsMayChangeSomeKeysOnly) {
   EXPECT_EQ(refused({{"train.seed", "2"}}), "cannot resume: train.seed was 0 in 'c', the recipe says 2");
 }
 
+TEST(Recipe, LengthsInTokensBecomeSteps) {
+  const std::string windows = "[data]\npath = 'x'\nsequence_length = 100\nbatch_size = 2\n[train]\noutput = 'y'\n";
+  const std::string tokens = windows + "accumulate = 5\ntokens = 20_001\n[optimizer]\nschedule = 'wsd'\n" +
+                             "warmup_tokens = 2000\ndecay_tokens = 3000\n";
+  const Recipe recipe = read(tokens);  // 1000 tokens in a step
+  EXPECT_EQ(recipe.train.steps, 21);
+  EXPECT_EQ(recipe.optimizer.warmup_steps, 2);
+  EXPECT_EQ(recipe.optimizer.decay_steps, 3);
+  EXPECT_EQ(read(tokens, {{"train.steps", "12"}}).train.steps, 12) << "an option takes the place of the file's key";
+  EXPECT_EQ(read(kGood, {{"train.tokens", "2000"}, {"data.sequence_length", "100"}}).train.steps, 20);
+  EXPECT_EQ(refusal(tokens, {{"train.steps", "12"}, {"train.tokens", "99"}}),
+            "expected train.tokens or train.steps, got both");
+  EXPECT_EQ(refusal(windows + "steps = 30\n[optimizer]\nwarmup_steps = 3\nwarmup_tokens = 9\n"),
+            "expected optimizer.warmup_tokens or optimizer.warmup_steps, got both");
+  EXPECT_EQ(refusal(kGood, {{"train.tokens", "2000"}}).find("expected data.sequence_length to be above 0 for"), 0);
+}
+
+TEST(Recipe, RefusesKeysThatDoNotGoTogether) {
+  const auto refused = [](const Options& options) { return refusal(kGood, options); };
+  EXPECT_EQ(refused({{"optimizer.schedule", "step"}}),
+            "expected optimizer.schedule to be constant, linear, cosine or wsd, got \"step\"");
+  EXPECT_EQ(refused({{"optimizer.decay_steps", "3"}}),
+            "expected optimizer.decay_steps to be 0 where optimizer.schedule is \"cosine\", got 3");
+  EXPECT_EQ(
+      refused({{"optimizer.schedule", "wsd"}, {"optimizer.decay_steps", "11"}}),
+      "expected optimizer.decay_steps to be at most train.steps less optimizer.warmup_steps, which is 10, got 11");
+  EXPECT_EQ(refused({{"train.keep_every", "5"}}),
+            "expected train.keep_every to be 0 where train.keep_last is 0, which keeps all, got 5");
+  EXPECT_EQ(refused({{"train.validate_every", "5"}}),
+            "expected train.validation to be the prefix of a data set, as train.validate_every is 5, got \"\"");
+  EXPECT_EQ(refused({{"train.on_nonfinite", "ignore"}}),
+            "expected train.on_nonfinite to be \"stop\" or \"skip\", got \"ignore\"");
+}
+
 }  // namespace
 }  // namespace longfold::train

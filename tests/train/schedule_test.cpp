@@ -26,5 +26,31 @@ TEST(Schedule, OnlyWarmUpEndsAtTheFloor) {
   EXPECT_EQ(learning_rate(schedule, 1), 0.1);
 }
 
+TEST(Schedule, ConstantStaysAtThePeak) {
+  const Schedule schedule{
+      .shape = ScheduleShape::kConstant, .peak = 1.0, .floor = 0.1, .warmup_steps = 2, .num_steps = 10};
+  EXPECT_EQ(learning_rate(schedule, 1), 0.5);
+  for (const int64_t step : {2, 5, 10}) EXPECT_EQ(learning_rate(schedule, step), 1.0);
+}
+
+TEST(Schedule, LinearIsAStraightLine) {
+  const Schedule schedule{
+      .shape = ScheduleShape::kLinear, .peak = 1.0, .floor = 0.2, .warmup_steps = 2, .num_steps = 10};
+  EXPECT_EQ(learning_rate(schedule, 2), 1.0);
+  EXPECT_NEAR(learning_rate(schedule, 4), 0.8, 1e-12);
+  EXPECT_NEAR(learning_rate(schedule, 6), 0.6, 1e-12);
+  EXPECT_EQ(learning_rate(schedule, 10), 0.2);
+}
+
+TEST(Schedule, WsdFallsInItsLastSteps) {
+  const Schedule schedule{
+      .shape = ScheduleShape::kWsd, .peak = 1.0, .floor = 0.0, .warmup_steps = 2, .num_steps = 10, .decay_steps = 4};
+  EXPECT_EQ(learning_rate(schedule, 1), 0.5);
+  for (const int64_t step : {2, 4, 6}) EXPECT_EQ(learning_rate(schedule, step), 1.0);
+  EXPECT_NEAR(learning_rate(schedule, 7), 0.75, 1e-12);
+  EXPECT_NEAR(learning_rate(schedule, 9), 0.25, 1e-12);
+  EXPECT_EQ(learning_rate(schedule, 10), 0.0);
+}
+
 }  // namespace
 }  // namespace longfold::train

@@ -201,6 +201,30 @@ TEST_F(TrainerTest, ResumedAtTheEndDoesNothing) {
   expect_same_parameters(again.parameters, whole.parameters);
 }
 
+TEST_F(TrainerTest, BatchesInTurnAreOneBatch) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "whole");
+  recipe.data.sequence_length = 32;
+  recipe.data.batch_size = 4;
+  recipe.train.steps = 5;
+  const Outcome whole = run(recipe);
+  recipe.data.batch_size = 2;
+  recipe.train.accumulate = 2;
+  recipe.train.output = folder / "parts";
+  const Outcome parts = run(recipe, /*resume=*/false, /*stop_after=*/3);
+  recipe.data.batch_size = 1;
+  recipe.train.accumulate = 4;
+  EXPECT_EQ(Trainer(recipe, memory::MemoryMeter::install()).resume(),
+            "data.batch_size was 2, now 1; train.accumulate was 2, now 4");
+  const Outcome rest = run(recipe, /*resume=*/true);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(i < 3 ? parts.losses[i] : rest.losses[i - 3], whole.losses[i], 1e-5) << i;
+    EXPECT_NEAR(i < 3 ? parts.grad_norms[i] : rest.grad_norms[i - 3], whole.grad_norms[i], 1e-4) << i;
+  }
+  recipe.train.accumulate = 3;
+  EXPECT_NE(refusal(recipe, /*resume=*/true).find("data.batch_size x train.accumulate was 4"), std::string::npos);
+}
+
 TEST_F(TrainerTest, HeldOutTokensNeverTouchTheParameters) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
@@ -322,6 +346,191 @@ TEST_F(TrainerTest, DivergenceNamesTheLastGoodCheckpoint) {
   recipe.train.checkpoint_every = 1;  // now step 13 is saved, whose parameters give no number
   EXPECT_NE(message().find(good + " ('" + (folder / "a/step-00000013").string() + "' fails the same way"),
             std::string::npos);
+}
+
+std::vector<std::string> checkpoints_in(const std::filesystem::path& output) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(output)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+TEST_F(TrainerTest, OldCheckpointsGoOnceTheNewestIsKnownToBeGood) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.steps = 9;
+  recipe.train.checkpoint_every = 1;
+  recipe.train.keep_last = 1;
+  recipe.train.keep_every = 4;
+  std::vector<std::vector<std::string>> seen;
+  Events events;
+  events.step = [&](const StepReport&) { seen.push_back(checkpoints_in(recipe.train.output)); };
+  Trainer(recipe, memory::MemoryMeter::install()).run(events, kNeverStop);
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(seen[1], (Names{"step-00000001"})) << "step 2 has shown that it is good";
+  EXPECT_EQ(seen[2], (Names{"step-00000002"}));
+  EXPECT_EQ(seen[8], (Names{"step-00000004", "step-00000008"}));
+  EXPECT_EQ(checkpoints_in(recipe.train.output), (Names{"step-00000004", "step-00000008", "step-00000009"}));
+}
+
+TEST_F(TrainerTest, DivergenceLeavesAGoodCheckpointThoughOnlyOneIsKept) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  run(recipe, /*resume=*/false, /*stop_after=*/12);
+  recipe.optimizer.learning_rate = 1e30;  // the parameters after step 13 are lost
+  recipe.train.checkpoint_every = 1;
+  recipe.train.keep_last = 1;
+  recipe.train.steps = 40;  // beyond what is skipped in a row
+  for (const char* on_nonfinite : {"stop", "skip"}) {
+    recipe.train.on_nonfinite = on_nonfinite;
+    std::filesystem::remove_all(folder / "a/step-00000013");
+    EXPECT_THROW(run(recipe, /*resume=*/true), Diverged);
+    EXPECT_EQ(checkpoints_in(recipe.train.output).front(), "step-00000012") << on_nonfinite;
+  }
+}
+
+// Windows of 32 tokens; those in which token 8 comes have no finite loss, as its embedding is lost.
+Recipe recipe_with_bad_windows(const ScratchFolder& folder, const std::string& output) {
+  Recipe recipe = small_recipe(folder, output, /*length=*/800);
+  std::vector<int32_t> tokens = learnable_tokens(800);
+  for (int32_t& token : tokens) token = token == 8 ? 9 : token;
+  tokens[70] = tokens[300] = 8;
+  write_data(recipe.data.path, tokens);
+  recipe.data.sequence_length = 32;
+  recipe.data.held_out = 0;
+  recipe.train.on_nonfinite = "skip";
+  return recipe;
+}
+
+struct Skipping {
+  std::vector<int64_t> steps;  // skipped
+  NamedTensors parameters;
+  int64_t total = 0;
+};
+
+Skipping run_with_bad_windows(const Recipe& recipe, bool resume, int64_t stop_after) {
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  if (resume) trainer.resume();
+  for (const auto& [name, tensor] : trainer.parameters()) {
+    const at::NoGradGuard no_grad;
+    if (name == "gpt_neox.embed_in.weight") tensor[8].fill_(std::nan(""));
+  }
+  Skipping result;
+  std::atomic<bool> stop = false;
+  Events events;
+  events.step = [&](const StepReport& report) {
+    if (report.skipped) result.steps.push_back(report.step);
+    if (report.step == stop_after) stop = true;
+  };
+  trainer.run(events, stop);
+  result.parameters = trainer.parameters();
+  result.total = trainer.steps_skipped();
+  return result;
+}
+
+TEST_F(TrainerTest, SkippedStepsChangeNothingAndAreCounted) {
+  const ScratchFolder folder;
+  Recipe recipe = recipe_with_bad_windows(folder, "a");
+  recipe.optimizer.warmup_steps = 0;
+  const Skipping whole = run_with_bad_windows(recipe, /*resume=*/false, /*stop_after=*/0);
+  ASSERT_GE(whole.steps.size(), 1);
+  ASSERT_LT(whole.steps.size(), 3);
+  EXPECT_EQ(whole.total, std::ssize(whole.steps));
+  const std::string metrics = base::read_file(folder / "a/metrics.jsonl");
+  const std::string step = "{\"step\":" + std::to_string(whole.steps[0]) + ",\"loss\":null,";
+  EXPECT_NE(metrics.find(step), std::string::npos) << metrics;
+  size_t num_skipped = 0;
+  for (size_t at = 0; (at = metrics.find("\"skipped\":true", at)) != std::string::npos; ++at) ++num_skipped;
+  EXPECT_EQ(num_skipped, whole.steps.size());
+
+  // Up to the step before and up to it: the same parameters, and the count goes along.
+  recipe.train.output = folder / "before";
+  recipe.train.steps = 20;
+  const Skipping before = run_with_bad_windows(recipe, false, whole.steps[0] - 1);
+  recipe.train.output = folder / "parts";
+  const Skipping at = run_with_bad_windows(recipe, false, whole.steps[0]);
+  for (size_t i = 0; i < at.parameters.size(); ++i) {
+    EXPECT_TRUE(at::allclose(at.parameters[i].tensor, before.parameters[i].tensor, 0, 0, /*equal_nan=*/true));
+  }
+  EXPECT_EQ(at.total, 1);
+  const Skipping rest = run_with_bad_windows(recipe, /*resume=*/true, 0);
+  EXPECT_EQ(rest.total, whole.total);
+  for (size_t i = 0; i < rest.parameters.size(); ++i) {
+    EXPECT_TRUE(at::allclose(rest.parameters[i].tensor, whole.parameters[i].tensor, 0, 0, /*equal_nan=*/true))
+        << rest.parameters[i].name;
+  }
+}
+
+TEST_F(TrainerTest, SkippingEndsWhereNoStepIsGood) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  recipe.train.on_nonfinite = "skip";
+  recipe.model.init_std = 1e10;
+  try {
+    run(recipe);
+    FAIL();
+  } catch (const Diverged& error) {
+    EXPECT_EQ(std::string(error.what()).find("step 11: the loss is nan, "), 0) << error.what();
+    EXPECT_NE(std::string(error.what()).find("and 10 steps before were skipped"), std::string::npos) << error.what();
+  }
+}
+
+Recipe recipe_with_validation(const ScratchFolder& folder, const std::string& output) {
+  Recipe recipe = small_recipe(folder, output, /*length=*/800);
+  std::vector<int32_t> backwards = learnable_tokens(300);  // what is learnt first helps there, then it harms
+  std::ranges::reverse(backwards);
+  write_data(folder / "val", backwards);
+  recipe.data.sequence_length = 64;
+  recipe.optimizer.warmup_steps = 1;
+  recipe.train.validation = folder / "val";
+  recipe.train.validate_every = 2;
+  recipe.train.keep_last = 1;
+  return recipe;
+}
+
+TEST_F(TrainerTest, TheBestCheckpointStays) {
+  const ScratchFolder folder;
+  const Recipe recipe = recipe_with_validation(folder, "whole");
+  std::vector<double> losses;
+  std::vector<int64_t> steps;
+  Events events;
+  events.step = [&](const StepReport& report) {
+    if (!report.validation_loss) return;
+    losses.push_back(*report.validation_loss);
+    steps.push_back(report.step);
+  };
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  trainer.run(events, kNeverStop);
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 6, 8, 10, 12, 14, 16, 18, 20}));
+  const auto least = std::ranges::min_element(losses);
+  ASSERT_TRUE(trainer.best());
+  EXPECT_EQ(trainer.best()->step, steps[static_cast<size_t>(least - losses.begin())]);
+  EXPECT_EQ(trainer.best()->validation_loss, *least);
+  ASSERT_LT(trainer.best()->step, 20) << "the last step is not the best one: else this shows nothing";
+  const auto best = best_checkpoint(recipe.train.output);
+  ASSERT_TRUE(best);
+  EXPECT_EQ(*best, checkpoint_path(recipe.train.output, trainer.best()->step));
+  EXPECT_EQ(checkpoints_in(recipe.train.output).size(), 2) << "it and the last";
+
+  // The best one's parameters give that loss.
+  load_model(*best, trainer.parameters());
+  EXPECT_LT(*trainer.evaluate().loss, 5);
+}
+
+TEST_F(TrainerTest, AResumedRunKnowsTheBest) {
+  const ScratchFolder folder;
+  Recipe recipe = recipe_with_validation(folder, "whole");
+  run(recipe);
+  for (const int64_t stop_after : {1, 2, 7, 13}) {
+    recipe.train.output = folder / ("parts" + std::to_string(stop_after));
+    run(recipe, /*resume=*/false, stop_after);
+    run(recipe, /*resume=*/true);
+    EXPECT_EQ(checkpoints_in(recipe.train.output), checkpoints_in(folder / "whole")) << stop_after;
+    EXPECT_EQ(read_manifest(*latest_checkpoint(recipe.train.output)).best->validation_loss,
+              read_manifest(*latest_checkpoint(folder / "whole")).best->validation_loss);
+  }
 }
 
 TEST_F(TrainerTest, DivergenceInTheEvaluationIsAnErrorToo) {

@@ -1,0 +1,22 @@
+// Trained models, as commands are given them.
+#pragma once
+
+#include <filesystem>
+
+#include "longfold/model/transformer.h"
+#include "longfold/train/checkpoint.h"
+#include "longfold/train/recipe.h"
+
+namespace longfold::cli {
+
+// The checkpoint itself, or of a run's output folder the newest one, or the best. UserError if there is none.
+[[nodiscard]] std::filesystem::path find_checkpoint(const std::filesystem::path& given, bool best = false);
+
+struct TrainedModel {
+  train::Manifest manifest;
+  train::Recipe recipe;
+  model::Transformer model;
+};
+[[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& checkpoint);  // UserError if it is damaged
+
+}  // namespace longfold::cli

@@ -1,0 +1,24 @@
+// The gradients of one step, from one batch or from several in turn: memory is that of one, and the result is that of
+// all their windows in one batch. So a label weighs the same in whichever batch it is, however few others are there.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "longfold/data/sampler.h"
+#include "longfold/model/transformer.h"
+
+namespace longfold::train {
+
+struct StepLosses {
+  std::optional<double> loss, held_out_loss;  // over all batches; none if no label counts
+  int64_t num_tokens = 0;
+  double forward_seconds = 0;
+};
+
+// Adds to the gradients of the parameters those of (sum of the losses that count) / (how many count in all batches).
+// No label at all: the gradients are 0.
+StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches);
+
+}  // namespace longfold::train

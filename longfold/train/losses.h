@@ -1,0 +1,28 @@
+// The loss of a model over labels: those of a batch, and their mean over as many batches as there are.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "longfold/data/sampler.h"
+#include "longfold/model/transformer.h"
+
+namespace longfold::train {
+
+// Negative log likelihoods, [B, S].
+[[nodiscard]] at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch);
+
+// Sum of the losses that count, over how many count. Summed in fp64.
+class MeanLoss {
+ public:
+  void add(const at::Tensor& losses, const at::Tensor& weights);  // [B, S] both
+  [[nodiscard]] std::optional<double> mean() const;               // none if no label counts
+  [[nodiscard]] double num_labels() const { return labels_; }
+
+ private:
+  double losses_ = 0, labels_ = 0;
+};
+
+}  // namespace longfold::train
