@@ -5,6 +5,7 @@
 
 namespace longfold::cli {
 
+void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_export(CLI::App& app);
 void add_info(CLI::App& app);

@@ -8,6 +8,7 @@
 #include "longfold/cli/commands.h"
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/kernels/isa.h"
+#include "longfold/model/linear.h"
 #include "longfold/parallel/engine.h"
 #include "longfold/version.h"
 
@@ -27,6 +28,7 @@ void print_info() {
   line("torch", std::string(kTorchVersion));
   line("cpu", std::string(kernels::isa_name(kernels::selected_isa())) + " kernels, " +
                   std::to_string(at::get_num_threads()) + " threads (" + at::get_cpu_capability() + " in torch)");
+  line("linear", "compute.linear is " + to_string(model::linear_engine("auto")) + " unless a recipe says otherwise");
   line("cuda", kernels::cuda::engine_status());
   line("mpi", words(parallel::mpi_engine()));
   line("nccl", words(parallel::nccl_engine()));

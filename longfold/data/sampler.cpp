@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fnv.h"
+#include "longfold/data/packing.h"
 
 namespace longfold::data {
 namespace {
@@ -116,6 +118,7 @@ void SamplerConfig::validate() const {
               std::to_string(batch_size));
   require(masked_weight >= 0 && masked_weight <= 1,
           "expected data.masked_weight to be in [0, 1], got " + std::to_string(masked_weight));
+  require(!pack || sequence_length > 0, "expected data.sequence_length to be above 0 with data.pack, got 0");
   require(parse_mixture(mixture).empty() || sequence_length > 0,
           "expected data.sequence_length to be above 0 with data.mixture, got 0");
 }
@@ -127,7 +130,7 @@ int64_t first_held_out(int64_t length, double held_out) {
 Sampler::Sampler(const TokenFile& file, SamplerConfig config) : config_(std::move(config)) {
   config_.path = file.prefix();  // what is read, whatever the configuration calls it
   config_.validate();
-  if (config_.sequence_length > file.longest()) {
+  if (!config_.pack && config_.sequence_length > file.longest()) {
     throw UserError("expected data.sequence_length to be at most " + std::to_string(file.longest()) +
                     ", the longest record of '" + file.prefix() + "', got " + std::to_string(config_.sequence_length));
   }
@@ -148,7 +151,7 @@ Sampler::Sampler(const TokenFile& file, SamplerConfig config) : config_(std::mov
 
 void Sampler::add_source(const TokenFile& file) {
   const bool first = sources_.empty();
-  Source source{.file = &file};
+  std::vector<Window> windows;
   if (config_.masked_weight != 1 && !file.has_mask()) {
     throw UserError("data.masked_weight is " + std::to_string(config_.masked_weight) + ", but '" + file.prefix() +
                     "' does not say which bases are soft-masked: write it with longfold prepare --soft-mask");
@@ -160,15 +163,15 @@ void Sampler::add_source(const TokenFile& file) {
     for (int64_t begin = 0; begin < num_labels; begin += stride) {
       const int64_t first_label = begin + 1;
       const int64_t last_label = std::min(begin + stride, num_labels);
-      if (first_label < held) source.windows.push_back({&file, sequence, begin});
+      if (first_label < held) windows.push_back({&file, sequence, begin});
       if (first && last_label >= held) held_out_.push_back({&file, sequence, begin});
     }
   }
-  if (source.windows.empty()) {
+  if (windows.empty()) {
     throw UserError("'" + file.prefix() + "' has no token to train on: expected a record of at least 2 tokens before " +
                     "its held-out part of " + std::to_string(config_.held_out));
   }
-  sources_.push_back(std::move(source));
+  sources_.push_back({.file = &file, .rows = rows_of(windows)});
 }
 
 // Whole windows of a run, at least one for each; what rounding leaves goes to the first, which is the data set of
@@ -189,7 +192,7 @@ void Sampler::set_shares(const std::vector<double>& weights) {
 }
 
 int64_t Sampler::num_windows() const {
-  return std::ssize(sources_[0].windows);
+  return std::ssize(sources_[0].rows);
 }
 
 std::string Sampler::content_hash() const {
@@ -205,7 +208,7 @@ void Sampler::check_content() const {
 
 Batch Sampler::batch(int64_t step) const {
   if (step < 0) throw UserError("expected a step of 0 or more, got " + std::to_string(step));
-  std::vector<Window> windows;
+  std::vector<Row> rows;
   Orders orders(config_.seed);
   std::vector<size_t> of_slot;  // whose each place of a run is
   for (size_t i = 0; i < sources_.size(); ++i) of_slot.insert(of_slot.end(), static_cast<size_t>(sources_[i].share), i);
@@ -222,13 +225,13 @@ Batch Sampler::batch(int64_t step) const {
       turn = run * sources_[which].share;
       for (size_t i = 0; i < slot; ++i) turn += of_slot[static_cast<size_t>(order[i])] == which;
     }
-    const std::vector<Window>& all = sources_[which].windows;
+    const std::vector<Row>& all = sources_[which].rows;
     const int64_t count = std::ssize(all);
     const auto stream = sources_.size() > 1 ? static_cast<int64_t>(which) + 1 : 0;
     const std::vector<int64_t>& order = orders.get(count, stream, turn / count);
-    windows.push_back(all[static_cast<size_t>(order[static_cast<size_t>(turn % count)])]);
+    rows.push_back(all[static_cast<size_t>(order[static_cast<size_t>(turn % count)])]);
   }
-  return read(windows);
+  return read(rows);
 }
 
 Batch Sampler::held_out_window(int64_t index) const {
@@ -236,42 +239,76 @@ Batch Sampler::held_out_window(int64_t index) const {
     throw UserError("expected a held-out window below " + std::to_string(num_held_out_windows()) + ", got " +
                     std::to_string(index));
   }
-  return read({held_out_[static_cast<size_t>(index)]});
+  return read(std::vector<Row>{{held_out_[static_cast<size_t>(index)]}});
 }
 
-Batch Sampler::read(const std::vector<Window>& windows) const {
-  const auto num_rows = static_cast<int64_t>(windows.size());
-  const Window& first = windows.front();
-  const int64_t width = config_.sequence_length > 0 ? config_.sequence_length : first.file->length(first.sequence);
-  const Tokenizer& tokenizer = first.file->tokenizer();
+int64_t Sampler::tokens_of(const Window& window) const {
+  const int64_t left = window.file->length(window.sequence) - window.begin;
+  return config_.sequence_length > 0 ? std::min(config_.sequence_length, left) : left;
+}
+
+std::vector<Sampler::Row> Sampler::rows_of(const std::vector<Window>& windows) const {
+  std::vector<Row> rows;
+  if (!config_.pack) {
+    for (const Window& window : windows) rows.push_back({window});
+    return rows;
+  }
+  std::vector<int64_t> tokens;
+  for (const Window& window : windows) tokens.push_back(tokens_of(window));
+  for (const std::vector<size_t>& together : pack(tokens, config_.sequence_length)) {
+    Row& row = rows.emplace_back();
+    for (const size_t i : together) row.push_back(windows[i]);
+  }
+  return rows;
+}
+
+Batch Sampler::read(const std::vector<Row>& rows) const {
+  const auto num_rows = std::ssize(rows);
+  const Window& first = rows.front().front();
+  const int64_t width = config_.sequence_length > 0 ? config_.sequence_length : tokens_of(first);
+  const int64_t pad = first.file->tokenizer().pad();
   Batch batch;
-  batch.tokens = at::full({num_rows, width}, tokenizer.pad(), at::kLong);
-  batch.labels = at::full({num_rows, width}, tokenizer.pad(), at::kLong);
+  batch.tokens = at::full({num_rows, width}, pad, at::kLong);
+  batch.labels = at::full({num_rows, width}, pad, at::kLong);
   batch.positions = at::arange(width, at::kLong).expand({num_rows, width}).contiguous();
   batch.weights = at::zeros({num_rows, width}, at::kFloat);
   batch.held_out_weights = at::zeros({num_rows, width}, at::kFloat);
+  std::vector<int64_t> documents;
   for (int64_t row = 0; row < num_rows; ++row) {
-    const auto& [file, sequence, begin] = windows[static_cast<size_t>(row)];
-    const int64_t length = file->length(sequence);
-    const int64_t count = std::min(width, length - begin);
-    const int64_t num_labels = std::min(width, length - 1 - begin);
-    batch.tokens[row].slice(0, 0, count).copy_(file->tokens(sequence, begin, count));
-    batch.labels[row].slice(0, 0, num_labels).copy_(file->tokens(sequence, begin + 1, num_labels));
-
-    const int64_t held = first_held_out(length, config_.held_out);
-    const auto* labels = batch.labels.const_data_ptr<int64_t>() + row * width;
-    auto* weights = batch.weights.mutable_data_ptr<float>() + row * width;
-    auto* held_out_weights = batch.held_out_weights.mutable_data_ptr<float>() + row * width;
-    const std::vector<bool> masked = config_.masked_weight == 1 ? std::vector<bool>(static_cast<size_t>(num_labels))
-                                                                : file->masked(sequence, begin + 1, num_labels);
-    const auto masked_weight = static_cast<float>(config_.masked_weight);
-    for (int64_t i = 0; i < num_labels; ++i) {
-      if (!tokenizer.in_loss(labels[i])) continue;
-      const bool held_out = begin + 1 + i >= held;
-      (held_out ? held_out_weights : weights)[i] = masked[static_cast<size_t>(i)] && !held_out ? masked_weight : 1.0f;
+    int64_t at = 0;
+    for (const Window& window : rows[static_cast<size_t>(row)]) {
+      documents.push_back(row * width + at);
+      read(window, row, at, batch);
+      at += tokens_of(window);
     }
+    if (at < width) documents.push_back(row * width + at);  // what is left sees itself alone
   }
+  documents.push_back(num_rows * width);
+  batch.documents = at::tensor(documents, at::kLong);
   return batch;
+}
+
+// From token `at` of a row on.
+void Sampler::read(const Window& window, int64_t row, int64_t at, Batch& batch) const {
+  const auto& [file, sequence, begin] = window;
+  const int64_t width = batch.tokens.size(1), length = file->length(sequence);
+  const int64_t count = tokens_of(window), num_labels = std::min(count, length - 1 - begin);
+  batch.tokens[row].slice(0, at, at + count).copy_(file->tokens(sequence, begin, count));
+  batch.labels[row].slice(0, at, at + num_labels).copy_(file->tokens(sequence, begin + 1, num_labels));
+  batch.positions[row].slice(0, at).copy_(at::arange(width - at, at::kLong));
+
+  const int64_t held = first_held_out(length, config_.held_out), first = row * width + at;
+  const auto* labels = batch.labels.const_data_ptr<int64_t>() + first;
+  auto* weights = batch.weights.mutable_data_ptr<float>() + first;
+  auto* held_out_weights = batch.held_out_weights.mutable_data_ptr<float>() + first;
+  const std::vector<bool> masked = config_.masked_weight == 1 ? std::vector<bool>(static_cast<size_t>(num_labels))
+                                                              : file->masked(sequence, begin + 1, num_labels);
+  const auto masked_weight = static_cast<float>(config_.masked_weight);
+  for (int64_t i = 0; i < num_labels; ++i) {
+    if (!file->tokenizer().in_loss(labels[i])) continue;
+    const bool held_out = begin + 1 + i >= held;
+    (held_out ? held_out_weights : weights)[i] = masked[static_cast<size_t>(i)] && !held_out ? masked_weight : 1.0f;
+  }
 }
 
 }  // namespace longfold::data

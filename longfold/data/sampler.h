@@ -7,6 +7,9 @@
 // attention is causal it comes after everything trained on, so one forward over a whole record gives the training loss
 // and an untouched held-out loss.
 //
+// Packed, the windows of short records lie side by side in rows of `sequence_length` tokens. Each is a document of its
+// own, which sees no other.
+//
 // A mixture draws windows of several data sets by weight: in each run of 1024 windows each has its share, in an order
 // that the seed gives. Each goes through epochs of its own.
 #pragma once
@@ -21,11 +24,12 @@
 
 namespace longfold::data {
 
-// All [B, S] on the CPU.
+// On the CPU; all but documents [B, S].
 struct Batch {
   at::Tensor tokens;            // int64
   at::Tensor labels;            // int64: the token after each position; [PAD] where there is none
-  at::Tensor positions;         // int64: 0..S-1 in each row
+  at::Tensor positions;         // int64: 0, 1, ... in each window
+  at::Tensor documents;         // int64: the token at which each window begins, counted through the rows; then B * S
   at::Tensor weights;           // float: 1 where the label counts in the training loss (less if masked), else 0
   at::Tensor held_out_weights;  // float: 1 where it counts in the held-out loss, else 0
 };
@@ -41,6 +45,7 @@ struct SamplerConfig {
   std::string tokenizer = "";
   std::string mixture = "";
   double masked_weight = 1.0;
+  bool pack = false;
 
   friend bool operator==(const SamplerConfig&, const SamplerConfig&) = default;
   void validate() const;  // UserError that names the field
@@ -56,6 +61,7 @@ struct SamplerConfig {
           "further data sets and their weights, that of path being 1: \"PREFIX 0.5, PREFIX 2\"");
     visit("masked_weight", self.masked_weight,
           "weight in the training loss of labels with soft-masked (lower-case) bases");
+    visit("pack", self.pack, "true fills windows with several short records, which do not see each other");
   }
 };
 
@@ -81,7 +87,7 @@ class Sampler {
   void check_content() const;  // UserError if a file was changed after it was written
 
   [[nodiscard]] Batch batch(int64_t step) const;
-  [[nodiscard]] int64_t num_windows() const;  // in one epoch of `file`
+  [[nodiscard]] int64_t num_windows() const;  // in one epoch of `file`; rows, if they are packed
 
   // The windows of `file` with held-out labels, in order, one a batch: for the held-out loss when records are cut.
   [[nodiscard]] int64_t num_held_out_windows() const { return static_cast<int64_t>(held_out_.size()); }
@@ -93,15 +99,19 @@ class Sampler {
     int64_t sequence = 0;
     int64_t begin = 0;
   };
+  using Row = std::vector<Window>;  // side by side
   struct Source {
     const TokenFile* file = nullptr;
-    std::vector<Window> windows = {};
-    int64_t share = 1;  // of the windows of a run
+    std::vector<Row> rows = {};
+    int64_t share = 1;  // of the rows of a run
   };
 
   void add_source(const TokenFile& file);
   void set_shares(const std::vector<double>& weights);
-  [[nodiscard]] Batch read(const std::vector<Window>& windows) const;
+  [[nodiscard]] int64_t tokens_of(const Window& window) const;
+  [[nodiscard]] std::vector<Row> rows_of(const std::vector<Window>& windows) const;
+  [[nodiscard]] Batch read(const std::vector<Row>& rows) const;
+  void read(const Window& window, int64_t row, int64_t at, Batch& batch) const;
 
   SamplerConfig config_;
   std::vector<TokenFile> others_;

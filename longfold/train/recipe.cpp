@@ -8,6 +8,7 @@
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
+#include "longfold/model/linear.h"
 #include "longfold/train/divergence.h"
 
 namespace longfold::train {
@@ -127,6 +128,7 @@ void RunConfig::validate() const {
 void ComputeConfig::validate() const {
   if (device == "cuda") throw base::UserError("compute.device is \"cuda\", but this build has no CUDA engine");
   expect(device == "cpu", "compute.device", "\"cpu\"", device);
+  (void)model::linear_engine(linear);
   expect(threads >= 0 && threads <= 4096, "compute.threads", "from 0 to 4096", threads);
 }
 
@@ -202,6 +204,7 @@ std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t 
     if (compare("optimizer", key) && in_schedule) other_schedule = true;
   }
   compare("train", "on_nonfinite");
+  if (before.compute.linear != "auto") compare("compute", "linear");  // "auto": an older one, which says nothing
   compare("compute", "threads");
   if (other_schedule && done < recipe.train.steps) {
     const double last = learning_rate(schedule_of(before), done), next = learning_rate(schedule_of(recipe), done + 1);

@@ -51,12 +51,14 @@ struct RunConfig {
 
 struct ComputeConfig {
   std::string device = "cpu";
+  std::string linear = "auto";
   int64_t threads = 0;
   base::Bytes memory_limit;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("device", self.device, "cpu");
+    visit("linear", self.linear, "engine of matrix products: torch, onednn, or auto, the faster one on this CPU");
     visit("threads", self.threads, "threads; 0 = one for each core; the last bits of a run depend on it");
     visit("memory_limit", self.memory_limit, "most that tensors may take, such as 2GiB; 0 = no limit");
   }

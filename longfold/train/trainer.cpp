@@ -38,7 +38,9 @@ model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
                           std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
-  model::Transformer transformer(recipe.model);
+  const model::LinearEngine engine = model::linear_engine(recipe.compute.linear);
+  recipe.compute.linear = to_string(engine);
+  model::Transformer transformer(recipe.model, model::local_layers(engine));
   transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
   return transformer;
 }

@@ -22,6 +22,14 @@ def test_block(code):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_example_of_causal_attention():
+    page = (ROOT / "docs" / "causal.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    check = "assert out.shape == q.shape and torch.isfinite(out).all()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "python")}
+    subprocess.run([sys.executable, "-c", code + check], env=environment, check=True, timeout=120)
+
+
 def test_every_block_is_python_and_checks_something():
     assert len(BLOCKS) == 4
     for language, code in BLOCKS:

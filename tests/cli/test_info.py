@@ -9,7 +9,7 @@ def test_info_names_every_engine(longfold):
     done = longfold("info")
     assert done.code == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["longfold", "torch", "cpu", "cuda", "mpi", "nccl"]
+    assert names == ["longfold", "torch", "cpu", "linear", "cuda", "mpi", "nccl"]
     assert all(word in done.stdout for word in ("kernels", "threads", "missing: "))
 
 
@@ -25,7 +25,7 @@ def test_a_wrong_instruction_set_is_one_line(longfold):
 
 def test_an_unknown_command_is_one_line(longfold):
     assert longfold("trian").one_line_error(2) == "unknown command 'trian', did you mean 'train'?"
-    names = "(one of: info, train, prepare, inspect, eval, report, export)"
+    names = "(one of: info, train, prepare, inspect, eval, report, export, bench)"
     assert longfold("zzzzzzzz", "--help").one_line_error(2) == f"unknown command 'zzzzzzzz' {names}"
 
 

@@ -101,8 +101,23 @@ TEST(Sampler, EachLabelCountsOncePerEpoch) {
       found.insert(labels[i]);
     }
   };
-  for (const int64_t length : {0, 1, 2, 3, 7, 8, 22, 23, 39, 40}) {
-    const Sampler sampler(file, {.sequence_length = length, .held_out = held_out, .seed = 3});
+  for (const auto& [length, packed] : std::vector<std::pair<int64_t, bool>>{{0, false},
+                                                                            {1, false},
+                                                                            {2, false},
+                                                                            {3, false},
+                                                                            {7, false},
+                                                                            {8, false},
+                                                                            {22, false},
+                                                                            {23, false},
+                                                                            {39, false},
+                                                                            {40, false},
+                                                                            {1, true},
+                                                                            {3, true},
+                                                                            {8, true},
+                                                                            {23, true},
+                                                                            {40, true},
+                                                                            {100, true}}) {
+    const Sampler sampler(file, {.sequence_length = length, .held_out = held_out, .seed = 3, .pack = packed});
     for (int64_t epoch = 0; epoch < 2; ++epoch) {
       std::multiset<int64_t> train;
       for (int64_t i = 0; i < sampler.num_windows(); ++i) {
@@ -118,6 +133,34 @@ TEST(Sampler, EachLabelCountsOncePerEpoch) {
     }
     EXPECT_EQ(found, expected_held_out) << "sequence_length " << length;
   }
+}
+
+TEST(Sampler, EachRowIsADocumentAndSoIsItsPadding) {
+  const TokenFile file(write_tokens({record(10)}));
+  const Sampler sampler(file, {.sequence_length = 8, .batch_size = 2});
+  const std::vector<int64_t> documents = to_vector(sampler.batch(0).documents);
+  EXPECT_TRUE(documents == (std::vector<int64_t>{0, 8, 10, 16}) || documents == (std::vector<int64_t>{0, 2, 8, 16}));
+}
+
+TEST(Sampler, PackedRecordsAreDocumentsWhosePositionsRestart) {
+  const TokenFile file(write_tokens({record(3), record(6, 1), record(4, 2)}));
+  const Sampler sampler(file, {.sequence_length = 10, .pack = true});
+  ASSERT_EQ(sampler.num_windows(), 2);  // 6 and 4 tokens fill a row, 3 are left
+  for (int64_t step = 0; step < 2; ++step) {
+    const Batch batch = sampler.batch(step);
+    if (to_vector(batch.documents) == std::vector<int64_t>{0, 6, 10}) {
+      EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{6, 7, 8, 5, 6, 7, 7, 8, 5, 6}));
+      EXPECT_EQ(to_vector(batch.labels), (std::vector<int64_t>{7, 8, 5, 6, 7, 3, 8, 5, 6, 3}));
+      EXPECT_EQ(to_vector(batch.positions), (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 0, 1, 2, 3}));
+      EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("1111101110"));
+    } else {
+      EXPECT_EQ(to_vector(batch.documents), (std::vector<int64_t>{0, 3, 10}));
+      EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{5, 6, 7, 3, 3, 3, 3, 3, 3, 3}));
+      EXPECT_EQ(to_floats(batch.weights), ones_and_zeros("1100000000"));
+    }
+  }
+  EXPECT_EQ(message_of([&] { Sampler(file, {.pack = true}); }),
+            "expected data.sequence_length to be above 0 with data.pack, got 0");
 }
 
 std::vector<std::vector<int64_t>> first_tokens(const Sampler& sampler, int64_t steps) {

@@ -1,0 +1,111 @@
+// longfold bench step: how long a training step takes, with random weights and tokens.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "longfold/base/error.h"
+#include "longfold/cli/commands.h"
+#include "longfold/memory/meter.h"
+#include "longfold/model/transformer.h"
+#include "longfold/train/gradients.h"
+#include "longfold/train/optimizer.h"
+
+namespace longfold::cli {
+namespace {
+
+struct BenchOptions {
+  std::string preset = "genslm-25m", linear = "auto";
+  int64_t tokens = 2048, steps = 5, threads = 0;
+  bool json = false;
+};
+
+constexpr int64_t kVocabulary = 69;  // of genslm69
+
+data::Batch random_batch(int64_t tokens) {
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
+  data::Batch batch;
+  batch.tokens = at::randint(kVocabulary, {1, tokens}, generator, at::kLong);
+  batch.labels = at::randint(kVocabulary, {1, tokens}, generator, at::kLong);
+  batch.positions = at::arange(tokens, at::kLong).unsqueeze(0);
+  batch.weights = at::ones({1, tokens}, at::kFloat);
+  batch.held_out_weights = at::zeros({1, tokens}, at::kFloat);
+  batch.documents = at::arange(2, at::kLong) * tokens;
+  return batch;
+}
+
+void expect_at_least_one(const char* option, int64_t value) {
+  if (value >= 1) return;
+  throw base::UserError(std::string("expected ") + option + " to be at least 1, got " + std::to_string(value));
+}
+
+void bench_step(const BenchOptions& options) {
+  expect_at_least_one("--tokens", options.tokens);
+  expect_at_least_one("--steps", options.steps);
+  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
+  const auto meter = memory::MemoryMeter::install();
+  model::ModelConfig config = model::named_config(options.preset, "");
+  config.vocab_size = kVocabulary;
+  if (config.has_learned_positions()) config.max_positions = options.tokens;
+  const model::LinearEngine engine = model::linear_engine(options.linear);
+  const model::Transformer transformer(config, model::local_layers(engine));
+  transformer.ptr()->initialise(1);
+  train::NamedTensors parameters;
+  for (const auto& item : transformer.ptr()->named_parameters()) parameters.push_back({item.key(), item.value()});
+  train::AdamW optimizer({}, parameters);
+  const std::vector<data::Batch> batches{random_batch(options.tokens)};
+
+  std::vector<double> seconds;
+  std::vector<double> losses;
+  for (int64_t step = 0; step <= options.steps; ++step) {  // the first, which fills the caches, does not count
+    const auto start = std::chrono::steady_clock::now();
+    const train::StepLosses result = train::add_gradients(transformer, batches);
+    train::clip_gradients(parameters, 1);
+    optimizer.update(step + 1, 1e-4);
+    if (step > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    losses.push_back(result.loss.value());
+  }
+  std::vector<double> sorted = seconds;
+  std::ranges::sort(sorted);
+  const double median = sorted[sorted.size() / 2];
+  if (options.json) {
+    const nlohmann::ordered_json line{
+        {"preset", options.preset},    {"tokens", options.tokens}, {"threads", at::get_num_threads()},
+        {"linear", to_string(engine)}, {"seconds", seconds},       {"losses", losses},
+        {"peak_bytes", meter.peak()}};
+    std::printf("%s\n", line.dump().c_str());
+    return;
+  }
+  std::printf("%s, %lld tokens, %d threads, linear by %s: %.3f s a step (%.3f to %.3f), %.0f tokens/s, peak %.0f MiB\n",
+              options.preset.c_str(), static_cast<long long>(options.tokens), at::get_num_threads(),
+              to_string(engine).c_str(), median, sorted.front(), sorted.back(),
+              static_cast<double>(options.tokens) / median, static_cast<double>(meter.peak()) / (1 << 20));
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* bench = app.add_subcommand("bench", "how fast this machine is");
+  bench->require_subcommand(1);
+  CLI::App* step =
+      bench->add_subcommand("step", "times training steps of random weights and tokens, one sequence each");
+  step->add_option("--preset", options->preset, "model.preset")->capture_default_str();
+  step->add_option("--tokens", options->tokens, "in the sequence")->capture_default_str();
+  step->add_option("--steps", options->steps, "steps that count, after one that does not")->capture_default_str();
+  step->add_option("--threads", options->threads, "0 = one for each core")->capture_default_str();
+  step->add_option("--linear", options->linear, "compute.linear")->capture_default_str();
+  step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
+  step->callback([options] { bench_step(*options); });
+}
+
+}  // namespace longfold::cli
