@@ -4,6 +4,7 @@ import gzip
 import json
 import pathlib
 import re
+import struct
 import subprocess
 
 import pytest
@@ -13,16 +14,16 @@ EXCERPT = ROOT / "data" / "ecoli-k12-excerpt.gbk.gz"
 GENES = ROOT / "data" / "ecoli-k12-genes.fa.gz"
 
 
-def sequences(longfold, prefix):
-    """{name: bases} by longfold inspect."""
-    says = json.loads(prefix.with_name(prefix.name + ".json").read_text())["sequences"]
-    found = {}
-    for i, entry in enumerate(says):
-        shown = longfold("inspect", prefix, "--sequence", i, "--count", 10000)
-        if shown.code != 0:
-            length = re.search(r"has (\d+) tokens", shown.stderr)[1]
-            shown = longfold("inspect", prefix, "--sequence", i, "--count", length)
-        found[entry["name"]] = re.search(r"^  text  (.*)$", shown.stdout, re.MULTILINE)[1]
+def sequences(prefix):
+    """{name: bases}, from the three files."""
+    says = json.loads(prefix.with_name(prefix.name + ".json").read_text())
+    index, tokens = (prefix.with_name(prefix.name + ending).read_bytes() for ending in (".idx", ".bin"))
+    (count,) = struct.unpack_from("<Q", index, 18)
+    found, at = {}, 0
+    for entry, length in zip(says["sequences"], struct.unpack_from(f"<{count}i", index, 34), strict=True):
+        ids = struct.unpack_from(f"<{length}H", tokens, at)
+        found[entry["name"]] = "".join(says["tokenizer"]["vocabulary"][i] for i in ids)
+        at += 2 * length
     return found
 
 
@@ -45,7 +46,7 @@ def test_coding_sequences_of_an_excerpt(longfold, tmp_path):
     )
     genes = fasta(GENES)
     assert len(genes) == 4242
-    found = sequences(longfold, tmp_path / "x")
+    found = sequences(tmp_path / "x")
     assert len(found) == 58 and all(genes[name] == bases for name, bases in found.items())
     shown = longfold("inspect", tmp_path / "x").stdout
     assert "sequence 1: b0002 (NC_000913.2 337..2799), frame 0, 821 tokens" in shown
