@@ -12,7 +12,7 @@ namespace longfold::cli {
 namespace {
 
 constexpr double kWidth = 620, kHeight = 240;
-constexpr double kLeft = 84, kRight = 12, kTop = 12, kBottom = 32;
+constexpr double kLeft = 84, kRight = 30, kTop = 12, kBottom = 32;
 constexpr size_t kStretches = 300;  // of two points each
 
 using Points = std::vector<std::pair<double, double>>;

@@ -74,7 +74,7 @@ bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
     validate(report, events);
     log.write(report);
     events.step(report);
-    check_finite({.step = step_ + 1, .validation_loss = report.validation_loss});
+    if (!skips_nonfinite(recipe_)) check_finite({.step = step_ + 1, .validation_loss = report.validation_loss});
     const int64_t every = recipe_.train.checkpoint_every;
     if (take_for_best(report) || (every > 0 && step_ % every == 0)) {
       log.flush();
@@ -140,7 +140,7 @@ void Trainer::validate(StepReport& report, const Events& events) const {
 }
 
 bool Trainer::take_for_best(const StepReport& report) {
-  if (!report.validation_loss) return false;
+  if (!report.validation_loss || !std::isfinite(*report.validation_loss)) return false;
   const bool is_best =
       !best_ || best_->validation != validation_->identity() || *report.validation_loss < best_->validation_loss;
   if (is_best) best_ = {report.step, *report.validation_loss, validation_->identity()};

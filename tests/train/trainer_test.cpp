@@ -479,10 +479,11 @@ TEST_F(TrainerTest, SkippingEndsWhereNoStepIsGood) {
 
 Recipe recipe_with_validation(const ScratchFolder& folder, const std::string& output) {
   Recipe recipe = small_recipe(folder, output, /*length=*/800);
-  std::vector<int32_t> backwards = learnable_tokens(300);  // what is learnt first helps there, then it harms
-  std::ranges::reverse(backwards);
-  write_data(folder / "val", backwards);
+  std::vector<int32_t> never{5};  // each token is followed by one that it never is in training, so that learning harms
+  while (never.size() < 300) never.push_back(5 + (never.back() * 7 + 3 + 32) % 64);
+  write_data(folder / "val", never);
   recipe.data.sequence_length = 64;
+  recipe.optimizer.learning_rate = 0.03;
   recipe.optimizer.warmup_steps = 1;
   recipe.train.validation = folder / "val";
   recipe.train.validate_every = 2;
@@ -517,6 +518,28 @@ TEST_F(TrainerTest, TheBestCheckpointStays) {
   // The best one's parameters give that loss.
   load_model(*best, trainer.parameters());
   EXPECT_LT(*trainer.evaluate().loss, 5);
+}
+
+TEST_F(TrainerTest, AValidationLossThatIsNoNumberStopsTheRunAndIsNeverTheBest) {
+  const ScratchFolder folder;
+  Recipe recipe = recipe_with_bad_windows(folder, "a");  // one of its steps is skipped, and more come
+  write_data(folder / "val", std::vector<int32_t>(100, 8));
+  recipe.train.validation = folder / "val";
+  recipe.train.steps = 1;
+  recipe.optimizer.warmup_steps = 0;
+  recipe.data.seed = 1;
+  EXPECT_EQ(run_with_bad_windows(recipe, /*resume=*/false, 0).total, 0)
+      << "step 1 has no bad window: else another seed";
+  EXPECT_FALSE(best_checkpoint(recipe.train.output));
+  recipe.train.on_nonfinite = "stop";
+  recipe.train.output = folder / "b";
+  try {
+    run_with_bad_windows(recipe, /*resume=*/false, 0);
+    FAIL();
+  } catch (const Diverged& error) {
+    EXPECT_EQ(std::string(error.what()).find("after step 1: the loss is -, on validation data nan; "), 0)
+        << error.what();
+  }
 }
 
 TEST_F(TrainerTest, AResumedRunKnowsTheBest) {
