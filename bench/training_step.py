@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A training step of longfold beside one of Hugging Face's transformers with torch's AdamW: the same model, tokens, threads
-and dtype, in turn, on this machine's CPU.
+"""A training step of longfold beside one of Hugging Face's transformers with torch's AdamW: the same model, tokens,
+threads and dtype, in turn, on this machine's CPU.
 
     python bench/training_step.py --tokens 2048 --rounds 3
 
@@ -112,8 +112,8 @@ def main():
     lines = [
         "# A training step on the CPU, beside Hugging Face's transformers",
         "",
-        f"`python bench/training_step.py {' '.join(sys.argv[1:])}`: {options.preset}, fp32, one sequence, AdamW, clipping; "
-        f"{options.threads} threads. Processes in turn; of each the median step. {cpu_name()}, {kernels}; "
+        f"`python bench/training_step.py {' '.join(sys.argv[1:])}`: {options.preset}, fp32, one sequence, AdamW, "
+        f"clipping; {options.threads} threads. Processes in turn; of each the median step. {cpu_name()}, {kernels}; "
         f"torch {torch.__version__}, transformers {transformers.__version__} with SDPA.",
         "",
         "| tokens | longfold, s | transformers, s | longfold, tokens/s | times as fast |",

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What `make demo` shows: training on a whole genome in one piece, then Evoformer attention on a real alignment.
-# Arguments go to `longfold train`.
+# What `make demo` shows: training on a whole genome in one piece, training on genes and scoring others, then Evoformer
+# attention on a real alignment. Arguments go to `longfold train`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 longfold=build/release/longfold
 run=build/runs/phage-lambda
+genes=build/runs/ecoli-genes
 
 echo "== 1. Phage lambda, 48,502 nucleotides, as codons (data/phage-lambda.fa.gz)"
 $longfold prepare data/phage-lambda.fa.gz --output build/phage-lambda --tokenizer genslm69 --frame 0
@@ -15,7 +16,14 @@ rm -rf "$run"
 $longfold train recipes/phage-lambda.toml --train.output "$run" "$@"
 
 echo
-echo "== 3. Evoformer MSA-row attention on the Pfam alignment SecY, forward and backward"
+echo "== 3. Genes of E. coli, four fifths to train on (recipes/ecoli-genes.toml), a tenth that no choice has seen to score"
+$longfold prepare data/ecoli-k12-genes.fa.gz --val 0.1 --test 0.1 -o build/ecoli-genes
+rm -rf "$genes"
+$longfold train recipes/ecoli-genes.toml --train.output "$genes" "$@"
+$longfold eval "$genes" --data build/ecoli-genes-test
+
+echo
+echo "== 4. Evoformer MSA-row attention on the Pfam alignment SecY, forward and backward"
 .venv/bin/python examples/evoformer_secy.py
 
 cat <<'END'

@@ -165,12 +165,14 @@ Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<
 }
 
 void check_same_run(const Recipe& recipe, const Json& trained, const std::string& checkpoint) {
-  const Json now = base::to_json(recipe);
+  const Json now = base::to_json(recipe), defaults = base::to_json(Recipe());
   for (const char* section : {"model", "data"}) {
     for (const auto& [key, value] : now[section].items()) {
       // Names stand for other keys, which are compared. The data set may move: its content is checked by hash.
       if (key == "preset" || key == "family" || key == "path" || key == "tokenizer" || key == "batch_size") continue;
-      check_same(value, trained.value(section, Json::object()).value(key, Json()), std::string(section) + "." + key,
+      // Older checkpoints lack the keys of [data] that came later: they had the defaults.
+      const Json missing = section == std::string_view("data") ? defaults["data"][key] : Json();
+      check_same(value, trained.value(section, Json::object()).value(key, missing), std::string(section) + "." + key,
                  checkpoint);
     }
   }

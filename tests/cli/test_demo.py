@@ -8,7 +8,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def test_demo_runs_to_its_last_line(program):
     demo = subprocess.run(
-        ["bash", "examples/demo.sh", "--train.steps", "6"], cwd=ROOT, capture_output=True, text=True, timeout=600
+        ["bash", "examples/demo.sh", "--train.steps", "6", "--optimizer.warmup_steps", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert demo.returncode == 0, demo.stderr
     for words in (
@@ -19,6 +23,9 @@ def test_demo_runs_to_its_last_line(program):
         "Markov order 2",
         "tokens/s",
         "never built",
+        "4,208  read",
+        "build/ecoli-genes-test",
+        "Markov order 5",
         "158 sequences x 614 columns",
         "peak extra memory",
         "error of gradient of pair",
