@@ -252,7 +252,7 @@ TEST(Sampler, ConfigIsASection) {
   base::set_field(config, "held_out", "0.1");
   EXPECT_EQ(base::to_json(config).dump(),
             R"({"path":"","sequence_length":128,"held_out":0.1,"batch_size":1,"seed":0,"tokenizer":"","mixture":"",)"
-            R"("masked_weight":1.0})");
+            R"("masked_weight":1.0,"pack":false})");
 }
 
 // Data sets whose tokens tell them apart: record i of set k is [5 + k, 5 + i % 4, ...].
