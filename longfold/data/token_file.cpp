@@ -185,8 +185,8 @@ void TokenFile::State::read_sidecar(const std::string& path, const std::string& 
   mask.emplace(prefix + ".mask");
   const int64_t num_bytes = (index.num_tokens() + 7) / 8;
   if (std::ssize(mask->bytes()) != num_bytes) {
-    throw UserError("'" + prefix + ".mask': expected " + std::to_string(num_bytes) + " bytes, a bit for each token, got " +
-                    std::to_string(mask->bytes().size()));
+    throw UserError("'" + prefix + ".mask': expected " + std::to_string(num_bytes) +
+                    " bytes, a bit for each token, got " + std::to_string(mask->bytes().size()));
   }
 }
 

@@ -32,41 +32,38 @@ struct Names {
 };
 
 const Names& names_of(std::string_view family) {
-  static const Names kGptNeoX{
-      "gpt_neox.layers.",
-      {{"input_layernorm", "input_layernorm"},
-       {"post_attention_layernorm", "post_attention_layernorm"},
-       {"attention.query_key_value", "attention.query_key_value"},
-       {"attention.dense", "attention.dense"},
-       {"mlp.dense_h_to_4h", "mlp.dense_h_to_4h"},
-       {"mlp.dense_4h_to_h", "mlp.dense_4h_to_h"}},
-      {{"gpt_neox.embed_in", "gpt_neox.embed_in"},
-       {"gpt_neox.final_layer_norm", "gpt_neox.final_layer_norm"},
-       {"embed_out", "embed_out"}}};
-  static const Names kGpt2{
-      "transformer.h.",
-      {{"input_layernorm", "ln_1"},
-       {"post_attention_layernorm", "ln_2"},
-       {"attention.query_key_value", "attn.c_attn", Change::kJoinedTransposed},
-       {"attention.dense", "attn.c_proj", Change::kTransposed},
-       {"mlp.dense_h_to_4h", "mlp.c_fc", Change::kTransposed},
-       {"mlp.dense_4h_to_h", "mlp.c_proj", Change::kTransposed}},
-      {{"gpt_neox.embed_in", "transformer.wte"},
-       {"gpt_neox.embed_positions", "transformer.wpe"},
-       {"gpt_neox.final_layer_norm", "transformer.ln_f"},
-       {"embed_out", "lm_head"}}};
-  static const Names kLlama{
-      "model.layers.",
-      {{"input_layernorm", "input_layernorm"},
-       {"post_attention_layernorm", "post_attention_layernorm"},
-       {"attention.query_key_value", "self_attn", Change::kSplit},
-       {"attention.dense", "self_attn.o_proj"},
-       {"mlp.gate", "mlp.gate_proj"},
-       {"mlp.dense_h_to_4h", "mlp.up_proj"},
-       {"mlp.dense_4h_to_h", "mlp.down_proj"}},
-      {{"gpt_neox.embed_in", "model.embed_tokens"},
-       {"gpt_neox.final_layer_norm", "model.norm"},
-       {"embed_out", "lm_head"}}};
+  static const Names kGptNeoX{"gpt_neox.layers.",
+                              {{"input_layernorm", "input_layernorm"},
+                               {"post_attention_layernorm", "post_attention_layernorm"},
+                               {"attention.query_key_value", "attention.query_key_value"},
+                               {"attention.dense", "attention.dense"},
+                               {"mlp.dense_h_to_4h", "mlp.dense_h_to_4h"},
+                               {"mlp.dense_4h_to_h", "mlp.dense_4h_to_h"}},
+                              {{"gpt_neox.embed_in", "gpt_neox.embed_in"},
+                               {"gpt_neox.final_layer_norm", "gpt_neox.final_layer_norm"},
+                               {"embed_out", "embed_out"}}};
+  static const Names kGpt2{"transformer.h.",
+                           {{"input_layernorm", "ln_1"},
+                            {"post_attention_layernorm", "ln_2"},
+                            {"attention.query_key_value", "attn.c_attn", Change::kJoinedTransposed},
+                            {"attention.dense", "attn.c_proj", Change::kTransposed},
+                            {"mlp.dense_h_to_4h", "mlp.c_fc", Change::kTransposed},
+                            {"mlp.dense_4h_to_h", "mlp.c_proj", Change::kTransposed}},
+                           {{"gpt_neox.embed_in", "transformer.wte"},
+                            {"gpt_neox.embed_positions", "transformer.wpe"},
+                            {"gpt_neox.final_layer_norm", "transformer.ln_f"},
+                            {"embed_out", "lm_head"}}};
+  static const Names kLlama{"model.layers.",
+                            {{"input_layernorm", "input_layernorm"},
+                             {"post_attention_layernorm", "post_attention_layernorm"},
+                             {"attention.query_key_value", "self_attn", Change::kSplit},
+                             {"attention.dense", "self_attn.o_proj"},
+                             {"mlp.gate", "mlp.gate_proj"},
+                             {"mlp.dense_h_to_4h", "mlp.up_proj"},
+                             {"mlp.dense_4h_to_h", "mlp.down_proj"}},
+                            {{"gpt_neox.embed_in", "model.embed_tokens"},
+                             {"gpt_neox.final_layer_norm", "model.norm"},
+                             {"embed_out", "lm_head"}}};
   return family == "gpt2" ? kGpt2 : family == "llama" ? kLlama : kGptNeoX;
 }
 
@@ -137,7 +134,8 @@ void add_rotary(Json& json, const ModelConfig& config) {
   } else {
     json["rope_theta"] = config.rotary_base;
   }
-  if (is_scaled) json["rope_scaling"] = {{"type", "linear"}, {"rope_type", "linear"}, {"factor", config.rotary_scaling}};
+  if (is_scaled)
+    json["rope_scaling"] = {{"type", "linear"}, {"rope_type", "linear"}, {"factor", config.rotary_scaling}};
 }
 
 }  // namespace
