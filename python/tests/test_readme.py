@@ -65,5 +65,5 @@ def test_shell_snippet(tmp_path):
 
 def test_commands_for_make_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:^ +|`)make ([a-z]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE):
+    for target in re.findall(r"(?:^ +|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
