@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -102,7 +103,9 @@ void add_bench(CLI::App& app) {
   step->add_option("--preset", options->preset, "model.preset")->capture_default_str();
   step->add_option("--tokens", options->tokens, "in the sequence")->capture_default_str();
   step->add_option("--steps", options->steps, "steps that count, after one that does not")->capture_default_str();
-  step->add_option("--threads", options->threads, "0 = one for each core")->capture_default_str();
+  step->add_option("--threads", options->threads, "0 = one for each core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   step->add_option("--linear", options->linear, "compute.linear")->capture_default_str();
   step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
   step->callback([options] { bench_step(*options); });
