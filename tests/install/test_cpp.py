@@ -11,10 +11,12 @@ import pytest
 from outside import ROOT, attempt, documented, run
 
 HEADERS = {
+    "kernels/causal_attention.h",
     "kernels/dtype.h",
     "kernels/evoformer_attention.h",
     "kernels/isa.h",
     "kernels/tensor_view.h",
+    "ops/causal_attention.h",
     "ops/evoformer_attention.h",
     "ops/export.h",
 }

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <limits>
-#include <vector>
+#include <utility>
 
 #include "longfold/kernels/causal_attention.h"
 #include "longfold/kernels/cpu/causal/buffers.h"
@@ -20,9 +21,11 @@ class CausalForwardItem {
  public:
   CausalForwardItem(const CausalForwardArgs<T>& args, const CausalForwardPlan& plan, const CausalShape& shape,
                     float* scratch)
-      : args_(args), plan_(plan), shape_(shape), buffers_(shape, scratch) {
-    for (const CausalPanelBuffers& own : buffers_.panels) panels_.emplace_back(buffers_, own, shape.D, prefetch_);
-  }
+      : args_(args),
+        plan_(plan),
+        shape_(shape),
+        buffers_(shape, scratch),
+        panels_(make_panels(std::make_index_sequence<kCausalPanels>())) {}
 
   void run(int64_t item) {
     const int64_t group = item / shape_.H;
@@ -57,6 +60,11 @@ class CausalForwardItem {
     int64_t query = 0, queries = 0;
     int64_t first_key = 0;
   };
+
+  template <size_t... i>
+  std::array<Panel, kCausalPanels> make_panels(std::index_sequence<i...>) {
+    return {Panel(buffers_, buffers_.panels[i], shape_.D, prefetch_)...};
+  }
 
   // Queries [begin, end).
   void run_group(const Document& document, int64_t begin, int64_t end) {
@@ -129,7 +137,7 @@ class CausalForwardItem {
   CausalShape shape_;
   CausalForwardBuffers buffers_;
   NoPrefetch prefetch_;
-  std::vector<Panel> panels_;
+  std::array<Panel, kCausalPanels> panels_;
   int64_t head_ = 0;
 };
 
