@@ -32,7 +32,7 @@ demo: programs ## trains on a whole phage genome, then runs Evoformer attention 
 test: build ## builds and passes all tests, then the C++ ones under sanitizers and, where its tools are, for Arm
 	python tools/check_includes.py
 	ctest --preset $(PRESET)
-	python -m pytest -q -m "not nightly" python/tests tests/cli tests/install tests/cuda
+	python -m pytest -q -n 2 --dist loadfile -m "not nightly" python/tests tests/cli tests/install tests/cuda
 	@$(MAKE) --no-print-directory test-dev
 	@$(MAKE) --no-print-directory test-tsan
 	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64; \
@@ -42,7 +42,7 @@ test-nightly: build ## what takes too long for `make test`: all kernels in the e
 	@cmake --preset nightly --log-level=WARNING
 	@cmake --build --preset nightly --target test_kernels test_simt
 	ctest --preset nightly
-	python -m pytest -q -m nightly python/tests tests/cli
+	python -m pytest -q -n 2 --dist loadfile -m nightly python/tests tests/cli
 	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev
 	ctest --preset dev-nightly
