@@ -42,7 +42,9 @@ struct Layers {
   std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const std::optional<at::Tensor>& documents)>
       attention;
-  // hidden [B, S, h], head weight [V, h], labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
+  // hidden [B, S, h], head weight [V, h] -> scores of the next token [B, S, V]
+  std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head)> logits;
+  // hidden, head weight, labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
   // is); 0 where the label is kIgnoredLabel
   std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels)> loss;
   // called once per block: what to run in place of `forward`, whose parameters are those of `block`

@@ -3,7 +3,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linear.h>
 
 #include <cmath>
 #include <string>
@@ -109,8 +108,7 @@ at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Ten
 
 at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents) {
-  const at::Tensor x = hidden(tokens, positions, documents);
-  return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head());
+  return layers_.logits(hidden(tokens, positions, documents), head());
 }
 
 }  // namespace longfold::model
