@@ -194,6 +194,29 @@ TEST(Transformer, LossesAndGradientsAreTheSameBitsEveryTime) {
   EXPECT_GT(first[1].abs().max().item<double>(), 0);
 }
 
+TEST(Transformer, TwoInOneProcessDoNotMeet) {
+  const at::Tensor tokens = at::randint(11, {2, 33}, at::kLong), where = positions(33).expand({2, 33}).contiguous();
+  const auto step = [&](Transformer& model) {
+    model->zero_grad();
+    const at::Tensor losses = model->token_losses(tokens, tokens, where);
+    losses.sum().backward();
+    std::vector<at::Tensor> bits{losses.detach()};
+    for (const at::Tensor& value : model->parameters()) bits.push_back(value.grad().clone());
+    return bits;
+  };
+  Transformer model(small());
+  model->initialise(3);
+  const std::vector<at::Tensor> alone = step(model);
+  ModelConfig config = small();
+  apply_names(config, "", "llama");
+  config.num_layers = 3, config.hidden_size = 48, config.rotary_base = 100;
+  Transformer other(config);
+  other->initialise(4);
+  const std::vector<at::Tensor> of_other = step(other), beside = step(model), of_other_again = step(other);
+  for (size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(beside[i], alone[i])) << i;
+  for (size_t i = 0; i < of_other.size(); ++i) EXPECT_TRUE(at::equal(of_other_again[i], of_other[i])) << i;
+}
+
 TEST(Transformer, RefusesTensorsOfOtherShapesAndTypes) {
   Transformer model(small());
   const at::Tensor tokens = at::zeros({2, 5}, at::kLong);
