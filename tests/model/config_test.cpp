@@ -31,6 +31,8 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_layers = 0; }), "model.num_layers is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.vocab_size = -3; }),
             "model.vocab_size is -3, expected at least 1, or 0 for as many as the tokenizer has");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.hidden_size = c.num_heads << 59; }),
+            "model.hidden_size is 4611686018427387904, expected at most 2147483648");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_heads = 0; }), "model.num_heads is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.ffn_size = 0; }), "model.ffn_size is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = 1.5; }), "model.rotary_pct is 1.5, expected 0 to 1");
