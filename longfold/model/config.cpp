@@ -154,6 +154,7 @@ void ModelConfig::validate() const {
   require(rotary_scaling > 0 && std::isfinite(rotary_scaling),
           "rotary_scaling is " + text(rotary_scaling) + ", expected more than 0");
   require(init_std > 0, "init_std is " + text(init_std) + ", expected more than 0");
+  require(dropout >= 0 && dropout < 1, "dropout is " + text(dropout) + ", expected 0 or more and less than 1");
 }
 
 int64_t ModelConfig::num_parameters() const {

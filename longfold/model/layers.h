@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 
+#include "longfold/model/dropout.h"
 #include "longfold/model/linear.h"
 #include "longfold/model/rotary.h"
 
@@ -27,6 +28,7 @@ class Layer : public torch::nn::Module {
 struct BlockContext {
   RotaryTables rotary;
   std::optional<at::Tensor> documents;  // int64: where each begins, then B * S (ops/causal_attention.h); none: rows
+  Dropout dropout = {};                 // the layer's
 };
 
 // What a transformer block computes, x [B, S, hidden] to the same shape.

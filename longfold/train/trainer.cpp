@@ -92,7 +92,7 @@ std::vector<data::Batch> Trainer::batches_of(int64_t step) const {
 
 StepReport Trainer::train_step() {
   const auto start = Clock::now();
-  const StepLosses losses = add_gradients(model_, batches_of(step_));
+  const StepLosses losses = add_gradients(model_, batches_of(step_), model::dropout_key(recipe_.train.seed, step_));
 
   StepReport report;
   report.step = step_ + 1;

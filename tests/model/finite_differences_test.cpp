@@ -21,6 +21,7 @@ struct Case {
   std::string name;
   ModelConfig config;
   bool has_documents = false;
+  std::optional<DropoutKey> dropout = {};
 };
 
 std::vector<Case> cases() {
@@ -39,11 +40,16 @@ std::vector<Case> cases() {
       all.push_back(one);
     }
   }
+  all.push_back(all.front());
+  all.back().name += ", dropout";
+  all.back().config.dropout = 0.3;
+  all.back().dropout = {.step = 5};
   return all;
 }
 
 struct Problem {
   at::Tensor tokens, labels, positions, weights;
+  std::optional<DropoutKey> dropout;
   std::optional<at::Tensor> documents = {};
 };
 
@@ -51,7 +57,7 @@ struct Problem {
 Problem problem_of(const Case& one) {
   at::manual_seed(2);
   Problem problem{at::randint(11, {2, 13}, at::kLong), at::randint(11, {2, 13}, at::kLong),
-                  at::arange(13).expand({2, 13}).clone(), at::rand({2, 13}, at::kDouble) + 0.5};
+                  at::arange(13).expand({2, 13}).clone(), at::rand({2, 13}, at::kDouble) + 0.5, one.dropout};
   problem.labels[1][3] = kIgnoredLabel;
   if (!one.has_documents) return problem;
   problem.documents = at::tensor({0, 5, 6, 13, 21, 26}, at::kLong);
@@ -62,7 +68,7 @@ Problem problem_of(const Case& one) {
 }
 
 at::Tensor loss_of(Transformer& model, const Problem& p) {
-  return (model->token_losses(p.tokens, p.labels, p.positions, p.documents) * p.weights).sum();
+  return (model->token_losses(p.tokens, p.labels, p.positions, p.documents, p.dropout) * p.weights).sum();
 }
 
 // The derivative of the loss by t, where `parameter` is what it is plus t times `direction`.

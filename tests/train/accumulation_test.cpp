@@ -35,6 +35,24 @@ TEST_F(Accumulation, BatchesInTurnAreOneBatch) {
 
 // [UNK] counts in no loss. A step without a label has no loss and a gradient of 0, and is a step of AdamW all the same:
 // decay pulls, and what the moments hold goes on to move the parameters.
+TEST_F(Accumulation, MasksOfDropoutAreThoseOfOneBatch) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "whole");
+  recipe.model.dropout = 0.2;
+  recipe.data.sequence_length = 32;
+  recipe.data.batch_size = 4;
+  recipe.train.steps = 3;
+  const RunResult whole = run(recipe);
+  recipe.data.batch_size = 1;
+  recipe.train.accumulate = 4;
+  recipe.train.output = folder / "parts";
+  const RunResult parts = run(recipe);
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(parts.losses[i], whole.losses[i], 1e-5) << i;
+  recipe.model.dropout = 0;
+  recipe.train.output = folder / "none";
+  EXPECT_GT(std::abs(run(recipe).losses[2] - whole.losses[2]), 1e-3) << "dropout does something";
+}
+
 TEST_F(Accumulation, WithoutLabelsThereIsNoLossAndDecayActs) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");

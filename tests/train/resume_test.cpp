@@ -54,6 +54,23 @@ TEST_F(Resume, ResumedInTheMiddleGivesTheSameBits) {
             base::read_file(folder / "whole/step-00000020/optimizer.safetensors"));
 }
 
+TEST_F(Resume, MasksOfDropoutAreTheSame) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "whole");
+  recipe.data.sequence_length = 32;
+  recipe.train.steps = 6;
+  const std::vector<double> without = run(recipe).losses;
+  recipe.model.dropout = 0.2;
+  recipe.train.output = folder / "dropped";
+  const RunResult whole = run(recipe);
+  EXPECT_NE(whole.losses, without);
+  recipe.train.output = folder / "parts";
+  const RunResult first = run(recipe, /*resume=*/false, /*stop_after=*/2), rest = run(recipe, /*resume=*/true);
+  EXPECT_EQ(first.losses, std::vector<double>(whole.losses.begin(), whole.losses.begin() + 2));
+  EXPECT_EQ(rest.losses, std::vector<double>(whole.losses.begin() + 2, whole.losses.end()));
+  expect_same_parameters(rest.parameters, whole.parameters);
+}
+
 TEST_F(Resume, ResumedAtTheEndDoesNothing) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");

@@ -128,6 +128,19 @@ TEST_F(TrainerTest, EvaluatesBothStretches) {
   EXPECT_LT(*trainer.evaluate().loss, *first.loss - 1);
 }
 
+TEST_F(TrainerTest, EvaluationHasNoDropout) {
+  const ScratchFolder folder;
+  Recipe recipe = small_recipe(folder, "a");
+  const Evaluation without = Trainer(recipe, memory::MemoryMeter::install()).evaluate();
+  recipe.model.dropout = 0.5;
+  Trainer trainer(recipe, memory::MemoryMeter::install());
+  const Evaluation with = trainer.evaluate();
+  EXPECT_EQ(*with.loss, *without.loss);
+  EXPECT_EQ(*with.held_out_loss, *without.held_out_loss);
+  recipe.train.output = folder / "b";
+  EXPECT_NE(run(recipe, /*resume=*/false, /*stop_after=*/1).losses[0], *without.loss);
+}
+
 TEST_F(TrainerTest, TakesTheVocabularyOfTheTokenizer) {
   const ScratchFolder folder;
   Recipe recipe = small_recipe(folder, "a");
