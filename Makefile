@@ -1,5 +1,5 @@
 # longfold: `make demo` shows it, `make test` proves it. Both set up and build what is missing.
-.PHONY: help setup build programs demo test test-nightly test-dev test-tsan test-aarch64 cuda-all test-gpu bench bench-cuda data-ecoli format clean
+.PHONY: help setup build programs demo test test-nightly test-dev test-tsan test-aarch64 fuzz cuda-all test-gpu bench bench-cuda data-ecoli format clean
 .DEFAULT_GOAL := help
 
 VENV := .venv/bin
@@ -68,6 +68,17 @@ test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under 
 	@cmake --preset aarch64 --log-level=WARNING
 	@cmake --build --preset aarch64
 	ctest --preset aarch64
+
+# Goes on from what it found before, in build/fuzz/corpus/; bytes that a reader cannot bear are kept in build/fuzz/.
+FUZZ_SECONDS ?= 60
+fuzz: setup ## libFuzzer looks for bytes that readers cannot bear, FUZZ_SECONDS (60) each; needs clang
+	@cmake --preset fuzz --log-level=WARNING
+	@cmake --build --preset fuzz
+	@for reader in fasta genbank gff index safetensors recipe; do \
+	  echo "fuzz: $$reader, $(FUZZ_SECONDS) s" && mkdir -p build/fuzz/corpus/$$reader && \
+	  build/fuzz/tests/fuzz/fuzz_$$reader -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -artifact_prefix=build/fuzz/$$reader- \
+	    build/fuzz/corpus/$$reader tests/fuzz/seeds/$$reader || exit 1; \
+	done
 
 cuda-all: setup ## with CUDA kernels for every GPU since Turing, and PTX for later ones; needs nvcc 13
 	@cmake --preset cuda --log-level=WARNING

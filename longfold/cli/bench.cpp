@@ -60,8 +60,7 @@ void bench_step(const BenchOptions& options) {
   const model::LinearEngine engine = model::linear_engine(options.linear);
   const model::Transformer transformer(config, model::local_layers(engine));
   transformer.ptr()->initialise(1);
-  train::NamedTensors parameters;
-  for (const auto& item : transformer.ptr()->named_parameters()) parameters.push_back({item.key(), item.value()});
+  const train::NamedTensors parameters = train::named_parameters(*transformer);
   train::AdamW optimizer({}, parameters);
   const std::vector<data::Batch> batches{random_batch(options.tokens)};
 

@@ -27,9 +27,7 @@ TrainedModel load_trained_model(const fs::path& checkpoint) {
   train::Recipe recipe;
   base::from_json(manifest.recipe, recipe, "'" + checkpoint.string() + "': ");
   model::Transformer model(recipe.model, model::local_layers(model::linear_engine(recipe.compute.linear)));
-  train::NamedTensors parameters;
-  for (const auto& item : model->named_parameters()) parameters.push_back({item.key(), item.value()});
-  train::load_model(checkpoint, parameters);
+  train::load_model(checkpoint, train::named_parameters(*model));
   return {manifest, recipe, model};
 }
 

@@ -48,9 +48,8 @@ void run(const ExportOptions& options) {
   progress.begin("writing '" + options.output + "'");
   const int64_t longest = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : 2048;
   const nlohmann::ordered_json config = exchange::hugging_face_config(recipe.model, longest);
-  exchange::Tensors ours;
-  for (const auto& item : transformer->named_parameters()) ours.push_back({item.key(), item.value()});
-  const exchange::Tensors tensors = exchange::hugging_face_tensors(recipe.model, ours);
+  const exchange::Tensors tensors =
+      exchange::hugging_face_tensors(recipe.model, train::named_parameters<exchange::Tensors>(*transformer));
   base::AtomicFolder folder(options.output);
   write_tensors(folder.temporary() / "model.safetensors", tensors);
   base::write_file(folder.temporary() / "config.json", config.dump(2) + "\n");

@@ -44,8 +44,11 @@ Block::Block(const ModelConfig& config, const Layers& layers)
       mlp_(register_module("mlp", std::make_shared<Mlp>(config, layers))) {}
 
 at::Tensor Block::forward(const at::Tensor& x, const BlockContext& context) {
-  const at::Tensor after = x + attention_->forward(input_layernorm_->forward(x), context);
-  return after + mlp_->forward(post_attention_layernorm_->forward(parallel_residual_ ? x : after));
+  const auto& drop = context.dropout;
+  const at::Tensor after =
+      x + drop(attention_->forward(input_layernorm_->forward(x), context), Dropout::Place::kAttention);
+  return after +
+         drop(mlp_->forward(post_attention_layernorm_->forward(parallel_residual_ ? x : after)), Dropout::Place::kMlp);
 }
 
 }  // namespace longfold::model

@@ -19,8 +19,16 @@ void require(bool fine, const std::string& message) {
   if (!fine) throw base::UserError("model." + message);
 }
 
+constexpr int64_t kLargestSize = int64_t{1} << 31;  // far beyond use, and such that products of two fit
+
+void require_below_largest(std::string_view key, int64_t value) {
+  require(value <= kLargestSize,
+          std::string(key) + " is " + std::to_string(value) + ", expected at most " + std::to_string(kLargestSize));
+}
+
 void require_positive(std::string_view key, int64_t value) {
   require(value > 0, std::string(key) + " is " + std::to_string(value) + ", expected at least 1");
+  require_below_largest(key, value);
 }
 
 void require_one_of(std::string_view key, std::string_view value, std::span<const std::string> names) {
@@ -107,6 +115,7 @@ void ModelConfig::validate() const {
   require_one_of("family", family, names_of(families()));
   require(vocab_size >= 0, "vocab_size is " + std::to_string(vocab_size) +
                                ", expected at least 1, or 0 for as many as the tokenizer has");
+  require_below_largest("vocab_size", vocab_size);
   require_positive("num_layers", num_layers);
   require_positive("hidden_size", hidden_size);
   require_positive("num_heads", num_heads);
@@ -145,6 +154,7 @@ void ModelConfig::validate() const {
   require(rotary_scaling > 0 && std::isfinite(rotary_scaling),
           "rotary_scaling is " + text(rotary_scaling) + ", expected more than 0");
   require(init_std > 0, "init_std is " + text(init_std) + ", expected more than 0");
+  require(dropout >= 0 && dropout < 1, "dropout is " + text(dropout) + ", expected 0 or more and less than 1");
 }
 
 int64_t ModelConfig::num_parameters() const {

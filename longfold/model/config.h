@@ -29,6 +29,7 @@ struct ModelConfig {
   double rotary_base = 10000;
   double rotary_scaling = 1;
   double init_std = 0.02;
+  double dropout = 0;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
@@ -53,6 +54,8 @@ struct ModelConfig {
     visit("rotary_base", self.rotary_base, "base of the rotary wavelengths");
     visit("rotary_scaling", self.rotary_scaling, "what positions are divided by before they turn");
     visit("init_std", self.init_std, "standard deviation of the initial weights");
+    visit("dropout", self.dropout,
+          "part of the embeddings' and each layer's outputs that is zero in training; none within attention");
   }
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;

@@ -54,6 +54,7 @@ Layers local_layers(LinearEngine engine) {
              const std::optional<at::Tensor>& documents) {
             return ops::causal_attention(q, k, v, {.documents = documents});
           },
+      .logits = [engine](const at::Tensor& hidden, const at::Tensor& head) { return linear(hidden, head, {}, engine); },
       .loss = [engine](const at::Tensor& hidden, const at::Tensor& head,
                        const at::Tensor& labels) { return local_loss(hidden, head, labels, engine); },
       .wrap_block = [](const auto&, BlockForward forward) { return forward; },

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 
+#include "longfold/model/dropout.h"
 #include "longfold/model/linear.h"
 #include "longfold/model/rotary.h"
 
@@ -27,6 +28,7 @@ class Layer : public torch::nn::Module {
 struct BlockContext {
   RotaryTables rotary;
   std::optional<at::Tensor> documents;  // int64: where each begins, then B * S (ops/causal_attention.h); none: rows
+  Dropout dropout = {};                 // the layer's
 };
 
 // What a transformer block computes, x [B, S, hidden] to the same shape.
@@ -42,7 +44,9 @@ struct Layers {
   std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const std::optional<at::Tensor>& documents)>
       attention;
-  // hidden [B, S, h], head weight [V, h], labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
+  // hidden [B, S, h], head weight [V, h] -> scores of the next token [B, S, V]
+  std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head)> logits;
+  // hidden, head weight, labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
   // is); 0 where the label is kIgnoredLabel
   std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels)> loss;
   // called once per block: what to run in place of `forward`, whose parameters are those of `block`

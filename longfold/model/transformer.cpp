@@ -3,7 +3,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linear.h>
 
 #include <cmath>
 #include <string>
@@ -80,10 +79,12 @@ void TransformerImpl::initialise(uint64_t seed) {
 }
 
 at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions,
-                                   const std::optional<at::Tensor>& documents) {
+                                   const std::optional<at::Tensor>& documents,
+                                   const std::optional<DropoutKey>& dropout) {
   check_tokens("tokens", tokens, tokens);
   check_tokens("positions", positions, tokens);
-  const BlockContext context{
+  const Dropout drop = dropout ? Dropout(config_.dropout, *dropout) : Dropout();
+  BlockContext context{
       .rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling),
       .documents = documents};
   at::Tensor x = embed_in_->forward(tokens);
@@ -93,7 +94,11 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
                 config_.max_positions, ", got ", last);
     x = x + embed_positions_->forward(positions);
   }
-  for (const BlockForward& block : blocks_) x = block(x, context);
+  x = drop(x, Dropout::Place::kEmbeddings);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    context.dropout = drop.of_layer(static_cast<int64_t>(i));
+    x = blocks_[i](x, context);
+  }
   return final_layer_norm_->forward(x);
 }
 
@@ -102,15 +107,15 @@ at::Tensor TransformerImpl::head() const {
 }
 
 at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Tensor& labels,
-                                         const at::Tensor& positions, const std::optional<at::Tensor>& documents) {
+                                         const at::Tensor& positions, const std::optional<at::Tensor>& documents,
+                                         const std::optional<DropoutKey>& dropout) {
   check_tokens("labels", labels, tokens);
-  return layers_.loss(hidden(tokens, positions, documents), head(), labels);
+  return layers_.loss(hidden(tokens, positions, documents, dropout), head(), labels);
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents) {
-  const at::Tensor x = hidden(tokens, positions, documents);
-  return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head());
+  return layers_.logits(hidden(tokens, positions, documents), head());
 }
 
 }  // namespace longfold::model

@@ -30,13 +30,14 @@ class TransformerImpl : public torch::nn::Module {
 
   // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm. Learned positions are below
   // max_positions. Tokens see those before them in their document: `documents` holds where each begins, then B * S
-  // (ops/causal_attention.h); without it each row is one.
+  // (ops/causal_attention.h); without it each row is one. With a key model.dropout acts, as in training; without, not.
   at::Tensor hidden(const at::Tensor& tokens, const at::Tensor& positions,
-                    const std::optional<at::Tensor>& documents = {});
+                    const std::optional<at::Tensor>& documents = {}, const std::optional<DropoutKey>& dropout = {});
 
   // Negative log likelihood of each label, [B, S], fp32; 0 where the label is kIgnoredLabel.
   at::Tensor token_losses(const at::Tensor& tokens, const at::Tensor& labels, const at::Tensor& positions,
-                          const std::optional<at::Tensor>& documents = {});
+                          const std::optional<at::Tensor>& documents = {},
+                          const std::optional<DropoutKey>& dropout = {});
 
   // Scores of the next token, [B, S, vocab].
   at::Tensor logits(const at::Tensor& tokens, const at::Tensor& positions,

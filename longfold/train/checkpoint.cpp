@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "longfold-checkpoint";
-constexpr int64_t kFormatVersion = 2;  // 1 had GPT-NeoX alone, without the keys of other families
+constexpr int64_t kFormatVersion = 3;  // 1 had GPT-NeoX alone, 2 no checksum of the manifest
 constexpr std::string_view kFolderPrefix = "step-";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
@@ -106,6 +106,26 @@ std::string prefix_of(const fs::path& path) {
   return text.append(path.string()).append("': ");
 }
 
+// What a manifest ends with: the checksum of all before it.
+std::string seal(std::string_view text) {
+  return ",\n \"crc32\": \"" + checksum(std::as_bytes(std::span(text))) + "\"\n}\n";
+}
+
+std::string sealed(const Json& json) {
+  std::string text = json.dump(1);
+  text.resize(text.size() - std::string_view("\n}").size());
+  return text + seal(text);
+}
+
+void check_seal(std::string_view text, const std::string& where) {
+  const size_t length = seal("").size();
+  const std::string_view before = text.substr(0, text.size() - std::min(text.size(), length));
+  if (text.substr(before.size()) == seal(before)) return;
+  throw base::UserError(where + "damaged: expected it to end with the checksum of what comes before, \"" +
+                        checksum(std::as_bytes(std::span(before))) +
+                        "\" (remove the folder to go on from the checkpoint before it)");
+}
+
 void expect_object(const Json& json, const std::string& where, const std::string& key) {
   if (!json.is_object()) throw base::UserError(where + "expected '" + key + "' to be an object, got " + json.dump());
 }
@@ -113,7 +133,8 @@ void expect_object(const Json& json, const std::string& where, const std::string
 Json read_manifest_json(const fs::path& checkpoint) {
   const fs::path path = checkpoint / kManifestFile;
   const std::string where = prefix_of(path);
-  Json json = Json::parse(base::read_file(path), nullptr, /*allow_exceptions=*/false);
+  const std::string text = base::read_file(path);
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || json.value("format", Json()) != kFormat) {
     throw base::UserError(where + "damaged, or no longfold checkpoint");
   }
@@ -121,6 +142,7 @@ Json read_manifest_json(const fs::path& checkpoint) {
     throw base::UserError(where + "expected format version " + std::to_string(kFormatVersion) + ", got " +
                           json.value("version", Json()).dump());
   }
+  check_seal(text, where);
   for (const char* key : {"recipe", "tensors"}) {  // objects of objects
     expect_object(json.value(key, Json()), where, key);
     for (const auto& [name, value] : json[key].items()) expect_object(value, where, key + ("." + name));
@@ -191,7 +213,7 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
   if (const auto& best = manifest.best) {
     json["best"] = {{"step", best->step}, {"validation_loss", best->validation_loss}, {"validation", best->validation}};
   }
-  base::write_file(folder.temporary() / kManifestFile, json.dump(1) + "\n");
+  base::write_file(folder.temporary() / kManifestFile, sealed(json));
   folder.commit();
   return path;
 }

@@ -1,7 +1,7 @@
 // A checkpoint is a folder that is whole or not there:
 //
 //   OUTPUT/step-00000020/manifest.json           what it is: format, step, recipe, data, and of each tensor the global
-//                                                 shape, dtype, file and CRC-32 of its bytes
+//                                                 shape, dtype, file and CRC-32 of its bytes; its own CRC-32 last
 //                        model.safetensors       the parameters, under the names of model/transformer.h
 //                        optimizer.safetensors   both moments of each
 //

@@ -8,7 +8,8 @@
 
 namespace longfold::train {
 
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches) {
+StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches,
+                         std::optional<uint64_t> dropout) {
   using Clock = std::chrono::steady_clock;
   at::Tensor num_labels = at::zeros({}, at::kFloat);
   for (const data::Batch& batch : batches) num_labels += batch.weights.sum();
@@ -16,9 +17,12 @@ StepLosses add_gradients(const model::Transformer& model, std::span<const data::
 
   StepLosses result;
   MeanLoss mean, held_out;
+  std::optional<model::DropoutKey> key;
+  if (dropout) key = {.step = *dropout};
   for (const data::Batch& batch : batches) {
     const auto start = Clock::now();
-    const at::Tensor losses = token_losses(model, batch);  // [B, S]
+    const at::Tensor losses = token_losses(model, batch, key);  // [B, S]
+    if (key) key->first_row += batch.tokens.size(0);
     result.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
     result.num_tokens += batch.tokens.numel();
     mean.add(losses, batch.weights);

@@ -18,7 +18,8 @@ struct StepLosses {
 };
 
 // Adds to the gradients of the parameters those of (sum of the losses that count) / (how many count in all batches).
-// No label at all: the gradients are 0.
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches);
+// No label at all: the gradients are 0. With the step's key (model/dropout.h) model.dropout acts, else not.
+StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches,
+                         std::optional<uint64_t> dropout = {});
 
 }  // namespace longfold::train

@@ -4,8 +4,9 @@
 
 namespace longfold::train {
 
-at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch) {
-  return model.ptr()->token_losses(batch.tokens, batch.labels, batch.positions, batch.documents);
+at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch,
+                        const std::optional<model::DropoutKey>& dropout) {
+  return model.ptr()->token_losses(batch.tokens, batch.labels, batch.positions, batch.documents, dropout);
 }
 
 void MeanLoss::add(const at::Tensor& losses, const at::Tensor& weights) {

@@ -11,8 +11,9 @@
 
 namespace longfold::train {
 
-// Negative log likelihoods, [B, S].
-[[nodiscard]] at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch);
+// Negative log likelihoods, [B, S]; with a key as in training (model/dropout.h).
+[[nodiscard]] at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch,
+                                      const std::optional<model::DropoutKey>& dropout = {});
 
 // Sum of the losses that count, over how many count. Summed in fp64.
 class MeanLoss {

@@ -80,7 +80,9 @@ bool is_given(const Json& json, Options options, const std::string& section, con
 // Lengths in tokens become steps, rounded up. A length is given once; an option takes the place of the file's.
 void count_steps(Recipe& recipe, const Json& json, Options options) {
   const data::SamplerConfig& data = recipe.data;
-  const int64_t in_step = data.batch_size * recipe.train.accumulate * data.sequence_length;
+  int64_t in_step = 0;
+  const bool fits = !__builtin_mul_overflow(data.batch_size, recipe.train.accumulate, &in_step) &&
+                    !__builtin_mul_overflow(in_step, data.sequence_length, &in_step);
   const auto count = [&](const char* section, const char* in_steps, int64_t& steps, const char* in_tokens,
                          int64_t& tokens) {
     if (!is_given(json, options, section, in_tokens, in_steps)) {
@@ -92,6 +94,8 @@ void count_steps(Recipe& recipe, const Json& json, Options options) {
       throw base::UserError("expected " + name + " or " + section + "." + in_steps + ", got both");
     }
     expect(tokens >= 1, name, "1 or more", tokens);
+    expect(fits, "the tokens of a step, data.batch_size x train.accumulate x data.sequence_length,", "below 2^63",
+           {data.batch_size, recipe.train.accumulate, data.sequence_length});
     if (in_step < 1) {
       throw base::UserError("expected data.sequence_length to be above 0 for " + name +
                             ": whole records differ in length, so that steps have no number of tokens");
@@ -230,7 +234,7 @@ Schedule schedule_of(const Recipe& recipe) {
           .floor = optimizer.final_learning_rate,
           .warmup_steps = optimizer.warmup_steps,
           .num_steps = recipe.train.steps,
-          .decay_steps = optimizer.decay_steps > 0 ? optimizer.decay_steps : (recipe.train.steps + 9) / 10};
+          .decay_steps = optimizer.decay_steps > 0 ? optimizer.decay_steps : (recipe.train.steps - 1) / 10 + 1};
 }
 
 bool skips_nonfinite(const Recipe& recipe) {

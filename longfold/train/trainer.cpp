@@ -45,12 +45,6 @@ model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
   return transformer;
 }
 
-NamedTensors named_parameters(const model::Transformer& transformer) {
-  NamedTensors parameters;
-  for (const auto& item : transformer->named_parameters()) parameters.push_back({item.key(), item.value()});
-  return parameters;
-}
-
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
@@ -60,7 +54,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
       model_(make_model(recipe_, file_)),
-      optimizer_(recipe.optimizer, named_parameters(model_)) {
+      optimizer_(recipe.optimizer, named_parameters(*model_)) {
   sampler_.check_content();
   if (!recipe_.train.validation.empty()) validation_ = std::make_unique<Validation>(recipe_, file_.tokenizer());
 }
@@ -98,7 +92,7 @@ std::vector<data::Batch> Trainer::batches_of(int64_t step) const {
 
 StepReport Trainer::train_step() {
   const auto start = Clock::now();
-  const StepLosses losses = add_gradients(model_, batches_of(step_));
+  const StepLosses losses = add_gradients(model_, batches_of(step_), model::dropout_key(recipe_.train.seed, step_));
 
   StepReport report;
   report.step = step_ + 1;
@@ -232,7 +226,7 @@ Evaluation Trainer::evaluate(const BatchProgress& progress) {
 }
 
 NamedTensors Trainer::parameters() const {
-  return named_parameters(model_);
+  return named_parameters(*model_);
 }
 
 }  // namespace longfold::train

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -211,6 +212,13 @@ def lose_everything(folder):
     return ("cannot resume: no checkpoint in",)
 
 
+def sealed(manifest):
+    """As longfold writes it: the checksum of what comes before is last."""
+    manifest.pop("crc32", None)
+    text = json.dumps(manifest, indent=1).removesuffix("\n}").encode()
+    return text + b',\n "crc32": "%08x"\n}\n' % zlib.crc32(text)
+
+
 def rewrite(change, *words):
     """Changes the manifest; the message must have these words and the file's name."""
 
@@ -218,7 +226,7 @@ def rewrite(change, *words):
         path = folder / "step-00000003" / "manifest.json"
         manifest = json.loads(path.read_text())
         change(manifest)
-        path.write_text(json.dumps(manifest))
+        path.write_bytes(sealed(manifest))
         return ("step-00000003/manifest.json': ", *words)
 
     return harm
@@ -243,6 +251,14 @@ MANIFEST_HARMS = {
 }
 
 
+def change_by_hand(folder):
+    path = folder / "step-00000003" / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"norm_epsilon": 1e-05', '"norm_epsilon": 1e-03'))
+    assert path.read_text() != text
+    return "step-00000003/manifest.json': damaged: ", "the checksum"
+
+
 def lose_section(folder):
     rewrite(lambda m: m["recipe"].pop("model"))(folder)
     return ("model.vocab_size was null", "step-00000003")
@@ -256,6 +272,7 @@ def lose_section(folder):
         lose_manifest,
         lose_everything,
         lose_section,
+        change_by_hand,
         *(pytest.param(harm, id=name) for name, harm in MANIFEST_HARMS.items()),
     ],
 )

@@ -1,17 +1,16 @@
-// With clang, for one of them:
-//   clang++ -std=c++20 -fsanitize=fuzzer,address -DLONGFOLD_FUZZ=fuzz_genbank -I. tests/data/fuzz.cpp ... -lz
 #include "tests/data/fuzz.h"
 
 #include <memory>
 #include <string_view>
 #include <vector>
 
+#include "longfold/base/error.h"
 #include "longfold/data/preparation/coding.h"
 #include "longfold/data/readers/fasta.h"
 #include "longfold/data/readers/genbank.h"
 #include "longfold/data/readers/gff.h"
 #include "longfold/data/token_index.h"
-#include "tests/data/scratch.h"
+#include "tests/fuzz/input_file.h"
 
 namespace longfold::data {
 namespace {
@@ -19,10 +18,9 @@ namespace {
 // What users are told of is fine; anything else (a crash, std::bad_alloc, an exception of the library) is not.
 template <class Read>
 void with_file(const uint8_t* bytes, size_t size, Read read) {
-  static const std::filesystem::path path = fresh_folder() / "input";
-  put(path, {reinterpret_cast<const char*>(bytes), size});
+  const InputFile input(bytes, size);
   try {
-    read(std::make_unique<ByteStream>(path.string()));
+    read(std::make_unique<ByteStream>(input.path()));
   } catch (const base::UserError&) {
     return;
   }
@@ -77,10 +75,3 @@ void fuzz_index(const uint8_t* bytes, size_t size) {
 }
 
 }  // namespace longfold::data
-
-#ifdef LONGFOLD_FUZZ
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
-  longfold::data::LONGFOLD_FUZZ(bytes, size);
-  return 0;
-}
-#endif

@@ -1,5 +1,5 @@
-// One function for each reader: whatever the bytes are, it returns. libFuzzer can drive them, the seeded loop of
-// fuzz_test.cpp does in the tests.
+// One function for each reader: whatever the bytes are, it returns. libFuzzer drives them (tests/fuzz/), and
+// so does the seeded loop of fuzz_test.cpp.
 #pragma once
 
 #include <cstddef>

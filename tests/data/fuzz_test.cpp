@@ -2,49 +2,21 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "longfold/data/token_index.h"
 #include "tests/data/genbank_text.h"
 #include "tests/data/gzip_bytes.h"
+#include "tests/spoil.h"
 
 namespace longfold::data {
 namespace {
 
 constexpr int kCases = 2000;
 
-// Good inputs, spoiled: bits, bytes, words of the format, pieces cut, doubled and moved.
 void run(void (*fuzz)(const uint8_t*, size_t), const std::vector<std::string>& seeds,
          const std::vector<std::string>& words) {
-  std::mt19937 random(20'261'130);
-  const auto below = [&](size_t bound) { return static_cast<size_t>(random()) % std::max<size_t>(bound, 1); };
-  for (int i = 0; i < kCases; ++i) {
-    std::string input = seeds[below(seeds.size())];
-    for (size_t changes = below(4) + 1; changes > 0; --changes) {
-      const size_t at = below(input.size());
-      const size_t count = below(20);
-      switch (below(6)) {
-        case 0:
-          if (!input.empty()) input[at] = static_cast<char>(input[at] ^ (1 << below(8)));
-          break;
-        case 1:
-          if (!input.empty()) input[at] = static_cast<char>(random());
-          break;
-        case 2:
-          input.insert(at, words[below(words.size())]);
-          break;
-        case 3:
-          input.erase(at, count);
-          break;
-        case 4:
-          input.insert(below(input.size()), input.substr(at, count * 4));
-          break;
-        default:
-          input.resize(at);
-      }
-    }
+  for_each_spoiled(seeds, words, kCases, [&](const std::string& input) {
     fuzz(reinterpret_cast<const uint8_t*>(input.data()), input.size());
-  }
+  });
 }
 
 TEST(Fuzz, Fasta) {

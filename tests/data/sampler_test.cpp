@@ -246,6 +246,45 @@ TEST(Sampler, DataWithNothingToTrainOnIsAnError) {
   EXPECT_NE(message_of([&] { Sampler(file, {.held_out = 0.5}); }).find("has no token to train on"), std::string::npos);
 }
 
+TEST(Sampler, EmptyAndSingleTokenRecordsGiveNothing) {
+  const TokenFile file(write_tokens({{}, {5}, {5, 6, 7}, {}, {8}}));
+  for (const auto& [length, packed] : {std::pair<int64_t, bool>{0, false}, {3, false}, {3, true}}) {
+    const Sampler sampler(file, {.sequence_length = length, .pack = packed});
+    ASSERT_EQ(sampler.num_windows(), 1);
+    EXPECT_EQ(to_vector(sampler.batch(0).tokens), (std::vector<int64_t>{5, 6, 7}));
+    EXPECT_EQ(to_floats(sampler.batch(0).weights), ones_and_zeros("110"));
+    EXPECT_EQ(sampler.num_held_out_windows(), 0);
+  }
+}
+
+// Three records of a billion tokens, of which the disk holds a few bytes: offsets are beyond what 32 bits say, in bytes
+// and in tokens.
+TEST(Sampler, WindowsBeyondFourGibibytesAreRead) {
+  constexpr int64_t kLength = int64_t{1} << 30, kAt = 2 * kLength + kLength - 3;  // 3 from the end of all
+  const std::string prefix = write_tokens({{5}, {5}, {5}});
+  std::filesystem::resize_file(prefix + ".bin", 3 * kLength * 2);
+  {
+    std::fstream bin(prefix + ".bin", std::ios::in | std::ios::out | std::ios::binary);
+    const std::vector<uint16_t> ids{6, 7, 8};
+    bin.seekp(kAt * 2);
+    bin.write(reinterpret_cast<const char*>(ids.data()), 6);
+  }
+  const std::vector<char> index = index_bytes(TokenDtype::kU16, std::vector<int32_t>(3, int32_t{kLength}));
+  put(prefix + ".idx", {index.data(), index.size()});
+  std::string sidecar = base::read_file(prefix + ".json");
+  const std::string counted = "\"tokens\": 3";
+  sidecar.replace(sidecar.find(counted), counted.size(), "\"tokens\": " + std::to_string(3 * kLength));
+  put(prefix + ".json", sidecar);
+
+  const TokenFile file(prefix);
+  EXPECT_EQ(file.num_tokens(), 3 * kLength);
+  EXPECT_EQ(to_vector(file.tokens(2, kLength - 4, 4)), (std::vector<int64_t>{0, 6, 7, 8}));
+  const Sampler sampler(file, {.sequence_length = 65'536, .held_out = 3e-9});
+  const Batch last = sampler.held_out_window(2);
+  EXPECT_EQ(to_vector(last.tokens.slice(1, -4).contiguous()), (std::vector<int64_t>{0, 6, 7, 8}));
+  EXPECT_EQ(to_vector(last.positions.slice(1, -1).contiguous())[0], 65'535);
+}
+
 TEST(Sampler, ConfigIsASection) {
   SamplerConfig config;
   base::set_field(config, "sequence_length", "128");

@@ -31,6 +31,8 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_layers = 0; }), "model.num_layers is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.vocab_size = -3; }),
             "model.vocab_size is -3, expected at least 1, or 0 for as many as the tokenizer has");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.hidden_size = c.num_heads << 59; }),
+            "model.hidden_size is 4611686018427387904, expected at most 2147483648");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.num_heads = 0; }), "model.num_heads is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.ffn_size = 0; }), "model.ffn_size is 0, expected at least 1");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_pct = 1.5; }), "model.rotary_pct is 1.5, expected 0 to 1");
@@ -38,6 +40,7 @@ TEST(ModelConfig, RefusesWhatCannotBeAndNamesTheKey) {
   EXPECT_EQ(refusal([](ModelConfig& c) { c.rotary_base = 0; }), "model.rotary_base is 0.0, expected more than 0");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.norm_epsilon = 0; }), "model.norm_epsilon is 0.0, expected more than 0");
   EXPECT_EQ(refusal([](ModelConfig& c) { c.init_std = -1; }), "model.init_std is -1.0, expected more than 0");
+  EXPECT_EQ(refusal([](ModelConfig& c) { c.dropout = 1; }), "model.dropout is 1.0, expected 0 or more and less than 1");
 }
 
 TEST(ModelConfig, RefusesKeysThatDoNotGoTogether) {
@@ -70,12 +73,14 @@ TEST(ModelConfig, NamesStandForKeys) {
             R"({"preset":"gpt2","family":"gpt2","vocab_size":0,"num_layers":12,"hidden_size":768,"num_heads":12,)"
             R"("num_kv_heads":0,"ffn_size":3072,"activation":"gelu_tanh","norm":"layer","norm_epsilon":1e-05,)"
             R"("linear_bias":true,"parallel_residual":false,"tie_embeddings":true,"positions":"learned",)"
-            R"("max_positions":1024,"rotary_pct":0.0,"rotary_base":10000.0,"rotary_scaling":1.0,"init_std":0.02})");
+            R"("max_positions":1024,"rotary_pct":0.0,"rotary_base":10000.0,"rotary_scaling":1.0,)"
+            R"("init_std":0.02,"dropout":0.0})");
   EXPECT_EQ(base::to_json(named_config("", "llama")).dump(),
             R"({"preset":"","family":"llama","vocab_size":0,"num_layers":8,"hidden_size":512,"num_heads":8,)"
             R"("num_kv_heads":0,"ffn_size":2048,"activation":"swiglu","norm":"rms","norm_epsilon":1e-05,)"
             R"("linear_bias":false,"parallel_residual":false,"tie_embeddings":false,"positions":"rotary",)"
-            R"("max_positions":0,"rotary_pct":1.0,"rotary_base":10000.0,"rotary_scaling":1.0,"init_std":0.02})");
+            R"("max_positions":0,"rotary_pct":1.0,"rotary_base":10000.0,"rotary_scaling":1.0,)"
+            R"("init_std":0.02,"dropout":0.0})");
   const ModelConfig mixed = named_config("genslm-25m", "llama");  // sizes of one, structure of the other
   EXPECT_EQ(mixed.hidden_size, 512);
   EXPECT_EQ(mixed.norm, "rms");
@@ -119,12 +124,13 @@ TEST(ModelConfig, EveryFieldGoesThroughJson) {
                      .rotary_pct = 0.5,
                      .rotary_base = 500,
                      .rotary_scaling = 2,
-                     .init_std = 0.1};
+                     .init_std = 0.1,
+                     .dropout = 0.3};
   ModelConfig read;
   base::from_json(base::to_json(config), read, "");
   EXPECT_EQ(read, config);
   const auto changed = base::to_json(config), defaults = base::to_json(ModelConfig{});
-  EXPECT_EQ(changed.size(), 20);
+  EXPECT_EQ(changed.size(), 21);
   for (const auto& [key, value] : changed.items()) EXPECT_NE(value, defaults[key]) << key;
 }
 

@@ -7,8 +7,8 @@
 #include <functional>
 #include <string>
 
-#include "longfold/model/transformer.h"
 #include "oracle.h"
+#include "tests/model/small_models.h"
 
 namespace longfold::model {
 namespace {
@@ -37,25 +37,6 @@ Batch make_batch(int64_t S) {
   batch.positions[1].slice(0, S / 2) -= S / 2;
   if (S > 1) batch.labels[0][S - 1] = kIgnoredLabel;
   return batch;
-}
-
-// Every parameter matters and all values inside are O(1).
-void randomise(TransformerImpl& model) {
-  const at::NoGradGuard no_grad;
-  at::manual_seed(7);
-  for (auto& entry : model.named_parameters()) {
-    at::Tensor& value = entry.value();
-    if (value.dim() == 2)
-      value.normal_(0, entry.key().ends_with("embed_in.weight") ? 1 : 1 / std::sqrt(value.size(1)));
-    else if (entry.key().ends_with(".bias"))
-      value.normal_(0, 0.5);
-    else
-      value.normal_(1, 0.3);
-  }
-}
-
-double relative(const at::Tensor& got, const at::Tensor& expected) {
-  return ((got - expected).abs().max() / expected.abs().max()).item<double>();
 }
 
 struct Difference {
@@ -105,18 +86,7 @@ TEST_P(Oracle, HiddenLossesAndEveryGradientAgree) {
 INSTANTIATE_TEST_SUITE_P(Shapes, Oracle,
                          testing::Combine(testing::Bool(), testing::Values(0.25, 1.0), testing::Values(2, 37, 130)));
 
-// The other families, and keys that none of them has; 6 heads of 8, in groups of 2, 3 or 6 where they share keys.
-ModelConfig of_family(const std::string& family, const std::function<void(ModelConfig&)>& change = {}) {
-  ModelConfig config = named_config("", family);
-  config.vocab_size = 11, config.num_layers = 2, config.hidden_size = 48, config.num_heads = 6, config.ffn_size = 40;
-  if (config.has_learned_positions())
-    config.max_positions = 40;
-  else
-    config.rotary_base = 100;
-  if (change) change(config);
-  return config;
-}
-
+// The other families, and keys that none of them has; heads in groups of 2, 3 or 6 where they share keys.
 TEST(OracleOfFamilies, HiddenLossesAndEveryGradientAgree) {
   const std::vector<std::pair<const char*, ModelConfig>> configs{
       {"gpt2", of_family("gpt2")},

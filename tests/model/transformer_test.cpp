@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
 
 #include <algorithm>
 #include <set>
@@ -193,6 +194,29 @@ TEST(Transformer, LossesAndGradientsAreTheSameBitsEveryTime) {
   EXPECT_GT(first[1].abs().max().item<double>(), 0);
 }
 
+TEST(Transformer, TwoInOneProcessDoNotMeet) {
+  const at::Tensor tokens = at::randint(11, {2, 33}, at::kLong), where = positions(33).expand({2, 33}).contiguous();
+  const auto step = [&](Transformer& model) {
+    model->zero_grad();
+    const at::Tensor losses = model->token_losses(tokens, tokens, where);
+    losses.sum().backward();
+    std::vector<at::Tensor> bits{losses.detach()};
+    for (const at::Tensor& value : model->parameters()) bits.push_back(value.grad().clone());
+    return bits;
+  };
+  Transformer model(small());
+  model->initialise(3);
+  const std::vector<at::Tensor> alone = step(model);
+  ModelConfig config = small();
+  apply_names(config, "", "llama");
+  config.num_layers = 3, config.hidden_size = 48, config.rotary_base = 100;
+  Transformer other(config);
+  other->initialise(4);
+  const std::vector<at::Tensor> of_other = step(other), beside = step(model), of_other_again = step(other);
+  for (size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(at::equal(beside[i], alone[i])) << i;
+  for (size_t i = 0; i < of_other.size(); ++i) EXPECT_TRUE(at::equal(of_other_again[i], of_other[i])) << i;
+}
+
 TEST(Transformer, RefusesTensorsOfOtherShapesAndTypes) {
   Transformer model(small());
   const at::Tensor tokens = at::zeros({2, 5}, at::kLong);
@@ -279,7 +303,7 @@ TEST(Initialise, HasTheAskedSpread) {
 
 TEST(LayersSeam, EveryPieceComesFromTheLayers) {
   Layers layers = local_layers();
-  int columns = 0, rows = 0, embeddings = 0, attentions = 0, wrapped = 0, blocks_run = 0, losses = 0;
+  int columns = 0, rows = 0, embeddings = 0, attentions = 0, wrapped = 0, blocks_run = 0, heads = 0, losses = 0;
   const Layers local = local_layers();
   layers.column_linear = [&](int64_t in, int64_t out, bool bias) {
     return ++columns, local.column_linear(in, out, bias);
@@ -289,6 +313,7 @@ TEST(LayersSeam, EveryPieceComesFromTheLayers) {
   layers.attention = [&](auto& q, auto& k, auto& v, auto& documents) {
     return ++attentions, local.attention(q, k, v, documents);
   };
+  layers.logits = [&](auto& hidden, auto& head) { return ++heads, local.logits(hidden, head); };
   layers.loss = [&](auto& hidden, auto& head, auto& labels) { return ++losses, local.loss(hidden, head, labels); };
   layers.wrap_block = [&](const std::shared_ptr<torch::nn::Module>& block, BlockForward forward) -> BlockForward {
     ++wrapped;
@@ -306,6 +331,27 @@ TEST(LayersSeam, EveryPieceComesFromTheLayers) {
   EXPECT_EQ(attentions, 2);
   EXPECT_EQ(blocks_run, 2);
   EXPECT_EQ(losses, 1);
+  EXPECT_EQ(heads, 0) << "the loss has its own";
+  EXPECT_EQ(model->logits(tokens, positions(3)).sizes(), at::IntArrayRef({1, 3, 11}));
+  EXPECT_EQ(heads, 1);
+}
+
+// Tied or not, scores are a product by the engine of all others.
+TEST(LayersSeam, TheHeadIsAProductByTheEngine) {
+  for (const bool tied : {false, true}) {
+    ModelConfig config = small();
+    config.tie_embeddings = tied;
+    for (const LinearEngine engine : {LinearEngine::kTorch, LinearEngine::kOnednn}) {
+      Transformer model(config, local_layers(engine));
+      model->initialise(3);
+      const at::Tensor tokens = at::randint(11, {1, 6}, at::kLong);
+      const at::Tensor logits = model->logits(tokens, positions(6));
+      const std::string made_by = logits.grad_fn()->name();
+      EXPECT_EQ(made_by.find("OnednnLinear") != std::string::npos, engine == LinearEngine::kOnednn) << made_by;
+      const at::Tensor head = parameter(model, tied ? "gpt_neox.embed_in.weight" : "embed_out.weight");
+      EXPECT_TRUE(at::equal(logits, linear(model->hidden(tokens, positions(6)), head, {}, engine))) << tied;
+    }
+  }
 }
 
 }  // namespace

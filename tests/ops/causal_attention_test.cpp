@@ -121,6 +121,25 @@ TEST(CausalAttention, TheLogSumExpHasNoGradientAndSecondDerivativesAreRefused) {
   EXPECT_THROW((void)torch::autograd::grad({loss}, {x}, {}, true, true), c10::Error);
 }
 
+// The second row lies that far behind the first; what is between is never touched, and so takes no memory.
+TEST(CausalAttention, RowsMayLieFarApart) {
+  constexpr int64_t kFar = (int64_t{1} << 31) + 64;  // elements
+  const at::Tensor store = at::empty({kFar + 3 * 20 * 2 * 8}, at::kBFloat16);
+  const at::Tensor documents = at::tensor({0, 7, 20, 40}, at::kLong);
+  std::vector<at::Tensor> far, near;
+  for (int64_t i = 0; i < 3; ++i) {
+    far.push_back(store.as_strided({2, 20, 2, 8}, {kFar, 16, 8, 1}, i * 320).normal_().detach().requires_grad_());
+    near.push_back(far.back().detach().contiguous().requires_grad_());
+  }
+  const at::Tensor got = causal_attention(far[0], far[1], far[2], {.documents = documents});
+  const at::Tensor expected = causal_attention(near[0], near[1], near[2], {.documents = documents});
+  EXPECT_TRUE(at::equal(got, expected));
+  const at::Tensor weight = at::randn_like(expected);
+  (expected * weight).sum().backward();
+  const auto gradients = torch::autograd::grad({(got * weight).sum()}, {far[0], far[1], far[2]});
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(gradients[i], near[i].grad())) << i;
+}
+
 TEST(CausalAttention, NoTokensGiveNoTokens) {
   const at::Tensor none = at::zeros({2, 0, 4, 8}).requires_grad_();
   const at::Tensor out = causal_attention(none, none, none);

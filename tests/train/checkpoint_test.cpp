@@ -119,12 +119,14 @@ TEST(Checkpoint, DamagedManifestIsNamed) {
     EXPECT_EQ(refusal(path, zeros()), "manifest.json': damaged, or no longfold checkpoint");
   }
   std::string later = text;
-  later.replace(later.find("\"version\": 2"), 12, "\"version\": 3");
+  later.replace(later.find("\"version\": 3"), 12, "\"version\": 4");
   base::write_file(path / "manifest.json", later);
-  EXPECT_EQ(refusal(path, zeros()), "manifest.json': expected format version 2, got 3");
-  std::string stepless = text;
-  stepless.replace(stepless.find("\"step\""), 6, "\"stop\"");
-  base::write_file(path / "manifest.json", stepless);
+  EXPECT_EQ(refusal(path, zeros()), "manifest.json': expected format version 3, got 4");
+  std::string other_rate = text;
+  other_rate.replace(other_rate.find("\"num_layers\": 2"), 15, "\"num_layers\": 3");
+  base::write_file(path / "manifest.json", other_rate);
+  EXPECT_EQ(refusal(path, zeros()).substr(0, 83),
+            "manifest.json': damaged: expected it to end with the checksum of what comes before,");
   EXPECT_THROW((void)read_manifest(path), base::UserError);
 }
 

@@ -1,0 +1,11 @@
+// One function for each reader: whatever the bytes are, it returns. libFuzzer drives them (tests/fuzz/).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace longfold::base {
+
+void fuzz_safetensors(const uint8_t* bytes, size_t size);
+
+}  // namespace longfold::base

@@ -1,0 +1,6 @@
+#include "tests/data/fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  longfold::data::fuzz_genbank(bytes, size);
+  return 0;
+}
