@@ -79,13 +79,20 @@ void TransformerImpl::initialise(uint64_t seed) {
   }
 }
 
+void TransformerImpl::compute_in(at::ScalarType dtype) {
+  compute_dtype_ = dtype;
+  for (auto& entry : named_parameters()) {
+    if (!entry.key().starts_with("gpt_neox.embed_")) entry.value().set_data(entry.value().to(dtype));
+  }
+}
+
 at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents) {
   check_tokens("tokens", tokens, tokens);
   check_tokens("positions", positions, tokens);
   const BlockContext context{
       .rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling),
-      .documents = documents};
+      .documents = documents_on(tokens.device(), documents, tokens.size(0), tokens.size(1))};
   at::Tensor x = embed_in_->forward(tokens);
   if (embed_positions_ != nullptr) {
     const auto last = positions.numel() > 0 ? positions.max().item<int64_t>() : 0;
@@ -93,6 +100,7 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
                 config_.max_positions, ", got ", last);
     x = x + embed_positions_->forward(positions);
   }
+  if (compute_dtype_) x = x.to(*compute_dtype_);
   for (const BlockForward& block : blocks_) x = block(x, context);
   return final_layer_norm_->forward(x);
 }
@@ -104,13 +112,14 @@ at::Tensor TransformerImpl::head() const {
 at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Tensor& labels,
                                          const at::Tensor& positions, const std::optional<at::Tensor>& documents) {
   check_tokens("labels", labels, tokens);
-  return layers_.loss(hidden(tokens, positions, documents), head(), labels);
+  const at::Tensor x = hidden(tokens, positions, documents);
+  return layers_.loss(x, head().to(x.scalar_type()), labels);
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents) {
   const at::Tensor x = hidden(tokens, positions, documents);
-  return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head());
+  return embed_out_ != nullptr ? embed_out_->forward(x) : at::linear(x, head().to(x.scalar_type()));
 }
 
 }  // namespace longfold::model

@@ -1,29 +1,39 @@
 #include "longfold/train/gradients.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <chrono>
 
+#include "longfold/train/device.h"
 #include "longfold/train/losses.h"
 
 namespace longfold::train {
 
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches) {
+StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
+                         std::span<const data::Batch> batches, double loss_scale) {
   using Clock = std::chrono::steady_clock;
+  const at::Device device = parameters.tensors().front().tensor.device();
   at::Tensor num_labels = at::zeros({}, at::kFloat);
   for (const data::Batch& batch : batches) num_labels += batch.weights.sum();
-  num_labels.clamp_min_(1e-6);  // weights of soft-masked labels may be small
+  num_labels = num_labels.clamp_min_(1e-6).to(device);  // weights of soft-masked labels may be small
 
   StepLosses result;
   MeanLoss mean, held_out;
-  for (const data::Batch& batch : batches) {
+  for (const data::Batch& read : batches) {
     const auto start = Clock::now();
+    const data::Batch batch = batch_on(device, read);
     const at::Tensor losses = token_losses(model, batch);  // [B, S]
-    result.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    result.num_tokens += batch.tokens.numel();
     mean.add(losses, batch.weights);
     held_out.add(losses, batch.held_out_weights);
-    ((losses * batch.weights).sum() / num_labels).backward();
+    result.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    result.num_tokens += batch.tokens.numel();
+    ((losses * batch.weights).sum() * loss_scale / num_labels).backward();
+    parameters.collect_gradients();
+  }
+  if (loss_scale != 1) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, parameter] : parameters.tensors()) parameter.mutable_grad().div_(loss_scale);
   }
   result.loss = mean.mean();
   result.held_out_loss = held_out.mean();

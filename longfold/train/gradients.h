@@ -8,6 +8,7 @@
 
 #include "longfold/data/sampler.h"
 #include "longfold/model/transformer.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::train {
 
@@ -17,8 +18,10 @@ struct StepLosses {
   double forward_seconds = 0;
 };
 
-// Adds to the gradients of the parameters those of (sum of the losses that count) / (how many count in all batches).
-// No label at all: the gradients are 0.
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches);
+// Adds to the gradients of the fp32 parameters those of (sum of the losses that count) / (how many count in all
+// batches). No label at all: the gradients are 0. Losses are multiplied by `loss_scale` before the backward pass, and
+// gradients divided after it.
+StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
+                         std::span<const data::Batch> batches, double loss_scale = 1);
 
 }  // namespace longfold::train

@@ -53,7 +53,8 @@ Step step_of(const data::TokenFile& file, int64_t batch_size, int64_t num_batche
   std::vector<data::Batch> batches;
   for (int64_t i = 0; i < num_batches; ++i) batches.push_back(sampler.batch(i));
   const model::Transformer model = small_model();
-  Step step{add_gradients(model, batches), {}};
+  const MasterParameters parameters(model, at::kFloat);
+  Step step{add_gradients(model, parameters, batches), {}};
   for (const at::Tensor& parameter : model->parameters()) step.gradients.push_back(parameter.grad());
   return step;
 }
