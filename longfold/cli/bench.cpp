@@ -1,6 +1,7 @@
 // longfold bench step: how long a training step takes, with random weights and tokens.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randint.h>
@@ -18,16 +19,18 @@
 #include "longfold/cli/commands.h"
 #include "longfold/memory/meter.h"
 #include "longfold/model/transformer.h"
+#include "longfold/train/device.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/optimizer.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 namespace {
 
 struct BenchOptions {
-  std::string preset = "genslm-25m", linear = "auto";
+  std::string preset = "genslm-25m", device = "cpu", dtype = "fp32", linear = "auto", attention = "auto";
   int64_t tokens = 2048, steps = 5, threads = 0;
-  bool json = false;
+  bool json = false, any_order = false;
 };
 
 constexpr int64_t kVocabulary = 69;  // of genslm69
@@ -53,24 +56,37 @@ void bench_step(const BenchOptions& options) {
   expect_at_least_one("--tokens", options.tokens);
   expect_at_least_one("--steps", options.steps);
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-  const auto meter = memory::MemoryMeter::install();
+  auto meter = memory::MemoryMeter::install();
   model::ModelConfig config = model::named_config(options.preset, "");
   config.vocab_size = kVocabulary;
   if (config.has_learned_positions()) config.max_positions = options.tokens;
-  const model::LinearEngine engine = model::linear_engine(options.linear);
-  const model::Transformer transformer(config, model::local_layers(engine));
+  train::ComputeConfig compute;
+  compute.device = options.device;
+  compute.dtype = options.dtype;
+  compute.linear = options.linear;
+  compute.attention = options.attention;
+  compute.deterministic = !options.any_order;
+  compute.validate();
+  train::resolve(compute);
+  const at::Device device = train::compute_device(compute.device);
+  const at::ScalarType dtype = train::compute_dtype(compute.dtype);
+  const model::Transformer transformer(config, model::local_layers(train::engines_of(compute)));
   transformer.ptr()->initialise(1);
-  const train::NamedTensors parameters = train::named_parameters(*transformer);
-  train::AdamW optimizer({}, parameters);
+  transformer.ptr()->to(device);
+  if (!device.is_cpu()) meter = memory::MemoryMeter::on_gpu(device);
+  const train::MasterParameters parameters(transformer, dtype);
+  train::AdamW optimizer({}, parameters.tensors());
   const std::vector<data::Batch> batches{random_batch(options.tokens)};
 
   std::vector<double> seconds;
   std::vector<double> losses;
   for (int64_t step = 0; step <= options.steps; ++step) {  // the first, which fills the caches, does not count
     const auto start = std::chrono::steady_clock::now();
-    const train::StepLosses result = train::add_gradients(transformer, batches);
-    train::clip_gradients(parameters, 1);
+    const train::StepLosses result = train::add_gradients(transformer, parameters, batches);
+    train::clip_gradients(parameters.tensors(), 1);
     optimizer.update(step + 1, 1e-4);
+    parameters.publish();
+    if (!device.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
     if (step > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     losses.push_back(result.loss.value());
   }
@@ -79,16 +95,18 @@ void bench_step(const BenchOptions& options) {
   const double median = sorted[sorted.size() / 2];
   if (options.json) {
     const nlohmann::ordered_json line{
-        {"preset", options.preset},    {"tokens", options.tokens}, {"threads", at::get_num_threads()},
-        {"linear", to_string(engine)}, {"seconds", seconds},       {"losses", losses},
+        {"preset", options.preset},         {"dtype", options.dtype},   {"tokens", options.tokens},
+        {"threads", at::get_num_threads()}, {"linear", compute.linear}, {"device", compute.device},
+        {"attention", compute.attention},   {"seconds", seconds},       {"losses", losses},
         {"peak_bytes", meter.peak()}};
     std::printf("%s\n", line.dump().c_str());
     return;
   }
-  std::printf("%s, %lld tokens, %d threads, linear by %s: %.3f s a step (%.3f to %.3f), %.0f tokens/s, peak %.0f MiB\n",
-              options.preset.c_str(), static_cast<long long>(options.tokens), at::get_num_threads(),
-              to_string(engine).c_str(), median, sorted.front(), sorted.back(),
-              static_cast<double>(options.tokens) / median, static_cast<double>(meter.peak()) / (1 << 20));
+  std::printf(
+      "%s, %s, %lld tokens, %d threads, linear by %s: %.3f s a step (%.3f to %.3f), %.0f tokens/s, peak %.0f MiB\n",
+      options.preset.c_str(), options.dtype.c_str(), static_cast<long long>(options.tokens), at::get_num_threads(),
+      compute.linear.c_str(), median, sorted.front(), sorted.back(), static_cast<double>(options.tokens) / median,
+      static_cast<double>(meter.peak()) / (1 << 20));
 }
 
 }  // namespace
@@ -105,6 +123,10 @@ void add_bench(CLI::App& app) {
   step->add_option("--threads", options->threads, "0 = one for each core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
+  step->add_option("--device", options->device, "compute.device")->capture_default_str();
+  step->add_option("--attention", options->attention, "compute.attention")->capture_default_str();
+  step->add_flag("--any-order", options->any_order, "compute.deterministic = false");
+  step->add_option("--dtype", options->dtype, "compute.dtype")->capture_default_str();
   step->add_option("--linear", options->linear, "compute.linear")->capture_default_str();
   step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
   step->callback([options] { bench_step(*options); });

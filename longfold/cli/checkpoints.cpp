@@ -4,6 +4,7 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 
@@ -26,7 +27,8 @@ TrainedModel load_trained_model(const fs::path& checkpoint) {
   const train::Manifest manifest = train::read_manifest(checkpoint);
   train::Recipe recipe;
   base::from_json(manifest.recipe, recipe, "'" + checkpoint.string() + "': ");
-  model::Transformer model(recipe.model, model::local_layers(model::linear_engine(recipe.compute.linear)));
+  const auto linear = model::linear_engine(recipe.compute.linear, train::compute_dtype(recipe.compute.dtype));
+  model::Transformer model(recipe.model, model::local_layers({.linear = linear}));
   train::load_model(checkpoint, train::named_parameters(*model));
   return {manifest, recipe, model};
 }

@@ -17,6 +17,7 @@ struct TrainedModel {
   train::Recipe recipe;
   model::Transformer model;
 };
+// The parameters are in fp32, whatever the run computed in.
 [[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& checkpoint);  // UserError if it is damaged
 
 }  // namespace longfold::cli

@@ -17,6 +17,7 @@
 #include "longfold/data/markov.h"
 #include "longfold/data/sampler.h"
 #include "longfold/train/evaluate.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 namespace {
@@ -106,6 +107,8 @@ Report evaluate(const EvalOptions& options, Progress& progress) {
   report.checkpoint = find_checkpoint(options.checkpoint, options.best);
   progress.begin("reading '" + report.checkpoint.string() + "'");
   const auto [manifest, recipe, model] = load_trained_model(report.checkpoint);
+  const at::ScalarType dtype = train::compute_dtype(recipe.compute.dtype);
+  if (dtype != at::kFloat) model.ptr()->compute_in(dtype);  // as the run did
   report.step = manifest.step;
 
   progress.begin("checking the tokens");

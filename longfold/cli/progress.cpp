@@ -51,6 +51,7 @@ void Progress::show(const train::StepReport& report) {
   const std::lock_guard lock(mutex_);
   ++steps_;
   seconds_per_token_ += 1 / report.tokens_per_second;
+  seconds_waited_ += report.seconds_waited;
   const std::string line = describe(report);
   print(line);
   const bool last = report.step >= report.num_steps;
@@ -91,6 +92,11 @@ void Progress::finish() {
 double Progress::tokens_per_second() const {
   const std::lock_guard lock(mutex_);
   return steps_ > 0 ? static_cast<double>(steps_) / seconds_per_token_ : 0;
+}
+
+double Progress::seconds_waited() const {
+  const std::lock_guard lock(mutex_);
+  return seconds_waited_;
 }
 
 void Progress::start(std::string what, std::string line, seconds silence) {

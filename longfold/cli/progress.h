@@ -28,7 +28,9 @@ class Progress {
   void show_parts(int64_t done, int64_t count);
   void finish();
 
-  [[nodiscard]] double tokens_per_second() const;  // over all steps shown
+  // Over all steps shown.
+  [[nodiscard]] double tokens_per_second() const;
+  [[nodiscard]] double seconds_waited() const;  // for tokens
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -46,8 +48,8 @@ class Progress {
   std::string parts_name_, part_;
   Clock::time_point parts_began_, parts_shown_;
   int64_t steps_ = 0;
-  double seconds_per_token_ = 0;  // summed over steps
-  std::jthread watcher_;          // last: it reads the others
+  double seconds_per_token_ = 0, seconds_waited_ = 0;  // summed over steps
+  std::jthread watcher_;                               // last: it reads the others
 };
 
 }  // namespace longfold::cli

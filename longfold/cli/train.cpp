@@ -139,6 +139,7 @@ void run_train(const Arguments& arguments) {
   print_note(trainer.lock());
   print_start(trainer, changes);
 
+  if (recipe.compute.device == "auto") std::printf("device       auto: %s\n", trainer.recipe().compute.device.c_str());
   const std::string resume_command = command_to_go_on(arguments, true);
   train::Events events;
   events.step = [&](const train::StepReport& report) { progress.show(report); };
@@ -165,7 +166,7 @@ void run_train(const Arguments& arguments) {
   } else if (signals.stop()) {
     std::printf("stopped before the evaluation; to evaluate: %s\n", resume_command.c_str());
   } else {
-    print_summary(trainer, meter, progress);
+    print_summary(trainer, progress);
   }
 }
 

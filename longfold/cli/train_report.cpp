@@ -64,16 +64,22 @@ void print_start(const train::Trainer& trainer, const std::string& changes) {
               long{recipe.model.hidden_size}, long{recipe.model.num_heads});
   const std::string batches =
       recipe.train.accumulate > 1 ? std::to_string(recipe.train.accumulate) + " batches of " : "";
-  std::printf("step         %s%ld x %s tokens, %d threads\n", batches.c_str(), long{recipe.data.batch_size},
-              base::format_count(sequence_length(trainer)).c_str(), at::get_num_threads());
+  std::printf("step         %s%ld x %s tokens, %s, %d threads\n", batches.c_str(), long{recipe.data.batch_size},
+              base::format_count(sequence_length(trainer)).c_str(), recipe.compute.dtype.c_str(),
+              at::get_num_threads());
+  if (recipe.compute.device != "cpu") {
+    std::printf("device       %s, attention by %s, %s\n", recipe.compute.device.c_str(),
+                recipe.compute.attention.c_str(),
+                recipe.compute.deterministic ? "the same bits run after run" : "not the same bits run after run");
+  }
   if (trainer.steps_done() > 0) std::printf("resumed      after step %ld\n", long{trainer.steps_done()});
   if (!changes.empty()) std::printf("changed      %s\n", changes.c_str());
   std::fflush(stdout);
 }
 
-void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Progress& progress) {
-  const int64_t peak = meter.peak();
-  const double tokens_per_second = progress.tokens_per_second();
+void print_summary(train::Trainer& trainer, Progress& progress) {
+  const int64_t peak = trainer.meter().peak();
+  const double tokens_per_second = progress.tokens_per_second(), seconds_waited = progress.seconds_waited();
   const train::Evaluation evaluation = evaluate(trainer, progress);
   const Baselines baselines = evaluation.held_out_loss ? count_baselines(trainer, progress) : Baselines();
   std::printf("\nloss per token, in nats (lower is better)\n");
@@ -101,7 +107,8 @@ void print_summary(train::Trainer& trainer, const memory::MemoryMeter& meter, Pr
   }
   const int64_t length = sequence_length(trainer), num_heads = trainer.recipe().model.num_heads;
   if (tokens_per_second > 0) {
-    std::printf("\nspeed        %s tokens/s\n", base::format_count(static_cast<int64_t>(tokens_per_second)).c_str());
+    std::printf("\nspeed        %s tokens/s, %.3f s waited for tokens\n",
+                base::format_count(static_cast<int64_t>(tokens_per_second)).c_str(), seconds_waited);
   }
   std::printf("memory       %s at most, parameters and optimizer included\n", base::format_bytes(peak).c_str());
   std::printf("never built  %s for an S x S mask (1 byte each), %s for one layer's scores (fp32, %ld heads), S = %s\n",

@@ -1,9 +1,20 @@
 #include "longfold/memory/meter.h"
 
+#include <c10/core/CachingDeviceAllocator.h>
+
 #include "longfold/base/error.h"
 #include "longfold/memory/counting_allocator.h"
 
 namespace longfold::memory {
+namespace {
+
+c10::CachingAllocator::Stat bytes_on(c10::Device gpu) {
+  using c10::CachingAllocator::StatType;
+  const auto stats = c10::getDeviceAllocator(gpu.type())->getDeviceStats(gpu.index());
+  return stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
+}
+
+}  // namespace
 
 MemoryMeter MemoryMeter::install() {
   return MemoryMeter(CountingAllocator::install());
@@ -14,20 +25,27 @@ MemoryMeter MemoryMeter::installed() {
   return install();
 }
 
+MemoryMeter MemoryMeter::on_gpu(c10::Device device) {
+  return MemoryMeter(device);
+}
+
 void MemoryMeter::set_limit(base::Bytes limit) const {
+  if (allocator_ == nullptr) throw base::RunError("[memory] expected a meter of the CPU for a limit, got one of a GPU");
   allocator_->set_limit(limit.count);
 }
 int64_t MemoryMeter::live() const {
-  return allocator_->live();
+  return allocator_ != nullptr ? allocator_->live() : bytes_on(gpu_).current;
 }
 int64_t MemoryMeter::peak() const {
-  return allocator_->peak();
+  return allocator_ != nullptr ? allocator_->peak() : bytes_on(gpu_).peak;
 }
 void MemoryMeter::reset_peak() const {
-  allocator_->reset_peak();
+  if (allocator_ != nullptr) return allocator_->reset_peak();
+  c10::getDeviceAllocator(gpu_.type())->resetPeakStats(gpu_.index());
 }
 void MemoryMeter::trim() const {
-  allocator_->trim();
+  if (allocator_ != nullptr) return allocator_->trim();
+  c10::getDeviceAllocator(gpu_.type())->emptyCache();
 }
 
 }  // namespace longfold::memory

@@ -2,6 +2,8 @@
 // handles speak of the same process-wide count, which begins at the first install().
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 
 #include "longfold/base/text.h"
@@ -17,6 +19,9 @@ class MemoryMeter {
   // The handle of the count that has begun; throws base::RunError if none has.
   static MemoryMeter installed();
 
+  // The handle for what tensors take on a GPU, as torch's allocator counts it. It has no limit.
+  static MemoryMeter on_gpu(c10::Device device);
+
   // From now on a tensor that would take the live bytes over `limit` throws base::RunError, a line that says what was
   // asked for and what is in use; everything stays usable. 0 bytes: no limit.
   void set_limit(base::Bytes limit) const;
@@ -28,7 +33,9 @@ class MemoryMeter {
 
  private:
   explicit MemoryMeter(CountingAllocator& allocator) : allocator_(&allocator) {}
-  CountingAllocator* allocator_;  // lives as long as the process
+  explicit MemoryMeter(c10::Device gpu) : gpu_(gpu) {}
+  CountingAllocator* allocator_ = nullptr;  // lives as long as the process
+  c10::Device gpu_ = c10::kCPU;             // where allocator_ is null
 };
 
 }  // namespace longfold::memory

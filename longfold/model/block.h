@@ -19,7 +19,7 @@ class Attention : public torch::nn::Module {
 
  private:
   int64_t head_size_, of_group_;  // of_group_: elements of a head of keys, its values and all its queries
-  decltype(Layers::attention) core_;
+  AttentionCore core_;
   std::shared_ptr<Layer> query_key_value_, dense_;
 };
 

@@ -5,9 +5,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <utility>
-
-#include "longfold/ops/causal_attention.h"
-
 namespace longfold::model {
 namespace {
 
@@ -40,7 +37,8 @@ at::Tensor local_loss(const at::Tensor& hidden, const at::Tensor& head, const at
 
 }  // namespace
 
-Layers local_layers(LinearEngine engine) {
+Layers local_layers(const Engines& engines) {
+  const LinearEngine engine = engines.linear;
   const auto make_linear = [engine](int64_t in_features, int64_t out_features, bool bias) {
     return std::make_shared<LocalLinear>(in_features, out_features, bias, engine);
   };
@@ -49,11 +47,7 @@ Layers local_layers(LinearEngine engine) {
       .row_linear = make_linear,
       .embedding = [](int64_t vocab_size,
                       int64_t hidden_size) { return std::make_shared<LocalEmbedding>(vocab_size, hidden_size); },
-      .attention =
-          [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-             const std::optional<at::Tensor>& documents) {
-            return ops::causal_attention(q, k, v, {.documents = documents});
-          },
+      .attention = attention_core(engines.attention, engines.repeatable),
       .logits = [engine](const at::Tensor& hidden, const at::Tensor& head) { return linear(hidden, head, {}, engine); },
       .loss = [engine](const at::Tensor& hidden, const at::Tensor& head,
                        const at::Tensor& labels) { return local_loss(hidden, head, labels, engine); },

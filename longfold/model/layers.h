@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 
+#include "longfold/model/attention.h"
 #include "longfold/model/dropout.h"
 #include "longfold/model/linear.h"
 #include "longfold/model/rotary.h"
@@ -27,8 +28,8 @@ class Layer : public torch::nn::Module {
 // What every block is told of the tokens before it.
 struct BlockContext {
   RotaryTables rotary;
-  std::optional<at::Tensor> documents;  // int64: where each begins, then B * S (ops/causal_attention.h); none: rows
-  Dropout dropout = {};                 // the layer's
+  Documents documents;
+  Dropout dropout = {};  // the layer's
 };
 
 // What a transformer block computes, x [B, S, hidden] to the same shape.
@@ -40,10 +41,7 @@ struct Layers {
   MakeLinear column_linear;  // its output may be a slice of the features (whole heads of keys with their queries)
   MakeLinear row_linear;     // takes such a slice and gives all out_features
   std::function<std::shared_ptr<Layer>(int64_t vocab_size, int64_t hidden_size)> embedding;
-  // causal attention of q [B, S, H, D] and k, v [B, S, KV heads, D], within documents -> [B, S, H, D]
-  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           const std::optional<at::Tensor>& documents)>
-      attention;
+  AttentionCore attention;
   // hidden [B, S, h], head weight [V, h] -> scores of the next token [B, S, V]
   std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head)> logits;
   // hidden, head weight, labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
@@ -55,6 +53,11 @@ struct Layers {
 
 inline constexpr int64_t kIgnoredLabel = -100;
 
-[[nodiscard]] Layers local_layers(LinearEngine engine = LinearEngine::kTorch);
+struct Engines {
+  LinearEngine linear = LinearEngine::kTorch;
+  AttentionEngine attention = AttentionEngine::kLongfold;
+  bool repeatable = true;  // attention_core()
+};
+[[nodiscard]] Layers local_layers(const Engines& engines = {});
 
 }  // namespace longfold::model

@@ -24,8 +24,21 @@ bool is_amd() {
 #endif
 }
 
+// Whether the CPU multiplies the type by instructions of its own.
+bool has_products_of(at::ScalarType dtype) {
+#if defined(__x86_64__)
+  if (dtype == at::kBFloat16) return __builtin_cpu_supports("avx512bf16") != 0;
+#endif
+  return dtype == at::kFloat;
+}
+
 // a [M, K] times b [N, K] transposed, plus bias [N]. oneDNN reads both with any strides.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, const std::optional<at::Tensor>& bias = std::nullopt) {
+  const at::ScalarType dtype = a.scalar_type();
+  if (!has_products_of(dtype)) {
+    const auto wide_bias = bias ? std::optional(bias->to(at::kFloat)) : std::nullopt;
+    return product(a.to(at::kFloat), b.to(at::kFloat), wide_bias).to(dtype);
+  }
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
   static const auto op =
@@ -61,10 +74,10 @@ class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
 
 }  // namespace
 
-LinearEngine linear_engine(std::string_view name) {
+LinearEngine linear_engine(std::string_view name, at::ScalarType dtype) {
   if (name == "torch") return LinearEngine::kTorch;
   if (name == "onednn") return LinearEngine::kOnednn;
-  if (name == "auto") return is_amd() ? LinearEngine::kOnednn : LinearEngine::kTorch;
+  if (name == "auto") return dtype != at::kFloat || is_amd() ? LinearEngine::kOnednn : LinearEngine::kTorch;
   throw base::UserError("expected compute.linear to be auto, torch or onednn, got \"" + std::string(name) + "\"");
 }
 
@@ -73,7 +86,9 @@ std::string to_string(LinearEngine engine) {
 }
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, LinearEngine engine) {
-  const bool suits = input.is_cpu() && input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
+  const at::ScalarType dtype = input.scalar_type();
+  const bool suits = input.is_cpu() && dtype == weight.scalar_type() &&
+                     (dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf);
   if (engine == LinearEngine::kTorch || !suits) return at::linear(input, weight, bias);
   return OnednnLinear::apply(input, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }

@@ -11,12 +11,14 @@ namespace longfold::model {
 
 enum class LinearEngine : uint8_t { kTorch, kOnednn };
 
-// "torch", "onednn", or "auto": onednn on AMD's CPUs, else torch. Anything else throws base::UserError.
-[[nodiscard]] LinearEngine linear_engine(std::string_view name);
+// "torch", "onednn", or "auto": onednn for 16-bit types and on AMD's CPUs, else torch. Anything else throws
+// base::UserError.
+[[nodiscard]] LinearEngine linear_engine(std::string_view name, at::ScalarType dtype = at::kFloat);
 [[nodiscard]] std::string to_string(LinearEngine engine);
 
 // input [..., in] times weight [out, in] transposed, plus bias [out] unless it is undefined. Differentiable once with
-// onednn, which is for fp32 on the CPU; all other tensors go torch's way.
+// onednn, which is for fp32, bf16 and fp16 on the CPU; all other tensors go torch's way. Where the CPU has no products
+// of bf16, and for fp16, onednn multiplies fp32 copies and rounds the result once, as such products do.
 [[nodiscard]] at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias,
                                 LinearEngine engine);
 

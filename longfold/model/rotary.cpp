@@ -1,5 +1,8 @@
 #include "longfold/model/rotary.h"
 
+#include <ATen/Dispatch.h>
+#include <ATen/OpMathType.h>
+#include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/pow.h>
@@ -12,19 +15,55 @@ namespace longfold::model {
 
 namespace {
 
-// x [B, S, ..., D]: (first, second) -> (first cos - second sin, second cos + first sin), in place.
-void rotate(const at::Tensor& x, const at::Tensor& cos_table, const at::Tensor& sin_table) {
+// Turns heads by an angle: (first, second) -> (first cos - second sin, second cos + first sin), or back.
+enum class Turn : uint8_t { kForward, kBack };
+
+// qkv [B, S, KV heads, (G + 2) D], contiguous, in place: all heads but those of values.
+template <class T>
+void rotate_rows(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos, const at::Tensor& sin, Turn turn) {
+  using Math = at::opmath_type<T>;
+  const int64_t half = cos.size(-1), groups = qkv.size(2), of_group = qkv.size(3);
+  const auto* cos_rows = cos.const_data_ptr<float>();
+  const auto* sin_rows = sin.const_data_ptr<float>();
+  auto* rows = qkv.mutable_data_ptr<T>();
+  const float sign = turn == Turn::kForward ? 1 : -1;
+  at::parallel_for(0, qkv.size(0) * qkv.size(1), /*grain_size=*/64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float *c = cos_rows + row * half, *s = sin_rows + row * half;
+      for (int64_t group = 0; group < groups; ++group) {
+        T* heads = rows + (row * groups + group) * of_group;
+        for (T* head = heads; head < heads + of_group - head_size; head += head_size) {
+          T *first = head, *second = head + half;
+          for (int64_t d = 0; d < half; ++d) {
+            const Math x = first[d], y = second[d], cosine = c[d], sine = sign * s[d];
+            first[d] = static_cast<T>(x * cosine - y * sine);
+            second[d] = static_cast<T>(y * cosine + x * sine);
+          }
+        }
+      }
+    }
+  });
+}
+
+// The same by torch's operators, on any device: a piece at a time, in the tables' fp32 or the heads' fp64.
+void rotate_by_operators(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos_table,
+                         const at::Tensor& sin_table, Turn turn) {
+  const auto math = qkv.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor heads = qkv.unflatten(-1, {-1, head_size}).narrow(-2, 0, qkv.size(3) / head_size - 1);
   const int64_t half = cos_table.size(-1);
-  const auto for_heads = [&](at::Tensor table) {
-    while (table.dim() < x.dim()) table = table.unsqueeze(2);
-    return table.to(x.scalar_type());
-  };
-  const at::Tensor cos = for_heads(cos_table), sin = for_heads(sin_table);
-  at::Tensor first = x.narrow(-1, 0, half);
-  at::Tensor second = x.narrow(-1, half, half);
-  const at::Tensor old_first = first.clone();
-  first.mul_(cos).addcmul_(second, sin, -1);
-  second.mul_(cos).addcmul_(old_first, sin);
+  const at::Tensor first = heads.narrow(-1, 0, half), second = heads.narrow(-1, half, half);
+  const auto for_heads = [&](const at::Tensor& table) { return table.to(math).unsqueeze(2).unsqueeze(2); };
+  const at::Tensor cos = for_heads(cos_table);
+  const at::Tensor sin = for_heads(turn == Turn::kForward ? sin_table : sin_table.neg());
+  const at::Tensor x = first.to(math, /*non_blocking=*/false, /*copy=*/true), y = second.to(math);
+  first.copy_(x * cos - y * sin);
+  second.copy_(y * cos + x * sin);
+}
+
+void rotate(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos, const at::Tensor& sin, Turn turn) {
+  if (!qkv.is_cpu() || !qkv.is_contiguous()) return rotate_by_operators(qkv, head_size, cos, sin, turn);
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, qkv.scalar_type(), "split_and_rotate",
+                                  [&] { rotate_rows<scalar_t>(qkv, head_size, cos, sin, turn); });
 }
 
 // Heads of queries [B, S, KV heads, G, D], of keys and of values: views of a fused projection.
@@ -43,9 +82,9 @@ class SplitAndRotate : public torch::autograd::Function<SplitAndRotate> {
     context->saved_data["head_size"] = head_size;
     // Detached, the parts are no views in the eyes of autograd; they still share the version counter, so a linear that
     // needed its output in backward would be told.
-    std::vector<at::Tensor> parts = parts_of(qkv.detach(), head_size);
-    rotate(parts[0], cos, sin);
-    rotate(parts[1], cos, sin);
+    const at::Tensor turned = qkv.detach();
+    rotate(turned, head_size, cos, sin, Turn::kForward);
+    std::vector<at::Tensor> parts = parts_of(turned, head_size);
     parts[0] = parts[0].flatten(2, 3);
     for (at::Tensor& part : parts) part = part.detach();
     return parts;
@@ -57,10 +96,7 @@ class SplitAndRotate : public torch::autograd::Function<SplitAndRotate> {
     const int64_t head_size = context->saved_data["head_size"].toInt(), kv_heads = grads[1].size(2);
     const at::Tensor of_queries = grads[0].unflatten(2, {kv_heads, -1}).flatten(3);
     const at::Tensor grad = at::cat({of_queries, grads[1], grads[2]}, -1);
-    const at::Tensor minus_sin = saved[1].neg();
-    const std::vector<at::Tensor> parts = parts_of(grad, head_size);
-    rotate(parts[0], saved[0], minus_sin);
-    rotate(parts[1], saved[0], minus_sin);
+    rotate(grad, head_size, saved[0], saved[1], Turn::kBack);
     return {grad, {}, {}, {}};
   }
 };

@@ -78,6 +78,13 @@ void TransformerImpl::initialise(uint64_t seed) {
   }
 }
 
+void TransformerImpl::compute_in(at::ScalarType dtype) {
+  compute_dtype_ = dtype;
+  for (auto& entry : named_parameters()) {
+    if (!entry.key().starts_with("gpt_neox.embed_")) entry.value().set_data(entry.value().to(dtype));
+  }
+}
+
 at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents,
                                    const std::optional<DropoutKey>& dropout) {
@@ -86,7 +93,7 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
   const Dropout drop = dropout ? Dropout(config_.dropout, *dropout) : Dropout();
   BlockContext context{
       .rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling),
-      .documents = documents};
+      .documents = documents_on(tokens.device(), documents, tokens.size(0), tokens.size(1))};
   at::Tensor x = embed_in_->forward(tokens);
   if (embed_positions_ != nullptr) {
     const auto last = positions.numel() > 0 ? positions.max().item<int64_t>() : 0;
@@ -95,6 +102,7 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
     x = x + embed_positions_->forward(positions);
   }
   x = drop(x, Dropout::Place::kEmbeddings);
+  if (compute_dtype_) x = x.to(*compute_dtype_);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     context.dropout = drop.of_layer(static_cast<int64_t>(i));
     x = blocks_[i](x, context);
@@ -110,12 +118,14 @@ at::Tensor TransformerImpl::token_losses(const at::Tensor& tokens, const at::Ten
                                          const at::Tensor& positions, const std::optional<at::Tensor>& documents,
                                          const std::optional<DropoutKey>& dropout) {
   check_tokens("labels", labels, tokens);
-  return layers_.loss(hidden(tokens, positions, documents, dropout), head(), labels);
+  const at::Tensor x = hidden(tokens, positions, documents, dropout);
+  return layers_.loss(x, head().to(x.scalar_type()), labels);
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& tokens, const at::Tensor& positions,
                                    const std::optional<at::Tensor>& documents) {
-  return layers_.logits(hidden(tokens, positions, documents), head());
+  const at::Tensor x = hidden(tokens, positions, documents);
+  return layers_.logits(x, head().to(x.scalar_type()));
 }
 
 }  // namespace longfold::model

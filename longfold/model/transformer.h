@@ -28,6 +28,10 @@ class TransformerImpl : public torch::nn::Module {
   // gains of norms 1. Each parameter depends on the seed and its name only.
   void initialise(uint64_t seed);
 
+  // Rounds the parameters to kBFloat16 or kHalf, and computes in it from now on: all but the tables of embeddings,
+  // whose gradients are sums over many tokens. Norms, softmax and losses sum in fp32 inside.
+  void compute_in(at::ScalarType dtype);
+
   // tokens and positions [B, S], int64 -> [B, S, hidden], after the final norm. Learned positions are below
   // max_positions. Tokens see those before them in their document: `documents` holds where each begins, then B * S
   // (ops/causal_attention.h); without it each row is one. With a key model.dropout acts, as in training; without, not.
@@ -50,6 +54,7 @@ class TransformerImpl : public torch::nn::Module {
 
   ModelConfig config_;
   Layers layers_;
+  std::optional<at::ScalarType> compute_dtype_;  // none: that of the parameters
   std::vector<BlockForward> blocks_;
   std::shared_ptr<Layer> embed_in_, embed_positions_;  // the latter of learned positions alone
   std::shared_ptr<Norm> final_layer_norm_;

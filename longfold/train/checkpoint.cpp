@@ -213,6 +213,9 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
   if (const auto& best = manifest.best) {
     json["best"] = {{"step", best->step}, {"validation_loss", best->validation_loss}, {"validation", best->validation}};
   }
+  if (const auto& loss_scale = manifest.loss_scale) {
+    json["loss_scale"] = {{"scale", loss_scale->scale}, {"good_steps", loss_scale->good_steps}};
+  }
   base::write_file(folder.temporary() / kManifestFile, sealed(json));
   folder.commit();
   return path;
@@ -278,6 +281,11 @@ Manifest read_manifest(const fs::path& checkpoint) {
     if (json.contains("skipped_steps")) {  // older ones lack it
       const Json& skipped = json["skipped_steps"];
       manifest.skips = {.total = skipped.at("total").get<int64_t>(), .in_a_row = skipped.at("in_a_row").get<int64_t>()};
+    }
+    if (json.contains("loss_scale")) {
+      const Json& scale = json["loss_scale"];
+      manifest.loss_scale = {.scale = scale.at("scale").get<double>(),
+                             .good_steps = scale.at("good_steps").get<int64_t>()};
     }
     return manifest;
   } catch (const Json::exception& error) {

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "longfold/train/named_tensors.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::train {
 
@@ -39,6 +40,7 @@ struct Manifest {
   std::string data_hash;          // of the tokens
   std::optional<Best> best = {};
   Skips skips = {};
+  std::optional<LossScale> loss_scale = {};  // of fp16 alone
 };
 
 struct CheckpointTensors {

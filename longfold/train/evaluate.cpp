@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "longfold/train/device.h"
+
 namespace longfold::train {
 
 Split held_out_part(const data::Sampler& sampler) {
@@ -25,9 +27,10 @@ Split all_windows(const data::Sampler& sampler, int64_t most) {
 
 MeanLoss evaluate(const model::Transformer& model, const Split& split, const BatchProgress& progress) {
   const at::NoGradGuard no_grad;
+  const at::Device device = model->parameters().front().device();
   MeanLoss mean;
   for (int64_t i = 0; i < split.num_batches; ++i) {
-    const data::Batch batch = split.batch(i);
+    const data::Batch batch = batch_on(device, split.batch(i));
     mean.add(token_losses(model, batch), batch.*split.weights);
     progress(i + 1, split.num_batches);
   }

@@ -1,33 +1,42 @@
 #include "longfold/train/gradients.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <chrono>
 
+#include "longfold/train/device.h"
 #include "longfold/train/losses.h"
 
 namespace longfold::train {
 
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches,
-                         std::optional<uint64_t> dropout) {
+StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
+                         std::span<const data::Batch> batches, const StepOptions& options) {
   using Clock = std::chrono::steady_clock;
+  const at::Device device = parameters.tensors().front().tensor.device();
   at::Tensor num_labels = at::zeros({}, at::kFloat);
   for (const data::Batch& batch : batches) num_labels += batch.weights.sum();
-  num_labels.clamp_min_(1e-6);  // weights of soft-masked labels may be small
+  num_labels = num_labels.clamp_min_(1e-6).to(device);  // weights of soft-masked labels may be small
 
   StepLosses result;
   MeanLoss mean, held_out;
   std::optional<model::DropoutKey> key;
-  if (dropout) key = {.step = *dropout};
-  for (const data::Batch& batch : batches) {
+  if (options.dropout_key) key = {.step = *options.dropout_key};
+  for (const data::Batch& read : batches) {
     const auto start = Clock::now();
+    const data::Batch batch = batch_on(device, read);
     const at::Tensor losses = token_losses(model, batch, key);  // [B, S]
     if (key) key->first_row += batch.tokens.size(0);
-    result.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    result.num_tokens += batch.tokens.numel();
     mean.add(losses, batch.weights);
     held_out.add(losses, batch.held_out_weights);
-    ((losses * batch.weights).sum() / num_labels).backward();
+    result.forward_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    result.num_tokens += batch.tokens.numel();
+    ((losses * batch.weights).sum() * options.loss_scale / num_labels).backward();
+    parameters.collect_gradients();
+  }
+  if (options.loss_scale != 1) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [name, parameter] : parameters.tensors()) parameter.mutable_grad().div_(options.loss_scale);
   }
   result.loss = mean.mean();
   result.held_out_loss = held_out.mean();

@@ -8,6 +8,7 @@
 
 #include "longfold/data/sampler.h"
 #include "longfold/model/transformer.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::train {
 
@@ -17,9 +18,15 @@ struct StepLosses {
   double forward_seconds = 0;
 };
 
-// Adds to the gradients of the parameters those of (sum of the losses that count) / (how many count in all batches).
-// No label at all: the gradients are 0. With the step's key (model/dropout.h) model.dropout acts, else not.
-StepLosses add_gradients(const model::Transformer& model, std::span<const data::Batch> batches,
-                         std::optional<uint64_t> dropout = {});
+// What a step's own gradients depend on besides.
+struct StepOptions {
+  double loss_scale = 1;                     // of the losses before the backward pass; gradients are divided after it
+  std::optional<uint64_t> dropout_key = {};  // model/dropout.h; without it model.dropout does not act
+};
+
+// Adds to the gradients of the fp32 parameters those of (sum of the losses that count) / (how many count in all
+// batches). No label at all: the gradients are 0.
+StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
+                         std::span<const data::Batch> batches, const StepOptions& options = {});
 
 }  // namespace longfold::train

@@ -37,18 +37,19 @@ std::string lines_until(const std::filesystem::path& path, int64_t done) {
 }  // namespace
 
 std::string to_json_line(const StepReport& report) {
-  return Json{{"step", report.step},
-              {"loss", number_or_null(report.loss)},
-              {"held_out_loss", number_or_null(report.held_out_loss)},
-              {"validation_loss", number_or_null(report.validation_loss)},
-              {"grad_norm", number_or_null(report.grad_norm)},
-              {"learning_rate", report.learning_rate},
-              {"tokens_per_second", report.tokens_per_second},
-              {"skipped", report.skipped},
-              {"memory_live", report.memory_live},
-              {"memory_peak", report.memory_peak}}
-             .dump() +
-         "\n";
+  Json json = {{"step", report.step},
+               {"loss", number_or_null(report.loss)},
+               {"held_out_loss", number_or_null(report.held_out_loss)},
+               {"validation_loss", number_or_null(report.validation_loss)},
+               {"grad_norm", number_or_null(report.grad_norm)},
+               {"learning_rate", report.learning_rate},
+               {"tokens_per_second", report.tokens_per_second},
+               {"seconds_waited", report.seconds_waited},
+               {"skipped", report.skipped},
+               {"memory_live", report.memory_live},
+               {"memory_peak", report.memory_peak}};
+  if (report.loss_scale) json["loss_scale"] = *report.loss_scale;
+  return json.dump() + "\n";
 }
 
 MetricsFile::MetricsFile(std::filesystem::path path, int64_t done) : path_(std::move(path)) {

@@ -41,8 +41,8 @@ double clip_gradients(const NamedTensors& parameters, double clip_norm) {
     gradients.push_back(parameter.grad());
   }
   double square = 0;
-  for (const at::Tensor& norm : at::_foreach_norm(gradients, 2, at::kDouble))
-    square += std::pow(norm.item<double>(), 2);
+  const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();  // one copy from a GPU
+  for (int64_t i = 0; i < norms.numel(); ++i) square += std::pow(norms.const_data_ptr<double>()[i], 2);
   const double norm = std::sqrt(square);
   if (clip_norm > 0 && norm > clip_norm) at::_foreach_mul_(gradients, clip_norm / norm);
   return norm;
@@ -69,7 +69,7 @@ void AdamW::update(int64_t step, double learning_rate) {
     std::vector<at::Tensor> gradients, steps;
     for (const at::Tensor& parameter : group->parameters) {
       gradients.push_back(parameter.grad());
-      steps.push_back(at::scalar_tensor(step, at::kFloat));
+      steps.push_back(at::scalar_tensor(step, parameter.options().requires_grad(false)));
     }
     at::_fused_adamw_(group->parameters, gradients, group->means, group->mean_squares, {}, steps, learning_rate,
                       config_.beta1, config_.beta2, group->weight_decay, config_.epsilon, /*amsgrad=*/false,

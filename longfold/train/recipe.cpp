@@ -10,6 +10,7 @@
 #include "longfold/base/text.h"
 #include "longfold/model/linear.h"
 #include "longfold/train/divergence.h"
+#include "longfold/train/precision.h"
 
 namespace longfold::train {
 namespace {
@@ -130,8 +131,8 @@ void RunConfig::validate() const {
 }
 
 void ComputeConfig::validate() const {
-  if (device == "cuda") throw base::UserError("compute.device is \"cuda\", but this build has no CUDA engine");
-  expect(device == "cpu", "compute.device", "\"cpu\"", device);
+  expect(device == "cpu" || device == "cuda" || device == "auto", "compute.device", "cpu, cuda or auto", device);
+  (void)compute_dtype(dtype);
   (void)model::linear_engine(linear);
   expect(threads >= 0 && threads <= 4096, "compute.threads", "from 0 to 4096", threads);
 }
@@ -211,6 +212,10 @@ std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t 
   }
   compare("train", "on_nonfinite");
   if (before.compute.linear != "auto") compare("compute", "linear");  // "auto": an older one, which says nothing
+  if (before.compute.device != "auto") compare("compute", "device");
+  if (before.compute.attention != "auto") compare("compute", "attention");
+  compare("compute", "deterministic");
+  compare("compute", "dtype");
   compare("compute", "threads");
   if (other_schedule && done < recipe.train.steps) {
     const double last = learning_rate(schedule_of(before), done), next = learning_rate(schedule_of(recipe), done + 1);

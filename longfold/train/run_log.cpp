@@ -18,8 +18,10 @@ void RunLog::write(const StepReport& report) {
                                {"loss/validation", report.validation_loss},
                                {"optimizer/grad_norm", report.grad_norm},
                                {"optimizer/learning_rate", report.learning_rate},
+                               {"optimizer/loss_scale", report.loss_scale},
                                {"optimizer/skipped", report.skipped ? 1.0 : 0.0},
                                {"speed/tokens_per_second", report.tokens_per_second},
+                               {"speed/seconds_waited", report.seconds_waited},
                                {"memory/live", number(report.memory_live)},
                                {"memory/peak", number(report.memory_peak)}});
 }

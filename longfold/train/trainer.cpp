@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "longfold/base/error.h"
+#include "longfold/train/device.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/retention.h"
 #include "longfold/train/run_log.h"
@@ -29,6 +30,15 @@ void check_positions(const Recipe& recipe, const data::TokenFile& file) {
                         ", got " + std::to_string(recipe.model.max_positions));
 }
 
+Recipe resolved(Recipe recipe) {
+  resolve(recipe.compute);
+  if (recipe.compute.device != "cpu" && recipe.model.dropout > 0) {
+    throw base::UserError("expected model.dropout to be 0 on a GPU, where it is not there yet, got " +
+                          nlohmann::json(recipe.model.dropout).dump());
+  }
+  return recipe;
+}
+
 model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
   const data::Tokenizer& tokenizer = file.tokenizer();
   check_positions(recipe, file);
@@ -38,23 +48,27 @@ model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
                           std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
-  const model::LinearEngine engine = model::linear_engine(recipe.compute.linear);
-  recipe.compute.linear = to_string(engine);
-  model::Transformer transformer(recipe.model, model::local_layers(engine));
+  model::Transformer transformer(recipe.model, model::local_layers(engines_of(recipe.compute)));
   transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
+  transformer->to(compute_device(recipe.compute.device));
   return transformer;
 }
 
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
-    : recipe_(recipe),
+    : recipe_(resolved(recipe)),
       meter_(meter),
       lock_(recipe.train.output),
       file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
       model_(make_model(recipe_, file_)),
-      optimizer_(recipe.optimizer, named_parameters(*model_)) {
+      parameters_(model_, compute_dtype(recipe.compute.dtype)),
+      optimizer_(recipe.optimizer, parameters_.tensors()) {
+  if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
+  if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {
+    meter_ = memory::MemoryMeter::on_gpu(device);
+  }
   sampler_.check_content();
   if (!recipe_.train.validation.empty()) validation_ = std::make_unique<Validation>(recipe_, file_.tokenizer());
 }
@@ -62,8 +76,9 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   lock_.ensure();
   RunLog log(recipe_.train, step_);
+  BatchesAhead ahead(sampler_, recipe_.train.accumulate, step_, recipe_.train.steps);
   while (step_ < recipe_.train.steps && !stop) {
-    StepReport report = train_step();
+    StepReport report = train_step(ahead);
     if (saved_step_ > 0 && saved_step_ == step_ - 1) remove_old();  // this step shows that the newest one is good
     validate(report, events);
     log.write(report);
@@ -82,17 +97,14 @@ bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   return step_ >= recipe_.train.steps;
 }
 
-std::vector<data::Batch> Trainer::batches_of(int64_t step) const {
-  std::vector<data::Batch> batches;
-  for (int64_t i = 0; i < recipe_.train.accumulate; ++i) {
-    batches.push_back(sampler_.batch(step * recipe_.train.accumulate + i));
-  }
-  return batches;
-}
-
-StepReport Trainer::train_step() {
+StepReport Trainer::train_step(BatchesAhead& ahead) {
   const auto start = Clock::now();
-  const StepLosses losses = add_gradients(model_, batches_of(step_), model::dropout_key(recipe_.train.seed, step_));
+  const double waited_before = ahead.seconds_waited();
+  const std::vector<data::Batch> batches = ahead.take();
+  const double loss_scale = loss_scale_ ? loss_scale_->scale : 1;
+  const StepLosses losses =
+      add_gradients(model_, parameters_, batches,
+                    {.loss_scale = loss_scale, .dropout_key = model::dropout_key(recipe_.train.seed, step_)});
 
   StepReport report;
   report.step = step_ + 1;
@@ -100,11 +112,13 @@ StepReport Trainer::train_step() {
   report.loss = losses.loss;
   report.held_out_loss = losses.held_out_loss;
   report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
+  if (loss_scale_) report.loss_scale = loss_scale;
   report.learning_rate = learning_rate(schedule_of(recipe_), report.step);
   update(report);
   step_ = report.step;
 
   const double seconds = seconds_since(start);
+  report.seconds_waited = ahead.seconds_waited() - waited_before;
   report.tokens_per_second = static_cast<double>(losses.num_tokens) / seconds;
   pace_.add_step(seconds, losses.forward_seconds, losses.num_tokens);
   report.seconds_left = pace_.for_steps(recipe_.train.steps - step_) + evaluation_seconds();
@@ -115,16 +129,25 @@ StepReport Trainer::train_step() {
 
 void Trainer::update(StepReport& report) {
   const Outcome outcome{report.step, report.loss, report.held_out_loss, report.grad_norm, {}};
-  report.skipped = skips_nonfinite(recipe_) && !outcome.is_finite() && skips_.in_a_row < kMostSkippedInARow;
-  if (report.skipped) {
-    optimizer_.skip();
-    ++skips_.total;
+  if (loss_scale_ && Outcome{.step = report.step, .loss = report.loss}.is_finite()) {
+    const bool fits = std::isfinite(report.grad_norm), may_shrink = !loss_scale_->is_least();
+    loss_scale_->step(fits);
+    if (!fits && may_shrink) return skip_update(report);  // no fault of the run: the next step tries half the scale
+  }
+  if (skips_nonfinite(recipe_) && !outcome.is_finite() && skips_.in_a_row < kMostSkippedInARow) {
     ++skips_.in_a_row;
-    return;
+    return skip_update(report);
   }
   check_finite(outcome);
   optimizer_.update(report.step - skips_.total, report.learning_rate);
+  parameters_.publish();
   skips_.in_a_row = 0;
+}
+
+void Trainer::skip_update(StepReport& report) {
+  report.skipped = true;
+  optimizer_.skip();
+  ++skips_.total;
 }
 
 void Trainer::validate(StepReport& report, const Events& events) const {
@@ -164,7 +187,8 @@ void Trainer::save(const Events& events) {
                           .tokenizer_hash = file_.tokenizer().hash(),
                           .data_hash = sampler_.content_hash(),
                           .best = best_,
-                          .skips = skips_};
+                          .skips = skips_,
+                          .loss_scale = loss_scale_};
   const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), optimizer_.state()});
   saved_step_ = step_;
   events.checkpoint(path);
@@ -199,6 +223,8 @@ std::string Trainer::resume() {
                           std::to_string(manifest.step) + ", train.steps is " + std::to_string(recipe_.train.steps));
   }
   load_tensors(*path, {parameters(), optimizer_.state()});
+  parameters_.publish();
+  if (loss_scale_ && manifest.loss_scale) loss_scale_ = manifest.loss_scale;
   step_ = saved_step_ = manifest.step;
   first_step_ = step_ + 1;
   skips_ = manifest.skips;
@@ -223,10 +249,6 @@ Evaluation Trainer::evaluate(const BatchProgress& progress) {
   evaluation.held_out_loss = train::evaluate(model_, held_out_part(sampler_), progress).mean();
   check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
   return evaluation;
-}
-
-NamedTensors Trainer::parameters() const {
-  return named_parameters(*model_);
 }
 
 }  // namespace longfold::train

@@ -11,6 +11,7 @@
 #include "longfold/data/token_file.h"
 #include "longfold/memory/meter.h"
 #include "longfold/model/transformer.h"
+#include "longfold/train/batches_ahead.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
 #include "longfold/train/evaluate.h"
@@ -18,6 +19,7 @@
 #include "longfold/train/metrics.h"
 #include "longfold/train/optimizer.h"
 #include "longfold/train/pace.h"
+#include "longfold/train/precision.h"
 #include "longfold/train/recipe.h"
 #include "longfold/train/validation.h"
 
@@ -55,18 +57,19 @@ class Trainer {
   [[nodiscard]] int64_t num_held_out_windows() const { return sampler_.num_held_out_windows(); }
   [[nodiscard]] double evaluation_seconds() const;  // about; 0 before the first step
 
-  [[nodiscard]] const Recipe& recipe() const { return recipe_; }  // with the vocabulary's size
+  [[nodiscard]] const Recipe& recipe() const { return recipe_; }  // with what "auto" chose, and the vocabulary's size
+  [[nodiscard]] const memory::MemoryMeter& meter() const { return meter_; }  // of the device
   [[nodiscard]] const FolderLock& lock() const { return lock_; }
   [[nodiscard]] int64_t steps_done() const { return step_; }
   [[nodiscard]] int64_t steps_skipped() const { return skips_.total; }  // counting those before a resume
   [[nodiscard]] const std::optional<Best>& best() const { return best_; }
   [[nodiscard]] const data::TokenFile& data() const { return file_; }
-  [[nodiscard]] NamedTensors parameters() const;
+  [[nodiscard]] const NamedTensors& parameters() const { return parameters_.tensors(); }  // in fp32
 
  private:
-  [[nodiscard]] std::vector<data::Batch> batches_of(int64_t step) const;
-  StepReport train_step();
+  StepReport train_step(BatchesAhead& ahead);
   void update(StepReport& report);
+  void skip_update(StepReport& report);
   void validate(StepReport& report, const Events& events) const;
   [[nodiscard]] bool take_for_best(const StepReport& report);
   void save(const Events& events);
@@ -80,10 +83,12 @@ class Trainer {
   data::Sampler sampler_;
   std::unique_ptr<const Validation> validation_;  // null: there is none
   model::Transformer model_;
+  MasterParameters parameters_;
   AdamW optimizer_;
-  int64_t step_ = 0;        // done, counting those before a resume
-  int64_t saved_step_ = 0;  // of the newest checkpoint
-  int64_t first_step_ = 1;  // of this run
+  std::optional<LossScale> loss_scale_;  // of fp16 alone
+  int64_t step_ = 0;                     // done, counting those before a resume
+  int64_t saved_step_ = 0;               // of the newest checkpoint
+  int64_t first_step_ = 1;               // of this run
   std::optional<double> first_loss_;
   std::optional<Best> best_;
   Skips skips_;

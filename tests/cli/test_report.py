@@ -160,6 +160,7 @@ def test_tensorboard_gets_the_same_numbers(longfold, recipe, data, tmp_path):
         "optimizer/grad_norm": "grad_norm",
         "optimizer/learning_rate": "learning_rate",
         "speed/tokens_per_second": "tokens_per_second",
+        "speed/seconds_waited": "seconds_waited",
         "memory/peak": "memory_peak",
     }
     for line in metrics(tmp_path / "run"):

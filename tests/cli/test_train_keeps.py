@@ -63,7 +63,7 @@ BUSY = {
 
 
 def lines_without_time(folder):
-    timed = ("tokens_per_second", "memory_live", "memory_peak")
+    timed = ("tokens_per_second", "seconds_waited", "memory_live", "memory_peak")
     return [{key: value for key, value in line.items() if key not in timed} for line in metrics(folder)]
 
 

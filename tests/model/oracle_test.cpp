@@ -140,8 +140,7 @@ at::Tensor parameter(TransformerImpl& model, const std::string& name) {
   return model.named_parameters()[name].data();
 }
 
-at::Tensor attend(const std::optional<at::Tensor>& documents, const at::Tensor& q, const at::Tensor& k,
-                  const at::Tensor& v) {
+at::Tensor attend(const Documents& documents, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return local_layers().attention(q, k, v, documents);
 }
 

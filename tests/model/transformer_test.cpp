@@ -342,7 +342,7 @@ TEST(LayersSeam, TheHeadIsAProductByTheEngine) {
     ModelConfig config = small();
     config.tie_embeddings = tied;
     for (const LinearEngine engine : {LinearEngine::kTorch, LinearEngine::kOnednn}) {
-      Transformer model(config, local_layers(engine));
+      Transformer model(config, local_layers({.linear = engine}));
       model->initialise(3);
       const at::Tensor tokens = at::randint(11, {1, 6}, at::kLong);
       const at::Tensor logits = model->logits(tokens, positions(6));

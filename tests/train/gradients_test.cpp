@@ -53,7 +53,8 @@ Step step_of(const data::TokenFile& file, int64_t batch_size, int64_t num_batche
   std::vector<data::Batch> batches;
   for (int64_t i = 0; i < num_batches; ++i) batches.push_back(sampler.batch(i));
   const model::Transformer model = small_model();
-  Step step{add_gradients(model, batches), {}};
+  const MasterParameters parameters(model, at::kFloat);
+  Step step{add_gradients(model, parameters, batches), {}};
   for (const at::Tensor& parameter : model->parameters()) step.gradients.push_back(parameter.grad());
   return step;
 }
@@ -107,7 +108,8 @@ TEST(Gradients, OnePackedWindowIsItsRecordsInTurn) {
     std::vector<data::Batch> batches;
     for (int64_t i = 0; i < num_batches; ++i) batches.push_back(sampler.batch(i));
     const model::Transformer model = small_model();
-    Step result{add_gradients(model, batches), {}};
+    const MasterParameters parameters(model, at::kFloat);
+    Step result{add_gradients(model, parameters, batches), {}};
     for (const at::Tensor& parameter : model->parameters()) result.gradients.push_back(parameter.grad());
     return result;
   };
@@ -142,7 +144,8 @@ TEST(Gradients, TheLossIsTheMeanOverLabelsThatCount) {
   ASSERT_LT(count, 59) << "[UNK] comes: else this shows nothing";
   const data::Sampler sampler(file, {});
   const std::vector<data::Batch> batches{sampler.batch(0)};
-  EXPECT_NEAR(*add_gradients(model, batches).loss, sum / static_cast<double>(count), 1e-6);
+  const MasterParameters parameters(model, at::kFloat);
+  EXPECT_NEAR(*add_gradients(model, parameters, batches).loss, sum / static_cast<double>(count), 1e-6);
 }
 
 TEST(Gradients, NoLabelInAnyBatchGivesZeros) {

@@ -1,0 +1,26 @@
+// Causal attention on NVIDIA GPUs by the kernels that torch brings, reached through its dispatcher: no CUDA here.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "longfold/model/attention.h"
+
+namespace longfold::model {
+
+// Queries in a call of FlashAttention-2's backward pass where bits repeat: that pass keeps some copies of the queries'
+// gradients in fp32, as many as let it fill the GPU without adding in any order, and this bounds what they take. A
+// document of more is done in such chunks, each against the keys before its end.
+inline constexpr int64_t kChunkQueries = 32768;
+
+// q [B, S, H, D], k and v [B, S, KV heads, D], bf16 or fp16, D a multiple of 8 up to 256. Differentiable once.
+[[nodiscard]] at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                         const Documents& documents, bool repeatable,
+                                         int64_t chunk_queries = kChunkQueries);
+
+// The same by cuDNN, document by document, D a multiple of 8 up to 128; shared heads of keys and values are repeated.
+[[nodiscard]] at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                         const Documents& documents, bool repeatable);
+
+}  // namespace longfold::model

@@ -1,0 +1,67 @@
+#include "longfold/train/device.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <dlfcn.h>
+
+#include "longfold/base/error.h"
+#include "longfold/train/precision.h"
+
+namespace longfold::train {
+namespace {
+
+// "" if there is a GPU to compute on, else why not.
+std::string missing_for_cuda() {
+  // Loaded when it is asked for: it takes a second, and torch without CUDA has none.
+  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return "this torch has no CUDA";
+  if (!at::hasCUDA()) return "no GPU was found (the driver's nvidia-smi lists them)";
+  return "";
+}
+
+}  // namespace
+
+at::Device compute_device(std::string_view name) {
+  if (name == "cpu") return at::kCPU;
+  const std::string missing = missing_for_cuda();
+  if (name == "auto") return missing.empty() ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  if (!missing.empty()) throw base::UserError("compute.device is \"" + std::string(name) + "\", but " + missing);
+  return {at::kCUDA, 0};
+}
+
+void resolve(ComputeConfig& compute) {
+  const at::Device device = compute_device(compute.device);
+  compute.device = device.is_cpu() ? "cpu" : "cuda";
+  const at::ScalarType dtype = compute_dtype(compute.dtype);
+  compute.linear = device.is_cpu() ? to_string(model::linear_engine(compute.linear, dtype)) : "torch";
+  compute.attention = to_string(model::attention_engine(compute.attention, device.type()));
+  if (device.is_cpu()) return;
+  if (dtype == at::kFloat) {
+    throw base::UserError("expected compute.dtype to be bf16 or fp16 on a GPU, whose attention has no other, got \"" +
+                          compute.dtype + "\"");
+  }
+  if (compute.memory_limit.count > 0) {
+    throw base::UserError("expected compute.memory_limit to be 0 on a GPU: only the CPU's memory can be limited");
+  }
+  // Sums of matrix products in fp32 to their end.
+  at::globalContext().setAllowBF16ReductionCuBLAS(false);
+  at::globalContext().setAllowFP16ReductionCuBLAS(false);
+}
+
+model::Engines engines_of(const ComputeConfig& compute) {
+  return {.linear = model::linear_engine(compute.linear),
+          .attention = model::attention_engine(compute.attention, compute_device(compute.device).type()),
+          .repeatable = compute.deterministic};
+}
+
+data::Batch batch_on(at::Device device, const data::Batch& batch) {
+  if (device.is_cpu()) return batch;
+  return {.tokens = batch.tokens.to(device),
+          .labels = batch.labels.to(device),
+          .positions = batch.positions.to(device),
+          .documents = batch.documents,
+          .weights = batch.weights.to(device),
+          .held_out_weights = batch.held_out_weights.to(device)};
+}
+
+}  // namespace longfold::train

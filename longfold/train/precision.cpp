@@ -1,0 +1,68 @@
+#include "longfold/train/precision.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <string>
+
+#include "longfold/base/error.h"
+
+namespace longfold::train {
+
+at::ScalarType compute_dtype(std::string_view name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  throw base::UserError("expected compute.dtype to be fp32, bf16 or fp16, got \"" + std::string(name) + "\"");
+}
+
+MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  const auto parameters = model->named_parameters();
+  for (const auto& item : parameters) masters_.push_back({item.key(), item.value()});
+  if (dtype == at::kFloat) return;
+  for (NamedTensor& master : masters_) master.tensor = master.tensor.detach().clone();
+  model.ptr()->compute_in(dtype);
+  for (NamedTensor& master : masters_) {
+    const at::Tensor& own = parameters[master.name];
+    if (own.scalar_type() == at::kFloat) {
+      master.tensor = own;
+    } else {
+      rounded_.push_back({own, master.tensor.requires_grad_()});
+    }
+  }
+}
+
+void MasterParameters::collect_gradients() const {
+  const at::NoGradGuard no_grad;
+  for (const auto& [rounded, master] : rounded_) {
+    at::Tensor& grad = rounded.mutable_grad();
+    if (!grad.defined()) continue;
+    if (master.grad().defined()) {
+      master.mutable_grad().add_(grad);
+    } else {
+      master.mutable_grad() = grad.to(at::kFloat);
+    }
+    grad.reset();
+  }
+}
+
+void MasterParameters::publish() const {
+  const at::NoGradGuard no_grad;
+  for (const auto& [rounded, master] : rounded_) at::Tensor(rounded).copy_(master);
+}
+
+void LossScale::step(bool finite) {
+  constexpr int64_t kStepsToDouble = 2000;
+  constexpr double kLargest = 1 << 24;
+  if (!finite) {
+    scale = std::max(scale / 2, 1.0);
+    good_steps = 0;
+  } else if (++good_steps == kStepsToDouble) {
+    scale = std::min(scale * 2, kLargest);
+    good_steps = 0;
+  }
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,51 @@
+// Training in 16 bits (Micikevicius et al. 2018): the model computes with rounded parameters, the optimizer keeps and
+// moves them in fp32. So updates smaller than the last bit of a rounded parameter are not lost.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "longfold/model/transformer.h"
+#include "longfold/train/named_tensors.h"
+
+namespace longfold::train {
+
+// compute.dtype: "fp32", "bf16" or "fp16"; UserError for anything else.
+[[nodiscard]] at::ScalarType compute_dtype(std::string_view name);
+
+// The parameters of a model in fp32, and their gradients. In fp32 they are the model's own; in 16 bits those that the
+// model rounds are kept besides.
+class MasterParameters {
+ public:
+  // Rounds the model's parameters to `dtype`.
+  MasterParameters(const model::Transformer& model, at::ScalarType dtype);
+
+  [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model
+
+  // Adds the model's gradients to those of the fp32 parameters, and frees them.
+  void collect_gradients() const;
+  // Rounds the fp32 parameters into the model: after an update, or a checkpoint was read.
+  void publish() const;
+
+ private:
+  struct Pair {
+    at::Tensor rounded, master;
+  };
+  NamedTensors masters_;
+  std::vector<Pair> rounded_;  // empty in fp32
+};
+
+// Of fp16, whose smallest numbers are larger than many gradients: losses are multiplied by it before the backward pass,
+// gradients divided after it. Halved when a gradient was too large for fp16, doubled after 2000 steps without one.
+struct LossScale {
+  double scale = 65536;
+  int64_t good_steps = 0;
+
+  void step(bool finite);
+  [[nodiscard]] bool is_least() const { return scale <= 1; }
+  friend bool operator==(const LossScale&, const LossScale&) = default;
+};
+
+}  // namespace longfold::train

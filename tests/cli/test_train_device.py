@@ -1,0 +1,44 @@
+"""`compute.device`: what a run computes on."""
+
+import pytest
+import torch
+from runs import losses, model_bytes
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu(longfold, recipe, tmp_path):
+    error = longfold("train", recipe({"compute.device": "cuda"})).one_line_error(2)
+    assert error.startswith('compute.device is "cuda", but ')
+    assert not (tmp_path / "run").exists()
+    done = longfold("train", recipe({"compute.device": "auto"}))
+    assert done.code == 0 and "\ndevice       auto: cpu\n" in done.stdout
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+class TestOnAGpu:
+    def test_its_types(self, longfold, recipe):
+        error = longfold("train", recipe({"compute.device": "cuda"})).one_line_error(2)
+        assert error.startswith("expected compute.dtype to be bf16 or fp16 on a GPU")
+
+    @pytest.mark.parametrize("engine", ["flash", "cudnn"])
+    @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+    def test_losses_are_those_of_the_cpu(self, longfold, recipe, tmp_path, dtype, engine):
+        same = {"train.steps": 20, "compute.dtype": dtype, "optimizer.learning_rate": 3e-3}
+        here, there = tmp_path / "here", tmp_path / "there"
+        assert longfold("train", recipe(same), "--train.output", there).code == 0
+        on_gpu = {**same, "compute.device": "cuda", "compute.attention": engine}
+        done = longfold("train", recipe(on_gpu), "--train.output", here)
+        assert done.code == 0, done.stderr
+        assert f"\ndevice       cuda, attention by {engine}, the same bits run after run\n" in done.stdout
+        for ours, theirs in zip(losses(here), losses(there), strict=True):
+            assert ours[1] == pytest.approx(theirs[1], abs=5e-3)
+
+    @pytest.mark.parametrize("engine", ["flash", "cudnn"])
+    def test_it_repeats_and_goes_on_with_the_same_bits(self, longfold, recipe, tmp_path, engine):
+        path = recipe({"compute.device": "cuda", "compute.dtype": "bf16", "compute.attention": engine})
+        for name in ("a", "b"):
+            assert longfold("train", path, "--train.output", tmp_path / name).code == 0
+        assert model_bytes(tmp_path / "a", 6) == model_bytes(tmp_path / "b", 6)
+        assert longfold("train", path, "--train.output", tmp_path / "c", "--train.steps", 3).code == 0
+        assert longfold("train", path, "--train.output", tmp_path / "c", "--resume").code == 0
+        assert model_bytes(tmp_path / "c", 6) == model_bytes(tmp_path / "a", 6)
