@@ -4,7 +4,6 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 

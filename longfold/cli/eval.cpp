@@ -17,7 +17,6 @@
 #include "longfold/data/markov.h"
 #include "longfold/data/sampler.h"
 #include "longfold/train/evaluate.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 namespace {

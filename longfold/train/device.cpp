@@ -6,7 +6,6 @@
 #include <dlfcn.h>
 
 #include "longfold/base/error.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::train {
 namespace {

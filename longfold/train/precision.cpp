@@ -4,23 +4,13 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <string>
-
-#include "longfold/base/error.h"
 
 namespace longfold::train {
-
-at::ScalarType compute_dtype(std::string_view name) {
-  if (name == "fp32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  if (name == "fp16") return at::kHalf;
-  throw base::UserError("expected compute.dtype to be fp32, bf16 or fp16, got \"" + std::string(name) + "\"");
-}
 
 MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
   const auto parameters = model->named_parameters();
-  for (const auto& item : parameters) masters_.push_back({item.key(), item.value()});
+  masters_ = named_parameters(*model);
   if (dtype == at::kFloat) return;
   for (NamedTensor& master : masters_) master.tensor = master.tensor.detach().clone();
   model.ptr()->compute_in(dtype);

@@ -5,15 +5,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string_view>
+#include <vector>
 
 #include "longfold/model/transformer.h"
 #include "longfold/train/named_tensors.h"
 
 namespace longfold::train {
-
-// compute.dtype: "fp32", "bf16" or "fp16"; UserError for anything else.
-[[nodiscard]] at::ScalarType compute_dtype(std::string_view name);
 
 // The parameters of a model in fp32, and their gradients. In fp32 they are the model's own; in 16 bits those that the
 // model rounds are kept besides.

@@ -10,7 +10,6 @@
 #include "longfold/base/text.h"
 #include "longfold/model/linear.h"
 #include "longfold/train/divergence.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::train {
 namespace {
@@ -225,6 +224,13 @@ std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t 
                                 " to " + number_text(next) + " in step " + std::to_string(done + 1));
   }
   return base::join(changes, "; ");
+}
+
+at::ScalarType compute_dtype(std::string_view name) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  throw base::UserError("expected compute.dtype to be fp32, bf16 or fp16, got \"" + std::string(name) + "\"");
 }
 
 Schedule schedule_of(const Recipe& recipe) {

@@ -1,9 +1,12 @@
 // A run is a recipe: a TOML file with the sections below, plus options given on the command line.
 #pragma once
 
+#include <c10/core/ScalarType.h>
+
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "longfold/base/fields.h"
@@ -103,6 +106,9 @@ void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained,
 // What the recipe changes, after step `done`, of what a resumed run may change and its results depend on: a line such
 // as "train.steps was 6, now 8; the learning rate goes from 0 in step 6 to 1.5e-04 in step 7". "" if nothing.
 [[nodiscard]] std::string describe_changes(const Recipe& recipe, const nlohmann::ordered_json& trained, int64_t done);
+
+// compute.dtype: "fp32", "bf16" or "fp16"; UserError for anything else.
+[[nodiscard]] at::ScalarType compute_dtype(std::string_view name);
 
 [[nodiscard]] Schedule schedule_of(const Recipe& recipe);
 [[nodiscard]] bool skips_nonfinite(const Recipe& recipe);

@@ -10,6 +10,7 @@
 #include "longfold/base/error.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/optimizer.h"
+#include "longfold/train/recipe.h"
 
 namespace longfold::train {
 namespace {
