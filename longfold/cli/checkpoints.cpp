@@ -1,5 +1,6 @@
 #include "longfold/cli/checkpoints.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "longfold/base/error.h"
@@ -10,16 +11,26 @@ namespace longfold::cli {
 namespace fs = std::filesystem;
 
 fs::path find_checkpoint(const fs::path& given, bool best) {
-  const bool is_one = fs::exists(given / "manifest.json");
-  if (is_one && best) throw base::UserError("expected a run's folder with --best, got a checkpoint");
-  if (is_one) return given;
-  const std::optional<fs::path> found = best ? train::best_checkpoint(given) : train::latest_checkpoint(given);
-  if (found) return *found;
-  if (best && train::latest_checkpoint(given)) {
-    throw base::UserError("no checkpoint in '" + given.string() +
-                          "' is known to be the best: that takes train.validation");
+  const fs::path newest = train::find_checkpoint(given);
+  if (!best) return newest;
+  if (newest == given) throw base::UserError("expected a run's folder with --best, got a checkpoint");
+  if (const std::optional<fs::path> found = train::best_checkpoint(given)) return *found;
+  throw base::UserError("no checkpoint in '" + given.string() +
+                        "' is known to be the best: that takes train.validation");
+}
+
+data::Tokenizer tokenizer_of(const train::Manifest& manifest, const fs::path& checkpoint) {
+  const bool is_old = manifest.vocabulary.empty();
+  const std::vector<std::string> built_in = data::tokenizer_names();
+  if (is_old && std::ranges::find(built_in, manifest.tokenizer) == built_in.end()) {
+    throw base::UserError("'" + checkpoint.string() + "' has no table of its tokenizer '" + manifest.tokenizer +
+                          "', as older ones have none");
   }
-  throw base::UserError("expected a checkpoint or a folder with some, got '" + given.string() + "'");
+  data::Tokenizer tokenizer =
+      is_old ? data::make_tokenizer(manifest.tokenizer) : data::Tokenizer(manifest.tokenizer, manifest.vocabulary);
+  if (tokenizer.hash() == manifest.tokenizer_hash) return tokenizer;
+  throw base::UserError("'" + checkpoint.string() + "': expected the tokenizer '" + manifest.tokenizer +
+                        "' to have hash " + manifest.tokenizer_hash + ", got " + tokenizer.hash());
 }
 
 TrainedModel load_trained_model(const fs::path& checkpoint) {

@@ -107,6 +107,13 @@ Report evaluate(const EvalOptions& options, Progress& progress) {
   progress.begin("reading '" + report.checkpoint.string() + "'");
   const auto [manifest, recipe, model] = load_trained_model(report.checkpoint);
   report.step = manifest.step;
+  const auto expect_data = [&](const std::string& given, const char* option) {
+    if (!given.empty() || manifest.imported_from.empty()) return;
+    throw base::UserError(std::string("expected ") + option + ": '" + report.checkpoint.string() +
+                          "' was imported and has no data set of its own");
+  };
+  expect_data(options.data, "--data, a data set to evaluate on");
+  if (options.order >= 0) expect_data(options.train, "--train, a data set for baselines (or none, with --order -1)");
 
   progress.begin("checking the tokens");
   const data::TokenFile file = open_with_tokens_of(options.data.empty() ? recipe.data.path : options.data, manifest);
