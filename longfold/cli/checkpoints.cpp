@@ -5,6 +5,7 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
+#include "longfold/base/files.h"
 
 namespace longfold::cli {
 
@@ -17,6 +18,13 @@ fs::path find_checkpoint(const fs::path& given, bool best) {
   if (const std::optional<fs::path> found = train::best_checkpoint(given)) return *found;
   throw base::UserError("no checkpoint in '" + given.string() +
                         "' is known to be the best: that takes train.validation");
+}
+
+fs::path folder_to_make(const fs::path& given) {
+  const fs::path path = given.has_filename() ? given : given.parent_path();  // a slash at its end is none of its name
+  if (fs::exists(path)) throw base::UserError("'" + given.string() + "' is there already: expected a folder to make");
+  if (path.has_parent_path()) base::make_folder(path.parent_path());
+  return path;
 }
 
 data::Tokenizer tokenizer_of(const train::Manifest& manifest, const fs::path& checkpoint) {

@@ -13,6 +13,9 @@ namespace longfold::cli {
 // The checkpoint itself, or of a run's output folder the newest one, or the best. UserError if there is none.
 [[nodiscard]] std::filesystem::path find_checkpoint(const std::filesystem::path& given, bool best = false);
 
+// For base::AtomicFolder, with its parents made. UserError if something is there already.
+[[nodiscard]] std::filesystem::path folder_to_make(const std::filesystem::path& given);
+
 // UserError if the checkpoint does not say what its ids mean.
 [[nodiscard]] data::Tokenizer tokenizer_of(const train::Manifest& manifest, const std::filesystem::path& checkpoint);
 

@@ -69,7 +69,7 @@ void run(const ExportOptions& options) {
   exchange::Tensors ours;
   for (const auto& item : transformer->named_parameters()) ours.push_back({item.key(), item.value()});
   const exchange::Tensors tensors = exchange::to_theirs(recipe.model, ours);
-  base::AtomicFolder folder(options.output);
+  base::AtomicFolder folder(folder_to_make(options.output));
   write_tensors(folder.temporary() / "model.safetensors", tensors);
   base::write_file(folder.temporary() / "config.json", config.dump(2) + "\n");
   if (!options.without_tokenizer) write_tokenizer(folder.temporary(), checkpoint, manifest, longest);

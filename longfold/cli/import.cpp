@@ -9,6 +9,7 @@
 #include "longfold/base/fields.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
+#include "longfold/cli/checkpoints.h"
 #include "longfold/cli/commands.h"
 #include "longfold/cli/progress.h"
 #include "longfold/data/sidecar.h"
@@ -102,7 +103,7 @@ void run(const ImportOptions& options) {
   train::NamedTensors parameters;
   for (const auto& [name, value] : weights.parameters) parameters.push_back({name, value});
   progress.begin("writing '" + options.output + "'");
-  base::AtomicFolder output(options.output);
+  base::AtomicFolder output(folder_to_make(options.output));
   const fs::path written =
       train::save_checkpoint(output.temporary(), manifest_of(options, config, tokenizer), {parameters, {}});
   output.commit();
