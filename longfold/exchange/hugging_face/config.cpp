@@ -1,8 +1,6 @@
 #include "longfold/exchange/hugging_face/config.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <optional>
 #include <set>
 #include <span>
@@ -12,14 +10,13 @@
 #include "longfold/base/fields.h"
 #include "longfold/base/json.h"
 #include "longfold/exchange/hugging_face/names.h"
+#include "longfold/exchange/hugging_face/reader.h"
 
 namespace longfold::exchange {
 namespace {
 
 using Json = nlohmann::ordered_json;
 using model::ModelConfig;
-
-constexpr int64_t kLargest = std::numeric_limits<int32_t>::max();  // so that no product of two overflows
 
 // A key there that is a key of ours.
 struct Key {
@@ -163,53 +160,6 @@ void add_rotary(Json& json, const ModelConfig& config) {
   if (is_scaled)
     json["rope_scaling"] = {{"type", "linear"}, {"rope_type", "linear"}, {"factor", config.rotary_scaling}};
 }
-
-// One object of config.json, whose keys are read by name and type.
-class Reader {
- public:
-  Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
-
-  [[noreturn]] void refuse(std::string_view key, const std::string& expected) const {
-    const Json* value = find(key);
-    const std::string name = where_ + std::string(key);
-    if (value == nullptr) throw base::UserError(name + " is missing, expected " + expected);
-    throw base::UserError(name + " is " + base::shown(*value) + ", expected " + expected);
-  }
-  // Null counts as absent.
-  [[nodiscard]] const Json* find(std::string_view key) const {
-    const auto found = json_.find(std::string(key));
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-  [[nodiscard]] std::string text(std::string_view key, const std::string& expected) const {
-    const Json* value = find(key);
-    if (value == nullptr || !value->is_string()) refuse(key, expected);
-    return value->get<std::string>();
-  }
-  [[nodiscard]] double number(std::string_view key) const {
-    const Json* value = find(key);
-    if (value == nullptr || !value->is_number() || !std::isfinite(value->get<double>())) refuse(key, "a number");
-    return value->get<double>();
-  }
-  void read(std::string_view key, int64_t& into) const {
-    const Json* value = find(key);
-    const bool is_whole = value != nullptr && value->is_number_integer();
-    const double size = is_whole ? value->get<double>() : 0;  // an unsigned one may be above int64
-    if (!is_whole || size < 1 || size > static_cast<double>(kLargest)) {
-      refuse(key, "a whole number from 1 to " + std::to_string(kLargest));
-    }
-    into = value->get<int64_t>();
-  }
-  void read(std::string_view key, double& into) const { into = number(key); }
-  void read(std::string_view key, bool& into) const {
-    const Json* value = find(key);
-    if (value == nullptr || !value->is_boolean()) refuse(key, "true or false");
-    into = value->get<bool>();
-  }
-
- private:
-  const Json& json_;
-  std::string where_;
-};
 
 const Family& family_in(const Reader& reader, const std::string& where) {
   std::vector<std::string> architectures, types;
