@@ -9,11 +9,11 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <stdexcept>
 
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
+#include "longfold/base/json.h"
 
 namespace longfold::base {
 namespace {
@@ -91,26 +91,6 @@ TensorEntry parse_entry(const std::string& name, const Json& json, uint64_t data
   return entry;
 }
 
-// nlohmann keeps the last of two equal keys without a word; equal names would hide a tensor.
-Json parse_header(const std::string& text, const std::string& where) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw UserError(where + "the header has two entries named '" + parsed.get<std::string>() + "'");
-    }
-    return true;
-  };
-  try {
-    Json header = Json::parse(text, check);
-    if (!header.is_object()) throw UserError(where + "the header is no JSON object");
-    return header;
-  } catch (const Json::exception&) {
-    throw UserError(where + "the header is no JSON");
-  }
-}
-
 void check_no_holes(std::span<const TensorEntry> sorted, uint64_t data_size, const std::string& where) {
   uint64_t end = 0;
   for (const TensorEntry& entry : sorted) {
@@ -179,7 +159,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   if (std::fread(text.data(), 1, length, file_.get()) != length) throw UserError(where + "the header cannot be read");
   data_begin_ = sizeof length + length;
   const uint64_t data_size = file_size - data_begin_;
-  const Json header = parse_header(text, where);
+  const Json header = parse_object(text, where, "the header");
   for (const auto& [name, json] : header.items()) {
     if (name != "__metadata__") tensors_.push_back(parse_entry(name, json, data_size, where));
   }

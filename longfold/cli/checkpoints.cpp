@@ -1,25 +1,44 @@
 #include "longfold/cli/checkpoints.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
+#include "longfold/base/files.h"
 
 namespace longfold::cli {
 
 namespace fs = std::filesystem;
 
 fs::path find_checkpoint(const fs::path& given, bool best) {
-  const bool is_one = fs::exists(given / "manifest.json");
-  if (is_one && best) throw base::UserError("expected a run's folder with --best, got a checkpoint");
-  if (is_one) return given;
-  const std::optional<fs::path> found = best ? train::best_checkpoint(given) : train::latest_checkpoint(given);
-  if (found) return *found;
-  if (best && train::latest_checkpoint(given)) {
-    throw base::UserError("no checkpoint in '" + given.string() +
-                          "' is known to be the best: that takes train.validation");
+  const fs::path newest = train::find_checkpoint(given);
+  if (!best) return newest;
+  if (newest == given) throw base::UserError("expected a run's folder with --best, got a checkpoint");
+  if (const std::optional<fs::path> found = train::best_checkpoint(given)) return *found;
+  throw base::UserError("no checkpoint in '" + given.string() +
+                        "' is known to be the best: that takes train.validation");
+}
+
+fs::path folder_to_make(const fs::path& given) {
+  const fs::path path = given.has_filename() ? given : given.parent_path();  // a slash at its end is none of its name
+  if (fs::exists(path)) throw base::UserError("'" + given.string() + "' is there already: expected a folder to make");
+  if (path.has_parent_path()) base::make_folder(path.parent_path());
+  return path;
+}
+
+data::Tokenizer tokenizer_of(const train::Manifest& manifest, const fs::path& checkpoint) {
+  const bool is_old = manifest.vocabulary.empty();
+  const std::vector<std::string> built_in = data::tokenizer_names();
+  if (is_old && std::ranges::find(built_in, manifest.tokenizer) == built_in.end()) {
+    throw base::UserError("'" + checkpoint.string() + "' has no table of its tokenizer '" + manifest.tokenizer +
+                          "', as older ones have none");
   }
-  throw base::UserError("expected a checkpoint or a folder with some, got '" + given.string() + "'");
+  data::Tokenizer tokenizer =
+      is_old ? data::make_tokenizer(manifest.tokenizer) : data::Tokenizer(manifest.tokenizer, manifest.vocabulary);
+  if (tokenizer.hash() == manifest.tokenizer_hash) return tokenizer;
+  throw base::UserError("'" + checkpoint.string() + "': expected the tokenizer '" + manifest.tokenizer +
+                        "' to have hash " + manifest.tokenizer_hash + ", got " + tokenizer.hash());
 }
 
 TrainedModel load_trained_model(const fs::path& checkpoint) {

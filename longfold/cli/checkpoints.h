@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "longfold/data/tokenizer.h"
 #include "longfold/model/transformer.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/recipe.h"
@@ -11,6 +12,12 @@ namespace longfold::cli {
 
 // The checkpoint itself, or of a run's output folder the newest one, or the best. UserError if there is none.
 [[nodiscard]] std::filesystem::path find_checkpoint(const std::filesystem::path& given, bool best = false);
+
+// For base::AtomicFolder, with its parents made. UserError if something is there already.
+[[nodiscard]] std::filesystem::path folder_to_make(const std::filesystem::path& given);
+
+// UserError if the checkpoint does not say what its ids mean.
+[[nodiscard]] data::Tokenizer tokenizer_of(const train::Manifest& manifest, const std::filesystem::path& checkpoint);
 
 struct TrainedModel {
   train::Manifest manifest;

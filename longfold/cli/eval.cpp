@@ -109,6 +109,13 @@ Report evaluate(const EvalOptions& options, Progress& progress) {
   const at::ScalarType dtype = train::compute_dtype(recipe.compute.dtype);
   if (dtype != at::kFloat) model.ptr()->compute_in(dtype);  // as the run did
   report.step = manifest.step;
+  const auto expect_data = [&](const std::string& given, const char* option) {
+    if (!given.empty() || manifest.imported_from.empty()) return;
+    throw base::UserError(std::string("expected ") + option + ": '" + report.checkpoint.string() +
+                          "' was imported and has no data set of its own");
+  };
+  expect_data(options.data, "--data, a data set to evaluate on");
+  if (options.order >= 0) expect_data(options.train, "--train, a data set for baselines (or none, with --order -1)");
 
   progress.begin("checking the tokens");
   const data::TokenFile file = open_with_tokens_of(options.data.empty() ? recipe.data.path : options.data, manifest);

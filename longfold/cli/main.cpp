@@ -54,6 +54,7 @@ int main(int argc, char** argv) {
   longfold::cli::add_eval(app);
   longfold::cli::add_report(app);
   longfold::cli::add_export(app);
+  longfold::cli::add_import(app);
   longfold::cli::add_bench(app);
   try {
     if (argc > 1) check_command(app, argv[1]);

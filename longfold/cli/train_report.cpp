@@ -62,6 +62,8 @@ void print_start(const train::Trainer& trainer, const std::string& changes) {
   std::printf("model        %s parameters: %ld layers, width %ld, %ld heads\n",
               base::format_count(recipe.model.num_parameters()).c_str(), long{recipe.model.num_layers},
               long{recipe.model.hidden_size}, long{recipe.model.num_heads});
+  if (!recipe.train.init_from.empty() && trainer.steps_done() == 0)
+    std::printf("weights      those of '%s'\n", base::printable(recipe.train.init_from).c_str());
   const std::string batches =
       recipe.train.accumulate > 1 ? std::to_string(recipe.train.accumulate) + " batches of " : "";
   std::printf("step         %s%ld x %s tokens, %s, %d threads\n", batches.c_str(), long{recipe.data.batch_size},

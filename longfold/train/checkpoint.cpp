@@ -204,7 +204,8 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
       {"version", kFormatVersion},
       {"longfold", kVersion},
       {"step", manifest.step},
-      {"tokenizer", {{"name", manifest.tokenizer}, {"hash", manifest.tokenizer_hash}}},
+      {"tokenizer",
+       {{"name", manifest.tokenizer}, {"hash", manifest.tokenizer_hash}, {"vocabulary", manifest.vocabulary}}},
       {"data_hash", manifest.data_hash},
       {"skipped_steps", {{"total", manifest.skips.total}, {"in_a_row", manifest.skips.in_a_row}}},
       {"recipe", manifest.recipe},
@@ -213,6 +214,7 @@ fs::path save_checkpoint(const fs::path& output, const Manifest& manifest, const
   if (const auto& best = manifest.best) {
     json["best"] = {{"step", best->step}, {"validation_loss", best->validation_loss}, {"validation", best->validation}};
   }
+  if (!manifest.imported_from.empty()) json["imported_from"] = manifest.imported_from;
   if (const auto& loss_scale = manifest.loss_scale) {
     json["loss_scale"] = {{"scale", loss_scale->scale}, {"good_steps", loss_scale->good_steps}};
   }
@@ -232,6 +234,12 @@ std::optional<fs::path> latest_checkpoint(const fs::path& output, int64_t last) 
     latest_step = step;
   }
   return latest;
+}
+
+fs::path find_checkpoint(const fs::path& given) {
+  if (fs::exists(given / kManifestFile)) return given;
+  if (const std::optional<fs::path> newest = latest_checkpoint(given)) return *newest;
+  throw base::UserError("expected a checkpoint or a folder with some, got '" + given.string() + "'");
 }
 
 std::optional<fs::path> best_checkpoint(const fs::path& output) {
@@ -272,6 +280,10 @@ Manifest read_manifest(const fs::path& checkpoint) {
                       .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
                       .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
                       .data_hash = json.at("data_hash").get<std::string>()};
+    if (json["tokenizer"].contains("vocabulary")) {  // older ones lack it
+      manifest.vocabulary = json["tokenizer"]["vocabulary"].get<std::vector<std::string>>();
+    }
+    if (json.contains("imported_from")) manifest.imported_from = json["imported_from"].get<std::string>();
     if (json.contains("best")) {
       const Json& best = json["best"];
       manifest.best = {.step = best.at("step").get<int64_t>(),

@@ -3,7 +3,7 @@
 //   OUTPUT/step-00000020/manifest.json           what it is: format, step, recipe, data, and of each tensor the global
 //                                                 shape, dtype, file and CRC-32 of its bytes; its own CRC-32 last
 //                        model.safetensors       the parameters, under the names of model/transformer.h
-//                        optimizer.safetensors   both moments of each
+//                        optimizer.safetensors   both moments of each; empty where the weights were imported
 //
 // Batches are a pure function of (data.seed, step), so the step is the data cursor.
 #pragma once
@@ -33,14 +33,16 @@ struct Skips {
 
 // Everything but the tensors.
 struct Manifest {
-  int64_t step = 0;               // steps done
-  nlohmann::ordered_json recipe;  // every option, as resolved
-  std::string tokenizer;          // name
-  std::string tokenizer_hash;     // of its table
-  std::string data_hash;          // of the tokens
+  int64_t step = 0;                          // steps done
+  nlohmann::ordered_json recipe;             // every option, as resolved
+  std::string tokenizer;                     // name
+  std::string tokenizer_hash;                // of its table
+  std::vector<std::string> vocabulary = {};  // the table; empty in older ones
+  std::string data_hash;                     // of the tokens
   std::optional<Best> best = {};
   Skips skips = {};
   std::optional<LossScale> loss_scale = {};  // of fp16 alone
+  std::string imported_from = {};            // a folder of another program's; empty: of a run of ours
 };
 
 struct CheckpointTensors {
@@ -55,6 +57,9 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& output, const
 // The complete checkpoint with the highest step up to `last`, or nothing.
 [[nodiscard]] std::optional<std::filesystem::path> latest_checkpoint(
     const std::filesystem::path& output, int64_t last = std::numeric_limits<int64_t>::max());
+
+// `given` itself if it is a checkpoint, else the newest one in it. UserError if there is none.
+[[nodiscard]] std::filesystem::path find_checkpoint(const std::filesystem::path& given);
 
 // That which the newest one calls the best, or nothing. UserError if a manifest is damaged.
 [[nodiscard]] std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& output);

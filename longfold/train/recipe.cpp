@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "longfold/base/error.h"
 #include "longfold/base/files.h"
 #include "longfold/base/text.h"
 #include "longfold/model/linear.h"
+#include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
 
 namespace longfold::train {
@@ -52,18 +54,27 @@ void check_same(const Json& now, const Json& then, const std::string& key, const
 
 using Options = std::span<const std::pair<std::string, std::string>>;
 
-// Of a key of [model] that stands for others: "" if it is not there, or is no text.
-std::string text_in(const Json& json, const char* key) {
-  const Json section = json.value("model", Json());
+// Of a key that stands for others: "" if it is not there, or is no text.
+std::string text_in(const Json& json, const char* in_section, const char* key) {
+  const Json section = json.value(in_section, Json());
   const Json value = section.is_object() ? section.value(key, Json()) : Json();
   return value.is_string() ? value.get<std::string>() : "";
 }
-std::string text_in(Options options, const char* key) {
-  std::string last;
+std::optional<std::string> option_in(Options options, const std::string& full_name) {
+  std::optional<std::string> last;
   for (const auto& [name, text] : options) {
-    if (name == std::string("model.") + key) last = text;
+    if (name == full_name) last = text;
   }
   return last;
+}
+std::string text_in(Options options, const char* key) {
+  return option_in(options, std::string("model.") + key).value_or("");
+}
+
+// A checkpoint stands for all keys of [model].
+void apply_checkpoint(Recipe& recipe, const std::filesystem::path& checkpoint) {
+  const Json model = read_manifest(checkpoint).recipe.value("model", Json::object());
+  base::from_json(model, recipe.model, "'" + checkpoint.string() + "': ", "model.");
 }
 
 // Whether the recipe's file has the key and no option its counterpart, or an option has it.
@@ -157,12 +168,16 @@ void Recipe::validate() const {
 Recipe read_recipe(const std::filesystem::path& path, std::span<const std::pair<std::string, std::string>> options) {
   const std::string where = path.string() + ": ";
   const Json json = read_toml(path, where);
+  const std::string init_from = option_in(options, "train.init_from").value_or(text_in(json, "train", "init_from"));
+  const std::filesystem::path checkpoint = init_from.empty() ? "" : find_checkpoint(init_from);
   Recipe recipe;
-  model::apply_names(recipe.model, text_in(json, "preset"), text_in(json, "family"));
+  if (!checkpoint.empty()) apply_checkpoint(recipe, checkpoint);
+  model::apply_names(recipe.model, text_in(json, "model", "preset"), text_in(json, "model", "family"));
   base::from_json(json, recipe, where);
   // A name among the options takes the place of the file's keys that it stands for, as other options do of theirs.
   model::apply_names(recipe.model, text_in(options, "preset"), text_in(options, "family"));
   for (const auto& [name, text] : options) base::set_field(recipe, name, text);
+  recipe.train.init_from = checkpoint.string();
   count_steps(recipe, json, options);
   recipe.validate();
   return recipe;
@@ -182,6 +197,8 @@ void check_same_run(const Recipe& recipe, const Json& trained, const std::string
   }
   check_same(now["train"]["seed"], trained.value("train", Json::object()).value("seed", Json()), "train.seed",
              checkpoint);
+  check_same(now["train"]["init_from"], trained.value("train", Json::object()).value("init_from", Json("")),
+             "train.init_from", checkpoint);
   const Json batch_size = trained.value("data", Json::object()).value("batch_size", Json());
   const Json accumulate = trained.value("train", Json::object()).value("accumulate", Json(1));  // older ones lack it
   const bool are_numbers = batch_size.is_number_integer() && accumulate.is_number_integer();

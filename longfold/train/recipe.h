@@ -31,6 +31,7 @@ struct RunConfig {
   std::string on_nonfinite = "stop";
   bool tensorboard = false;
   int64_t seed = 0;
+  std::string init_from = "";
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
@@ -47,6 +48,7 @@ struct RunConfig {
     visit("on_nonfinite", self.on_nonfinite, "stop, or skip the update, where loss or gradient is not a number");
     visit("tensorboard", self.tensorboard, "writes TensorBoard's event files, to tensorboard/ in output");
     visit("seed", self.seed, "of the initial weights");
+    visit("init_from", self.init_from, "checkpoint, or a run's folder, whose weights come in place of these");
   }
   void validate() const;
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
@@ -95,12 +97,13 @@ struct Recipe {
 };
 
 // Reads the file, then sets the options ("optimizer.beta1", "0.9"), turns lengths in tokens into steps, then validates.
+// With train.init_from the keys of [model] that are left out are those of that checkpoint.
 // UserError that names file and key.
 [[nodiscard]] Recipe read_recipe(const std::filesystem::path& path,
                                  std::span<const std::pair<std::string, std::string>> options);
 
-// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed, the
-// number of windows in a step. How these are split into batches may change.
+// UserError that names the first key that a resumed run may not change: model, data (but for its path), train.seed and
+// init_from, the number of windows in a step. How these are split into batches may change.
 void check_same_run(const Recipe& recipe, const nlohmann::ordered_json& trained, const std::string& checkpoint);
 
 // What the recipe changes, after step `done`, of what a resumed run may change and its results depend on: a line such

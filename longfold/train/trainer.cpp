@@ -8,6 +8,7 @@
 #include "longfold/base/error.h"
 #include "longfold/train/device.h"
 #include "longfold/train/gradients.h"
+#include "longfold/train/initial_weights.h"
 #include "longfold/train/retention.h"
 #include "longfold/train/run_log.h"
 #include "longfold/train/schedule.h"
@@ -68,6 +69,10 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
   if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
   if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {
     meter_ = memory::MemoryMeter::on_gpu(device);
+  }
+  if (!recipe_.train.init_from.empty()) {
+    load_initial_weights(recipe_, file_.tokenizer(), parameters());
+    parameters_.publish();
   }
   sampler_.check_content();
   if (!recipe_.train.validation.empty()) validation_ = std::make_unique<Validation>(recipe_, file_.tokenizer());
@@ -185,6 +190,7 @@ void Trainer::save(const Events& events) {
                           .recipe = base::to_json(recipe_),
                           .tokenizer = file_.tokenizer().name(),
                           .tokenizer_hash = file_.tokenizer().hash(),
+                          .vocabulary = file_.tokenizer().vocabulary(),
                           .data_hash = sampler_.content_hash(),
                           .best = best_,
                           .skips = skips_,
@@ -208,6 +214,10 @@ std::string Trainer::resume() {
                           "' (leave out --resume to begin)");
   }
   const Manifest manifest = read_manifest(*path);
+  if (!manifest.imported_from.empty()) {
+    throw base::UserError("cannot resume: '" + path->string() + "' holds imported weights and no run (begin one with " +
+                          "train.init_from and another train.output)");
+  }
   if (manifest.tokenizer_hash != file_.tokenizer().hash()) {
     throw base::UserError("cannot resume: '" + path->string() + "' was trained with tokenizer " + manifest.tokenizer +
                           " (" + manifest.tokenizer_hash + "), " + recipe_.data.path + " has " +
