@@ -28,14 +28,7 @@ fs::path folder_to_make(const fs::path& given) {
 }
 
 data::Tokenizer tokenizer_of(const train::Manifest& manifest, const fs::path& checkpoint) {
-  const bool is_old = manifest.vocabulary.empty();
-  const std::vector<std::string> built_in = data::tokenizer_names();
-  if (is_old && std::ranges::find(built_in, manifest.tokenizer) == built_in.end()) {
-    throw base::UserError("'" + checkpoint.string() + "' has no table of its tokenizer '" + manifest.tokenizer +
-                          "', as older ones have none");
-  }
-  data::Tokenizer tokenizer =
-      is_old ? data::make_tokenizer(manifest.tokenizer) : data::Tokenizer(manifest.tokenizer, manifest.vocabulary);
+  data::Tokenizer tokenizer(manifest.tokenizer, manifest.vocabulary);
   if (tokenizer.hash() == manifest.tokenizer_hash) return tokenizer;
   throw base::UserError("'" + checkpoint.string() + "': expected the tokenizer '" + manifest.tokenizer +
                         "' to have hash " + manifest.tokenizer_hash + ", got " + tokenizer.hash());

@@ -279,10 +279,8 @@ Manifest read_manifest(const fs::path& checkpoint) {
                       .recipe = json.at("recipe"),
                       .tokenizer = json.at("tokenizer").at("name").get<std::string>(),
                       .tokenizer_hash = json.at("tokenizer").at("hash").get<std::string>(),
+                      .vocabulary = json.at("tokenizer").at("vocabulary").get<std::vector<std::string>>(),
                       .data_hash = json.at("data_hash").get<std::string>()};
-    if (json["tokenizer"].contains("vocabulary")) {  // older ones lack it
-      manifest.vocabulary = json["tokenizer"]["vocabulary"].get<std::vector<std::string>>();
-    }
     if (json.contains("imported_from")) manifest.imported_from = json["imported_from"].get<std::string>();
     if (json.contains("best")) {
       const Json& best = json["best"];
@@ -290,10 +288,8 @@ Manifest read_manifest(const fs::path& checkpoint) {
                        .validation_loss = best.at("validation_loss").get<double>(),
                        .validation = best.at("validation").get<std::string>()};
     }
-    if (json.contains("skipped_steps")) {  // older ones lack it
-      const Json& skipped = json["skipped_steps"];
-      manifest.skips = {.total = skipped.at("total").get<int64_t>(), .in_a_row = skipped.at("in_a_row").get<int64_t>()};
-    }
+    const Json& skipped = json.at("skipped_steps");
+    manifest.skips = {.total = skipped.at("total").get<int64_t>(), .in_a_row = skipped.at("in_a_row").get<int64_t>()};
     if (json.contains("loss_scale")) {
       const Json& scale = json["loss_scale"];
       manifest.loss_scale = {.scale = scale.at("scale").get<double>(),

@@ -37,7 +37,7 @@ struct Manifest {
   nlohmann::ordered_json recipe;             // every option, as resolved
   std::string tokenizer;                     // name
   std::string tokenizer_hash;                // of its table
-  std::vector<std::string> vocabulary = {};  // the table; empty in older ones
+  std::vector<std::string> vocabulary = {};  // its table
   std::string data_hash;                     // of the tokens
   std::optional<Best> best = {};
   Skips skips = {};
