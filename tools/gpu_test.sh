@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Builds longfold for the GPU of this machine and tests it there: the C++ tests of the CUDA kernels, some of them under
-# compute-sanitizer, then the Python tests on the device. Logs go to ${OUT:-build/gpu}; a summary comes last.
+# compute-sanitizer, then the Python tests on the device, then the trainer. Logs go to ${OUT:-build/gpu}; a summary comes
+# last.
 #
-#   tools/gpu_test.sh [build] [cpp] [sanitize] [python]   all of them if none is named
+#   tools/gpu_test.sh [build] [cpp] [sanitize] [python] [train]   all of them if none is named
 #
 # Needs nvcc, a compiler, CMake, Ninja and GoogleTest, and PYTHON (python3) with torch, numpy, pytest, expecttest and
-# hypothesis.
+# hypothesis; `train` needs what the trainer does (CLI11, toml++, nlohmann-json, zlib) and no nvcc. CMAKE_OPTIONS is handed
+# to its configuration, as -DCMAKE_PREFIX_PATH=... where a library lies elsewhere.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-build/gpu}
@@ -14,7 +16,7 @@ FOLDER=build/gpu-release
 JOBS=$(nproc)
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
-parts=${*:-build cpp sanitize python}
+parts=${*:-build cpp sanitize python train}
 summary=() failed=0
 
 wants() { [[ " $parts " == *" $1 "* ]]; }
@@ -85,6 +87,20 @@ if wants python; then
   else
     failed=1
     note "FAILED  python: $(tail -n 1 "$OUT/python.log"); install the packages of requirements.txt for $PYTHON"
+  fi
+fi
+
+if wants train; then
+  # One folder in the place of `make build`'s, where tests and benches look for the program.
+  trainer=(-S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DLONGFOLD_CUDA=OFF -DLONGFOLD_PYTHON=OFF -DLONGFOLD_BENCH=OFF
+           -DLONGFOLD_INSTALL=OFF -DPython_EXECUTABLE="$(command -v "$PYTHON")")
+  # shellcheck disable=SC2086 # several options
+  if run configure_train 120 cmake "${trainer[@]}" ${CMAKE_OPTIONS:-} &&
+    run build_train 420 cmake --build build/release -j "$JOBS" --target longfold test_model; then
+    run train_cpp 120 build/release/tests/model/test_model --gtest_brief=1 --gtest_filter='*GpuAttention*' || show_gtest train_cpp
+    run train 240 "$PYTHON" -m pytest -q -p no:cacheprovider tests/cli/test_train_device.py || show_pytest train
+  else
+    grep -hE -A 8 'error|FAILED|CMake Error' "$OUT"/configure_train.log "$OUT"/build_train.log 2>/dev/null | head -n 60
   fi
 fi
 

@@ -52,9 +52,8 @@ AttentionCore attention_core(AttentionEngine engine, bool repeatable) {
     };
   }
   if (engine == AttentionEngine::kCudnn) {
-    return [repeatable](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-      return cudnn_attention(q, k, v, documents, repeatable);
-    };
+    if (repeatable) throw base::UserError("attention by cudnn adds in any order: flash repeats its bits");
+    return &cudnn_attention;
   }
   return [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
     return ops::causal_attention(q, k, v, {.documents = documents.begins});

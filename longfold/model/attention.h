@@ -36,7 +36,8 @@ struct Documents {
 using AttentionCore = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                const Documents& documents)>;
 
-// `repeatable`: the same bits run after run. Without it the GPU's backward passes add gradients in any order.
+// `repeatable`: the same bits run after run; base::UserError for cudnn, which cannot. Without it the GPU's backward
+// passes add gradients in any order.
 [[nodiscard]] AttentionCore attention_core(AttentionEngine engine, bool repeatable = true);
 
 }  // namespace longfold::model

@@ -144,26 +144,23 @@ class FlashAttention : public torch::autograd::Function<FlashAttention> {
 // Of one document, [1, H, L, D].
 class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            bool repeatable) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     const at::AutoDispatchBelowADInplaceOrView below;
     auto [out, lse, q_begins, k_begins, longest_q, longest_k, seed, offset, debug] =
         at::_scaled_dot_product_cudnn_attention(q, k, v, {}, /*compute_log_sumexp=*/true, /*dropout_p=*/0,
                                                 /*is_causal=*/true, /*return_debug_mask=*/false);
     context->save_for_backward({q, k, v, out, lse, seed, offset});
-    context->saved_data["repeatable"] = repeatable;
     return out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     const at::NoGradGuard no_grad;
     const variable_list saved = context->get_saved_variables();
-    const RepeatableBits bits(context->saved_data["repeatable"].toBool());
     const int64_t L = saved[0].size(2);
     auto [q, k, v] = at::_scaled_dot_product_cudnn_attention_backward(
         grads[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], {}, {}, {}, L, L,
         /*dropout_p=*/0, /*is_causal=*/true);
-    return {q, k, v, {}};
+    return {q, k, v};
   }
 };
 
@@ -182,8 +179,7 @@ at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::T
                                chunk_queries);
 }
 
-at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
-                           bool repeatable) {
+at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
   check_on_gpu("cudnn_attention", q, documents);
   const int64_t group = q.size(2) / k.size(2);
   const std::vector<int64_t> begins = numbers_of(*documents.begins);
@@ -194,7 +190,7 @@ at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::T
       const at::Tensor repeated = rows.size(1) == q.size(2) ? rows : rows.repeat_interleave(group, 1);
       return repeated.transpose(0, 1).unsqueeze(0);
     };
-    outs.push_back(CudnnAttention::apply(heads(q), heads(k), heads(v), repeatable).squeeze(0).transpose(0, 1));
+    outs.push_back(CudnnAttention::apply(heads(q), heads(k), heads(v)).squeeze(0).transpose(0, 1));
   }
   return at::cat(outs).view(q.sizes());
 }

@@ -20,7 +20,8 @@ inline constexpr int64_t kChunkQueries = 32768;
                                          int64_t chunk_queries = kChunkQueries);
 
 // The same by cuDNN, document by document, D a multiple of 8 up to 128; shared heads of keys and values are repeated.
+// Its backward pass adds in any order: torch never asks cuDNN for another.
 [[nodiscard]] at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                         const Documents& documents, bool repeatable);
+                                         const Documents& documents);
 
 }  // namespace longfold::model
