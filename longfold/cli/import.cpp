@@ -76,7 +76,6 @@ train::Manifest manifest_of(const ImportOptions& options, const exchange::ReadCo
           .tokenizer = tokenizer.name(),
           .tokenizer_hash = tokenizer.hash(),
           .vocabulary = tokenizer.vocabulary(),
-
           .data_hash = "",
           .imported_from = fs::absolute(options.folder).lexically_normal().string()};
 }

@@ -13,7 +13,8 @@ namespace longfold::train {
 void load_initial_weights(const Recipe& recipe, const data::Tokenizer& tokenizer, const NamedTensors& model) {
   using Json = nlohmann::ordered_json;
   // Names stand for other keys, which are compared.
-  constexpr std::array<std::string_view, 5> kMayDiffer{"preset", "family", "init_std", "rotary_base", "rotary_scaling"};
+  constexpr std::array<std::string_view, 6> kMayDiffer{"preset",  "family",      "init_std",
+                                                       "dropout", "rotary_base", "rotary_scaling"};
   const std::string checkpoint = find_checkpoint(recipe.train.init_from).string();
   const Manifest manifest = read_manifest(checkpoint);
   if (manifest.tokenizer_hash != tokenizer.hash()) {

@@ -328,10 +328,10 @@ def test_a_run_begins_with_imported_weights(longfold, import_, write, genome, tm
     message = longfold("train", path, "--resume", "--train.steps", 4, "--train.init_from", "").one_line_error(2)
     assert "cannot resume" in message
 
-    # A run's own checkpoint is as good, and stretched positions are for the recipe to say.
+    # A run's own checkpoint is as good; stretched positions and dropout are for the recipe to say.
     again = tmp_path / "again.toml"
     again.write_text(
-        recipe_text(genome, tmp_path, model="[model]\nrotary_scaling = 2.0")
+        recipe_text(genome, tmp_path, model="[model]\nrotary_scaling = 2.0\ndropout = 0.1")
         .replace(str(tmp_path / "run"), str(tmp_path / "again"))
         .replace(str(tmp_path / "ours"), str(tmp_path / "run"))
     )
