@@ -1,6 +1,7 @@
 """Settings for every test of the Python package."""
 
 import os
+import sys
 import tempfile
 
 import pytest
@@ -27,6 +28,13 @@ def why_no_cuda() -> str:
             return str(error)
         raise
     return ""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_compiled():
+    """torch.compile gives up after eight variants of a function, counted over all that the process has tested."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 @pytest.fixture(scope="session")
