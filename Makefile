@@ -47,8 +47,8 @@ test-nightly: build ## what takes too long for `make test`: all kernels in the e
 	@cmake --build --preset dev
 	ctest --preset dev-nightly
 
-# Models and trainer are torch's own code for the most part, and take as long to build as all the rest.
-test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for models and trainer
+# Models, trainer and exchange are torch's own code for the most part, and take as long to build as all the rest.
+test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for models, trainer and exchange
 	@cmake --preset dev --log-level=WARNING
 	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory ops parallel data,test_$(folder))
 	ctest --preset dev
