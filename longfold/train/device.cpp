@@ -32,6 +32,9 @@ void resolve(ComputeConfig& compute) {
   const at::Device device = compute_device(compute.device);
   compute.device = device.is_cpu() ? "cpu" : "cuda";
   const at::ScalarType dtype = compute_dtype(compute.dtype);
+  if (!device.is_cpu() && compute.linear == "onednn") {
+    throw base::UserError("expected compute.linear to be auto or torch on a GPU, got \"onednn\"");
+  }
   compute.linear = device.is_cpu() ? to_string(model::linear_engine(compute.linear, dtype)) : "torch";
   compute.attention = to_string(model::attention_engine(compute.attention, device.type()));
   if (device.is_cpu()) return;

@@ -38,6 +38,11 @@ class TestOnAGpu:
         for ours, theirs in zip(losses(here), losses(there), strict=True):
             assert ours[1] == pytest.approx(theirs[1], abs=5e-3)
 
+    def test_no_option_is_ignored(self, longfold, recipe):
+        path = recipe({"compute.device": "cuda", "compute.dtype": "bf16", "compute.linear": "onednn"})
+        error = longfold("train", path).one_line_error(2)
+        assert error == 'expected compute.linear to be auto or torch on a GPU, got "onednn"'
+
     def test_cudnn_does_not_repeat(self, longfold, recipe):
         path = recipe({"compute.device": "cuda", "compute.dtype": "bf16", "compute.attention": "cudnn"})
         assert "which adds in any order" in longfold("train", path).one_line_error(2)
