@@ -446,7 +446,11 @@ def test_interrupt_leaves_nothing(program, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b">a\nACGACG\n>b\nACG", b"", gzip.compress(b">a\nACGACG\n")[:20]])
+@pytest.mark.parametrize(
+    "content",
+    [b">a\nACGACG\n>b\nACG", b"", gzip.compress(b">a\nACGACG\n", mtime=0)[:20]],
+    ids=["two_records", "empty", "gzip_cut_short"],
+)
 def test_an_interrupt_that_ends_the_input_too_writes_nothing(program, tmp_path, content):
     """Ctrl-C stops all of `gzip -dc x.gz | longfold prepare -`: what came by then is not the whole input."""
     run = subprocess.Popen(
