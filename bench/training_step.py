@@ -2,13 +2,16 @@
 """A training step of longfold beside one of Hugging Face's transformers with torch's AdamW: the same model, tokens,
 threads and dtype, in turn, on this machine's CPU or GPU.
 
-    python bench/training_step.py --tokens 2048 --rounds 3
-    python bench/training_step.py --device cuda --dtype bf16 --preset genslm-250m --tokens 8192 65536 --peak-tflops 989
+    python bench/training_step.py genslm-25m:2048 --rounds 3
+    python bench/training_step.py --device cuda --dtype bf16 --peak-tflops 989 genslm-250m:8192 genslm-250m:65536
 
-transformers in bf16 is autocast of an fp32 model on the CPU, and a model and AdamW in bf16 on a GPU. Prints seconds
-(median, least, most), tokens a second, the ratio pair by pair and, with --peak-tflops, the model FLOPs utilisation: 6
-FLOPs a parameter and token, 6 x layers x width x tokens for causal attention, nothing for what is computed twice. With
---write also a page under docs/results/. Needs `make build` and transformers (requirements.txt).
+transformers in bf16 is autocast of an fp32 model on the CPU, and a model and AdamW in bf16 on a GPU, where longfold
+keeps parameters and AdamW in fp32. On a GPU longfold runs twice: with bits that repeat, as it does unless told
+otherwise, and adding in any order (compute.deterministic = false). Prints seconds (median, least, most), tokens a
+second, the ratio pair by pair, the memory that tensors took on a GPU and, with --peak-tflops, the model FLOPs
+utilisation: 6 FLOPs a parameter and token, 6 x layers x width x tokens for causal attention, nothing for what is
+computed twice. With --write also a page under docs/results/, which ends with where the time of a step goes. Needs
+`make build` and transformers (requirements.txt).
 """
 
 import argparse
@@ -42,7 +45,9 @@ config = GPTNeoXConfig(
     vocab_size=69, max_position_embeddings=tokens, use_parallel_residual=True, attn_implementation="sdpa",
     use_cache=False, **sizes)
 autocast = dtype == "bf16" and device == "cpu"
-model = GPTNeoXForCausalLM(config).to(device, torch.bfloat16 if dtype == "bf16" and not autocast else torch.float32)
+with torch.device(device):
+    model = GPTNeoXForCausalLM(config)
+model.to(torch.bfloat16 if dtype == "bf16" and not autocast else torch.float32)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 ids = torch.randint(69, (1, tokens), device=device)
 seconds = []
@@ -59,39 +64,48 @@ for step in range(steps + 1):
         torch.cuda.synchronize()
     if step > 0:
         seconds.append(time.perf_counter() - start)
-print(json.dumps({"seconds": seconds}))
+peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
 """
 
 
 def last_line(command):
+    """What the command says, or nothing where the GPU's memory did not do."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    if done.returncode == 0:
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    if "out of memory" not in done.stderr:
         sys.exit(f"training_step: {command[0]} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return None
 
 
-def longfold_step(options, tokens):
-    program = str(ROOT / "build/release/longfold")
-    arguments = ["--preset", options.preset, "--tokens", tokens, "--steps", options.steps, "--threads", options.threads]
-    arguments += ["--device", options.device, "--dtype", options.dtype, "--attention", options.attention, "--json"]
-    if options.any_order:
-        arguments.append("--any-order")
-    return last_line([program, "bench", "step", *map(str, arguments)])
+def longfold_command(options, preset, tokens, *more):
+    arguments = ["--preset", preset, "--tokens", tokens, "--steps", options.steps, "--threads", options.threads]
+    arguments += ["--device", options.device, "--dtype", options.dtype, "--attention", options.attention, *more]
+    return [str(ROOT / "build/release/longfold"), "bench", "step", *map(str, arguments)]
 
 
-def transformers_step(options, tokens):
-    arguments = [SIZES[options.preset], tokens, options.steps, options.threads, options.device, options.dtype]
+def transformers_step(options, preset, tokens):
+    arguments = [SIZES[preset], tokens, options.steps, options.threads, options.device, options.dtype]
     return last_line([sys.executable, "-c", TRANSFORMERS, json.dumps(arguments)])
 
 
-def measured(options, tokens):
-    """Medians of each round, in turn: [(longfold, transformers), ...]."""
-    pairs = []
+def contenders(options):
+    ours = {"longfold": lambda *case: last_line(longfold_command(options, *case, "--json"))}
+    if options.device == "cuda":
+        ours["longfold, any order"] = lambda *case: last_line(longfold_command(options, *case, "--json", "--any-order"))
+    return {**ours, "transformers": lambda *case: transformers_step(options, *case)}
+
+
+def measured(options, preset, tokens):
+    """{contender: [(seconds of the median step, bytes at most) of each round]}; empty where memory did not do."""
+    found = {name: [] for name in contenders(options)}
     for _ in range(options.rounds):
-        ours = statistics.median(longfold_step(options, tokens)["seconds"])
-        theirs = statistics.median(transformers_step(options, tokens)["seconds"])
-        pairs.append((ours, theirs))
-    return pairs
+        for name, step in contenders(options).items():
+            line = step(preset, tokens)
+            if line:
+                found[name].append((statistics.median(line["seconds"]), line["peak_bytes"]))
+    return found
 
 
 def model_flops(preset, tokens):
@@ -101,19 +115,35 @@ def model_flops(preset, tokens):
     return tokens * (6 * parameters + 6 * layers * width * tokens)
 
 
-def row(options, tokens, pairs):
-    ours, theirs = zip(*pairs, strict=True)
-    ratios = [their / our for our, their in pairs]
+def spread(values):
+    return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
-    def spread(values):
-        return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
-    speed = tokens / statistics.median(ours)
-    line = f"| {tokens} | {spread(ours)} | {spread(theirs)} | {speed:.0f} | {spread(ratios)} |"
-    if options.peak_tflops > 0:
-        flops = model_flops(options.preset, tokens) / (options.peak_tflops * 1e12)
-        line += "".join(f" {100 * flops / statistics.median(seconds):.1f} % |" for seconds in (ours, theirs))
-    return line
+def rows(options, preset, tokens, found):
+    peer = [seconds for seconds, _ in found["transformers"]]
+    for name, runs in found.items():
+        line = f"| {preset} | {tokens} | {name} |"
+        if not runs:
+            yield line + " out of memory |" + " |" * (2 + (options.device == "cuda") + (options.peak_tflops > 0))
+            continue
+        seconds = [one for one, _ in runs]
+        line += f" {spread(seconds)} | {tokens / statistics.median(seconds):.0f} |"
+        same = name == "transformers" or not peer
+        line += " |" if same else f" {spread([their / our for our, their in zip(seconds, peer, strict=True)])} |"
+        if options.device == "cuda":
+            line += f" {runs[0][1] / 2**30:.1f} |"
+        if options.peak_tflops > 0:
+            flops = model_flops(preset, tokens) / (options.peak_tflops * 1e12)
+            line += f" {100 * flops / statistics.median(seconds):.1f} % |"
+        yield line
+
+
+def profile(options, preset, tokens):
+    more = ["--profile"] + (["--any-order"] if options.device == "cuda" else [])
+    command = longfold_command(options, preset, tokens, *more)
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = " ".join(["longfold", *command[1:]])
+    return ["", f"`{shown}`:", "", "```", *said.rstrip().splitlines()[1:], "```"]
 
 
 def cpu_name():
@@ -131,17 +161,22 @@ def device_name(device):
     return torch.cuda.get_device_name(0)
 
 
+def case(text):
+    preset, _, tokens = text.partition(":")
+    if preset not in SIZES or not tokens.isdigit():
+        raise argparse.ArgumentTypeError(f"expected PRESET:TOKENS with a preset of {', '.join(SIZES)}, got {text!r}")
+    return preset, int(tokens)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="genslm-25m", choices=SIZES)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[2048, 8192])
+    parser.add_argument("cases", type=case, nargs="*", metavar="PRESET:TOKENS", default=[("genslm-25m", 2048)])
     parser.add_argument("--steps", type=int, default=3, help="steps of a process, after one that does not count")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each, in turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--attention", default="auto", help="longfold's compute.attention")
-    parser.add_argument("--any-order", action="store_true", help="longfold's compute.deterministic = false")
     parser.add_argument("--peak-tflops", type=float, default=0, help="of the device in this dtype: prints utilisation")
     parser.add_argument("--write", metavar="FOLDER", help="write a page there as well")
     options = parser.parse_args()
@@ -150,25 +185,33 @@ def main():
 
     info = subprocess.run([ROOT / "build/release/longfold", "info"], capture_output=True, text=True, check=True).stdout
     kernels = next(line for line in info.splitlines() if line.startswith("cpu")).split(None, 1)[1]
+    place = "a GPU" if options.device == "cuda" else "the CPU"
     lines = [
-        f"# A training step on the {options.device.upper()}, beside Hugging Face's transformers",
+        f"# A training step on {place}, beside Hugging Face's transformers",
         "",
-        f"`python bench/training_step.py {' '.join(sys.argv[1:])}`: {options.preset}, {options.dtype}, one sequence, "
-        f"AdamW, clipping; {options.threads} threads. Processes in turn; of each the median step. "
+        f"`python bench/training_step.py {' '.join(sys.argv[1:])}`: {options.dtype}, one sequence, AdamW, clipping; "
+        f"{options.threads} threads. Processes in turn, {options.rounds} of each; of each the median step. "
         f"{device_name(options.device)}, {kernels}; "
         f"torch {torch.__version__}, transformers {transformers.__version__} with SDPA.",
         "",
-        "| tokens | longfold, s | transformers, s | longfold, tokens/s | times as fast |",
-        "|---|---|---|---|---|",
+        "| model | tokens | | s a step | tokens/s | times as fast |",
+        "|---|---|---|---|---|---|",
     ]
+    if options.device == "cuda":
+        lines[-2] += " GiB |"
+        lines[-1] += "---|"
     if options.peak_tflops > 0:
-        lines[-2] += f" utilisation of {options.peak_tflops:g} TFLOP/s | of transformers |"
-        lines[-1] += "---|---|"
+        lines[-2] += f" of {options.peak_tflops:g} TFLOP/s |"
+        lines[-1] += "---|"
     print("\n".join(lines), flush=True)
-    for tokens in options.tokens:
-        lines.append(row(options, tokens, measured(options, tokens)))
-        print(lines[-1], flush=True)
+    for preset, tokens in options.cases:
+        found = list(rows(options, preset, tokens, measured(options, preset, tokens)))
+        print("\n".join(found), flush=True)
+        lines += found
     if options.write:
+        lines += ["", "## Where the time of a step goes"]
+        for preset, tokens in options.cases:
+            lines += profile(options, preset, tokens)
         page = (
             pathlib.Path(options.write) / f"training-step-{options.device}-{options.dtype}-{datetime.date.today()}.md"
         )

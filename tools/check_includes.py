@@ -11,11 +11,11 @@ ALLOWED = {
     "kernels": ({"kernels"}, {"cuda"}),
     "memory": ({"memory", "base"}, {"torch"}),
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
-    "model": ({"model", "ops", "base"}, {"torch"}),
+    "model": ({"model", "ops", "kernels", "base"}, {"torch"}),
     "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
-    "train": ({"train", "data", "parallel", "model", "memory", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
+    "train": ({"train", "data", "parallel", "model", "memory", "kernels", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
     "cli": (
         {"cli", "train", "data", "parallel", "exchange", "model", "ops", "memory", "kernels", "base"},
         {"torch", "CLI", "nlohmann"},
@@ -23,7 +23,7 @@ ALLOWED = {
 }
 LIBRARIES = {
     "torch": re.compile(r"^(torch|ATen|c10)/"),
-    "cuda": re.compile(r"^cuda"),
+    "cuda": re.compile(r"^(cuda|cudnn)"),
     "nlohmann": re.compile(r"^nlohmann/"),
     "zlib": re.compile(r"^zlib\.h"),
     "toml++": re.compile(r"^toml\+\+/"),

@@ -16,7 +16,9 @@
 #include <vector>
 
 #include "longfold/base/error.h"
+#include "longfold/base/text.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/step_profile.h"
 #include "longfold/memory/meter.h"
 #include "longfold/model/transformer.h"
 #include "longfold/train/device.h"
@@ -30,7 +32,7 @@ namespace {
 struct BenchOptions {
   std::string preset = "genslm-25m", device = "cpu", dtype = "fp32", linear = "auto", attention = "auto";
   int64_t tokens = 2048, steps = 5, threads = 0;
-  bool json = false, any_order = false;
+  bool json = false, any_order = false, profile = false;
 };
 
 constexpr int64_t kVocabulary = 69;  // of genslm69
@@ -52,9 +54,21 @@ void expect_at_least_one(const char* option, int64_t value) {
   throw base::UserError(std::string("expected ") + option + " to be at least 1, got " + std::to_string(value));
 }
 
+void print_profile(const std::vector<ProfileRow>& rows) {
+  double total = 0;
+  for (const ProfileRow& row : rows) total += row.seconds;
+  std::printf("%9s  %5s  %5s  of one more step, %.3f s in all\n", "ms", "%", "calls", total);
+  for (const ProfileRow& row : rows) {
+    if (row.seconds < 0.002 * total) break;
+    std::printf("%9.3f  %5.1f  %5lld  %s\n", 1e3 * row.seconds, 100 * row.seconds / total,
+                static_cast<long long>(row.calls), base::printable(row.name, 110).c_str());
+  }
+}
+
 void bench_step(const BenchOptions& options) {
   expect_at_least_one("--tokens", options.tokens);
   expect_at_least_one("--steps", options.steps);
+  if (options.json && options.profile) throw base::UserError("expected --json or --profile, got both");
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   auto meter = memory::MemoryMeter::install();
   model::ModelConfig config = model::named_config(options.preset, "");
@@ -80,15 +94,18 @@ void bench_step(const BenchOptions& options) {
 
   std::vector<double> seconds;
   std::vector<double> losses;
-  for (int64_t step = 0; step <= options.steps; ++step) {  // the first, which fills the caches, does not count
-    const auto start = std::chrono::steady_clock::now();
+  const auto take_step = [&] {
     const train::StepLosses result = train::add_gradients(transformer, parameters, batches);
-    train::clip_gradients(parameters.tensors(), 1);
-    optimizer.update(step + 1, 1e-4);
+    const double norm = train::gradient_norm(parameters.tensors());
+    optimizer.update(std::ssize(losses) + 1, 1e-4, train::clip_factor(norm, 1));
     parameters.publish();
     if (!device.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
-    if (step > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     losses.push_back(result.loss.value());
+  };
+  for (int64_t step = 0; step <= options.steps; ++step) {  // the first, which fills the caches, does not count
+    const auto start = std::chrono::steady_clock::now();
+    take_step();
+    if (step > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::vector<double> sorted = seconds;
   std::ranges::sort(sorted);
@@ -107,6 +124,10 @@ void bench_step(const BenchOptions& options) {
       options.preset.c_str(), options.dtype.c_str(), static_cast<long long>(options.tokens), at::get_num_threads(),
       compute.linear.c_str(), median, sorted.front(), sorted.back(), static_cast<double>(options.tokens) / median,
       static_cast<double>(meter.peak()) / (1 << 20));
+  if (!options.profile) return;
+  StepProfile profile(!device.is_cpu());
+  take_step();
+  print_profile(profile.rows());
 }
 
 }  // namespace
@@ -128,6 +149,7 @@ void add_bench(CLI::App& app) {
   step->add_flag("--any-order", options->any_order, "compute.deterministic = false");
   step->add_option("--dtype", options->dtype, "compute.dtype")->capture_default_str();
   step->add_option("--linear", options->linear, "compute.linear")->capture_default_str();
+  step->add_flag("--profile", options->profile, "where the time goes, by operator (on a GPU by kernel)");
   step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
   step->callback([options] { bench_step(*options); });
 }

@@ -8,6 +8,7 @@
 #include "longfold/cli/commands.h"
 #include "longfold/kernels/cuda/evoformer_attention.h"
 #include "longfold/kernels/isa.h"
+#include "longfold/model/cudnn_attention.h"
 #include "longfold/model/linear.h"
 #include "longfold/parallel/engine.h"
 #include "longfold/version.h"
@@ -30,6 +31,9 @@ void print_info() {
                   std::to_string(at::get_num_threads()) + " threads (" + at::get_cpu_capability() + " in torch)");
   line("linear", "compute.linear is " + to_string(model::linear_engine("auto")) + " unless a recipe says otherwise");
   line("cuda", kernels::cuda::engine_status());
+  const std::string no_cudnn = model::missing_for_cudnn();
+  line("cudnn", no_cudnn.empty() ? "found: compute.attention is cudnn on a GPU unless a recipe says otherwise"
+                                 : "missing: " + no_cudnn);
   line("mpi", words(parallel::mpi_engine()));
   line("nccl", words(parallel::nccl_engine()));
 }

@@ -15,11 +15,11 @@ namespace longfold::model {
 enum class AttentionEngine : uint8_t {
   kLongfold,  // ops/causal_attention.h, on the CPU
   kFlash,     // FlashAttention-2 (Dao 2023) as torch has it, on NVIDIA GPUs, bf16 and fp16
-  kCudnn,     // cuDNN's, likewise; a call for each document
+  kCudnn,     // cuDNN's, likewise, where each row is one document and a head has up to 128 dimensions, else as kFlash
 };
 
-// compute.attention: "longfold", "flash", "cudnn", or "auto": longfold on the CPU, flash on a GPU. base::UserError for
-// anything else, and for an engine that is not for the device.
+// compute.attention: "longfold", "flash", "cudnn", or "auto": longfold on the CPU, on a GPU cudnn where this build has
+// it, else flash. base::UserError for anything else, and for an engine that is not for the device or not in this build.
 [[nodiscard]] AttentionEngine attention_engine(std::string_view name, at::DeviceType device);
 [[nodiscard]] std::string to_string(AttentionEngine engine);
 
@@ -28,16 +28,19 @@ struct Documents {
   std::optional<at::Tensor> begins = {};  // int64 on the CPU: where each begins, then B * S; none: each row is one
   at::Tensor on_gpu = {};                 // the same, int32, on the GPU that attends; rows are documents there too
   int64_t longest = 0;                    // tokens; for a GPU
+  bool whole_rows = true;                 // each row is one document; for a GPU
 };
 // For tensors [B, S] on `device`.
 [[nodiscard]] Documents documents_on(at::Device device, const std::optional<at::Tensor>& begins, int64_t B, int64_t S);
+
+// Throws c10::Error unless q is bf16 or fp16 on a GPU and `documents` are made for it.
+void check_on_gpu(const char* what, const at::Tensor& q, const Documents& documents);
 
 // q [B, S, H, D] and k, v [B, S, KV heads, D], within documents -> [B, S, H, D].
 using AttentionCore = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                const Documents& documents)>;
 
-// `repeatable`: the same bits run after run; base::UserError for cudnn, which cannot. Without it the GPU's backward
-// passes add gradients in any order.
+// `repeatable`: the same bits run after run. Without it the GPU's backward passes add gradients in any order.
 [[nodiscard]] AttentionCore attention_core(AttentionEngine engine, bool repeatable = true);
 
 }  // namespace longfold::model

@@ -9,7 +9,12 @@
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
 #include <vector>
+
+#include "longfold/kernels/cuda/training.h"
+#include "longfold/kernels/dtype.h"
+#include "longfold/model/gpu_stream.h"
 
 namespace longfold::model {
 
@@ -60,7 +65,29 @@ void rotate_by_operators(const at::Tensor& qkv, int64_t head_size, const at::Ten
   second.copy_(y * cos + x * sin);
 }
 
+// As rotate_rows(), on a GPU.
+template <class T>
+void rotate_on_gpu(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos, const at::Tensor& sin, Turn turn) {
+  kernels::cuda::rotate_heads<T>({.qkv = static_cast<T*>(qkv.mutable_data_ptr()),
+                                  .num_tokens = qkv.size(0) * qkv.size(1),
+                                  .num_groups = qkv.size(2),
+                                  .num_turned = qkv.size(3) / head_size - 1,
+                                  .num_kept = 1,
+                                  .head_size = head_size,
+                                  .cos = cos.const_data_ptr<float>(),
+                                  .sin = sin.const_data_ptr<float>(),
+                                  .half = cos.size(-1),
+                                  .back = turn == Turn::kBack},
+                                 current_stream(qkv.device()));
+}
+
 void rotate(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos, const at::Tensor& sin, Turn turn) {
+  if (qkv.is_cuda() && qkv.is_contiguous() && kernels::cuda::has_training_kernels()) {
+    if (qkv.scalar_type() == at::kBFloat16) {
+      return rotate_on_gpu<kernels::bfloat16>(qkv, head_size, cos, sin, turn);
+    }
+    if (qkv.scalar_type() == at::kHalf) return rotate_on_gpu<kernels::float16>(qkv, head_size, cos, sin, turn);
+  }
   if (!qkv.is_cpu() || !qkv.is_contiguous()) return rotate_by_operators(qkv, head_size, cos, sin, turn);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, qkv.scalar_type(), "split_and_rotate",
                                   [&] { rotate_rows<scalar_t>(qkv, head_size, cos, sin, turn); });
@@ -72,6 +99,23 @@ std::vector<at::Tensor> parts_of(const at::Tensor& qkv, int64_t head_size) {
   std::vector<at::Tensor> parts = qkv.split_with_sizes({of_queries, head_size, head_size}, -1);
   parts[0] = parts[0].unflatten(-1, {-1, head_size});
   return parts;
+}
+
+// Gradients of q, k and v as one [B, S, KV heads, (G + 2) D], without a copy where attention left them side by side.
+at::Tensor together(const torch::autograd::variable_list& grads, int64_t head_size) {
+  const at::Tensor &q = grads[0], &k = grads[1], &v = grads[2];
+  const int64_t B = k.size(0), S = k.size(1), kv_heads = k.size(2), group = q.size(2) / kv_heads;
+  const int64_t of_group = (group + 2) * head_size, of_token = kv_heads * of_group;
+  const std::array<int64_t, 4> as_values{S * of_token, of_token, of_group, 1};
+  const std::array<int64_t, 4> as_queries{S * of_token, of_token, group == 1 ? of_group : head_size, 1};
+  const auto follows = [&](const at::Tensor& x, int64_t elements) {
+    return x.is_alias_of(q) && x.storage_offset() == q.storage_offset() + elements;
+  };
+  if ((group == 1 || kv_heads == 1) && q.strides().equals(as_queries) && k.strides().equals(as_values) &&
+      v.strides().equals(as_values) && follows(k, group * head_size) && follows(v, (group + 1) * head_size)) {
+    return q.as_strided({B, S, kv_heads, of_group}, as_values, q.storage_offset());
+  }
+  return at::cat({q.unflatten(2, {kv_heads, -1}).flatten(3), k, v}, -1);
 }
 
 class SplitAndRotate : public torch::autograd::Function<SplitAndRotate> {
@@ -93,9 +137,8 @@ class SplitAndRotate : public torch::autograd::Function<SplitAndRotate> {
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  torch::autograd::variable_list grads) {
     const auto saved = context->get_saved_variables();
-    const int64_t head_size = context->saved_data["head_size"].toInt(), kv_heads = grads[1].size(2);
-    const at::Tensor of_queries = grads[0].unflatten(2, {kv_heads, -1}).flatten(3);
-    const at::Tensor grad = at::cat({of_queries, grads[1], grads[2]}, -1);
+    const int64_t head_size = context->saved_data["head_size"].toInt();
+    const at::Tensor grad = together(grads, head_size);  // nobody else reads it: it is turned in place
     rotate(grad, head_size, saved[0], saved[1], Turn::kBack);
     return {grad, {}, {}, {}};
   }

@@ -38,11 +38,6 @@ void resolve(ComputeConfig& compute) {
   compute.linear = device.is_cpu() ? to_string(model::linear_engine(compute.linear, dtype)) : "torch";
   compute.attention = to_string(model::attention_engine(compute.attention, device.type()));
   if (device.is_cpu()) return;
-  if (compute.attention == "cudnn" && compute.deterministic) {
-    throw base::UserError(
-        "expected compute.deterministic to be false where compute.attention is \"cudnn\", which adds in any order "
-        "(flash gives the same bits run after run)");
-  }
   if (dtype == at::kFloat) {
     throw base::UserError("expected compute.dtype to be bf16 or fp16 on a GPU, whose attention has no other, got \"" +
                           compute.dtype + "\"");

@@ -7,6 +7,9 @@
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
+#include "longfold/kernels/cuda/training.h"
+#include "longfold/kernels/dtype.h"
+#include "longfold/model/gpu_stream.h"
 
 namespace longfold::train {
 
@@ -32,21 +35,28 @@ void OptimizerConfig::validate() const {
   expect(clip_norm >= 0, "clip_norm", "0 or more", clip_norm);
 }
 
-double clip_gradients(const NamedTensors& parameters, double clip_norm) {
+double gradient_norm(const NamedTensors& parameters) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   gradients.reserve(parameters.size());
   for (const auto& [name, parameter] : parameters) {
-    TORCH_CHECK(parameter.grad().defined(), "[clip_gradients] expected a gradient for ", name, ", got none");
+    TORCH_CHECK(parameter.grad().defined(), "[gradient_norm] expected a gradient for ", name, ", got none");
     gradients.push_back(parameter.grad());
   }
   double square = 0;
   const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();  // one copy from a GPU
   for (int64_t i = 0; i < norms.numel(); ++i) square += std::pow(norms.const_data_ptr<double>()[i], 2);
-  const double norm = std::sqrt(square);
-  if (clip_norm > 0 && norm > clip_norm) at::_foreach_mul_(gradients, clip_norm / norm);
-  return norm;
+  return std::sqrt(square);
 }
+
+double clip_factor(double norm, double clip_norm) {
+  return clip_norm > 0 && norm > clip_norm ? clip_norm / norm : 1;
+}
+
+struct AdamW::Rates {
+  int64_t step;
+  double learning_rate, gradient_factor;
+};
 
 AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters)
     : config_(config), parameters_(std::move(parameters)) {
@@ -62,20 +72,62 @@ AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters)
   }
 }
 
-void AdamW::update(int64_t step, double learning_rate) {
+void AdamW::update(int64_t step, double learning_rate, double gradient_factor) {
   const at::NoGradGuard no_grad;
-  for (Group* group : {&matrices_, &others_}) {
+  for (const Group* group : {&matrices_, &others_}) {
     if (group->parameters.empty()) continue;
-    std::vector<at::Tensor> gradients, steps;
-    for (const at::Tensor& parameter : group->parameters) {
-      gradients.push_back(parameter.grad());
-      steps.push_back(at::scalar_tensor(step, parameter.options().requires_grad(false)));
-    }
-    at::_fused_adamw_(group->parameters, gradients, group->means, group->mean_squares, {}, steps, learning_rate,
-                      config_.beta1, config_.beta2, group->weight_decay, config_.epsilon, /*amsgrad=*/false,
-                      /*maximize=*/false);
+    const bool by_kernels = group->parameters.front().is_cuda() && kernels::cuda::has_training_kernels();
+    const Rates rates{step, learning_rate, gradient_factor};
+    by_kernels ? update_on_gpu(*group, rates) : update_by_torch(*group, rates);
   }
   skip();
+}
+
+void AdamW::update_on_gpu(const Group& group, const Rates& rates) const {
+  const auto step = static_cast<double>(rates.step);
+  const auto update = [&]<class T>(size_t i, const T* gradient) {
+    const at::Tensor& parameter = group.parameters[i];
+    kernels::cuda::adamw<T>({.count = parameter.numel(),
+                             .parameter = parameter.mutable_data_ptr<float>(),
+                             .mean = group.means[i].mutable_data_ptr<float>(),
+                             .mean_square = group.mean_squares[i].mutable_data_ptr<float>(),
+                             .gradient = gradient,
+                             .gradient_factor = static_cast<float>(rates.gradient_factor),
+                             .learning_rate = static_cast<float>(rates.learning_rate),
+                             .beta1 = static_cast<float>(config_.beta1),
+                             .beta2 = static_cast<float>(config_.beta2),
+                             .epsilon = static_cast<float>(config_.epsilon),
+                             .weight_decay = static_cast<float>(group.weight_decay),
+                             .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
+                             .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
+                            model::current_stream(parameter.device()));
+  };
+  for (size_t i = 0; i < group.parameters.size(); ++i) {
+    const at::Tensor& parameter = group.parameters[i];
+    const at::Tensor gradient = parameter.grad();
+    TORCH_CHECK(parameter.is_contiguous() && gradient.is_contiguous(), "[adamw] expected contiguous tensors, got ",
+                parameter.strides(), " and ", gradient.strides());
+    const void* data = gradient.const_data_ptr();
+    if (gradient.scalar_type() == at::kBFloat16) {
+      update(i, static_cast<const kernels::bfloat16*>(data));
+    } else if (gradient.scalar_type() == at::kHalf) {
+      update(i, static_cast<const kernels::float16*>(data));
+    } else {
+      update(i, gradient.const_data_ptr<float>());
+    }
+  }
+}
+
+void AdamW::update_by_torch(const Group& group, const Rates& rates) const {
+  std::vector<at::Tensor> gradients, steps;
+  for (const at::Tensor& parameter : group.parameters) {
+    gradients.push_back(parameter.grad());
+    steps.push_back(at::scalar_tensor(rates.step, parameter.options().requires_grad(false)));
+  }
+  if (rates.gradient_factor != 1) at::_foreach_mul_(gradients, rates.gradient_factor);
+  at::_fused_adamw_(group.parameters, gradients, group.means, group.mean_squares, {}, steps, rates.learning_rate,
+                    config_.beta1, config_.beta2, group.weight_decay, config_.epsilon, /*amsgrad=*/false,
+                    /*maximize=*/false);
 }
 
 void AdamW::skip() {

@@ -40,16 +40,19 @@ struct OptimizerConfig {
   friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
 };
 
-// Scales the gradients of the parameters down to norm `clip_norm` if they are longer, and returns the norm before.
-// Summed in fp64, in the order of the parameters.
-double clip_gradients(const NamedTensors& parameters, double clip_norm);
+// Of all gradients together; summed in fp64, in the order of the parameters.
+[[nodiscard]] double gradient_norm(const NamedTensors& parameters);
+// What gradients of that norm are multiplied by, so that they are no longer than `clip_norm`; 0: never shortened.
+[[nodiscard]] double clip_factor(double norm, double clip_norm);
 
 class AdamW {
  public:
   AdamW(const OptimizerConfig& config, NamedTensors parameters);
 
-  // One update from the gradients, which are freed. `step` counts updates from 1; its only use is the bias correction.
-  void update(int64_t step, double learning_rate);
+  // One update from the gradients times `gradient_factor`; they are freed. `step` counts updates from 1; its only use
+  // is the bias correction. Gradients may be of 16 bits on a GPU whose build has kernels for it
+  // (kernels/cuda/training.h).
+  void update(int64_t step, double learning_rate, double gradient_factor = 1);
 
   void skip();  // frees the gradients
 
@@ -61,6 +64,10 @@ class AdamW {
     std::vector<at::Tensor> parameters, means, mean_squares;
     double weight_decay = 0;
   };
+  struct Rates;
+  void update_on_gpu(const Group& group, const Rates& rates) const;
+  void update_by_torch(const Group& group, const Rates& rates) const;
+
   OptimizerConfig config_;
   NamedTensors parameters_;
   NamedTensors state_;

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "longfold/kernels/cuda/training.h"
+
 namespace longfold::train {
 
 MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype) {
@@ -14,6 +16,8 @@ MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarTy
   if (dtype == at::kFloat) return;
   for (NamedTensor& master : masters_) master.tensor = master.tensor.detach().clone();
   model.ptr()->compute_in(dtype);
+  first_stays_rounded_ =
+      dtype == at::kBFloat16 && masters_.front().tensor.is_cuda() && kernels::cuda::has_training_kernels();
   for (NamedTensor& master : masters_) {
     const at::Tensor& own = parameters[master.name];
     if (own.scalar_type() == at::kFloat) {
@@ -29,10 +33,11 @@ void MasterParameters::collect_gradients() const {
   for (const auto& [rounded, master] : rounded_) {
     at::Tensor& grad = rounded.mutable_grad();
     if (!grad.defined()) continue;
-    if (master.grad().defined()) {
-      master.mutable_grad().add_(grad);
+    at::Tensor& sum = master.mutable_grad();
+    if (!sum.defined()) {
+      sum = first_stays_rounded_ ? grad : grad.to(at::kFloat);
     } else {
-      master.mutable_grad() = grad.to(at::kFloat);
+      sum = sum.to(at::kFloat).add_(grad);
     }
     grad.reset();
   }

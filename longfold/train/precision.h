@@ -21,7 +21,8 @@ class MasterParameters {
 
   [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model
 
-  // Adds the model's gradients to those of the fp32 parameters, and frees them.
+  // Adds the model's gradients to those of the fp32 parameters, and frees them. In fp32, but for the first of a step in
+  // bf16 on a GPU whose build updates from bf16: without a second one to add they stay as they are, at half the memory.
   void collect_gradients() const;
   // Rounds the fp32 parameters into the model: after an update, or a checkpoint was read.
   void publish() const;
@@ -32,6 +33,7 @@ class MasterParameters {
   };
   NamedTensors masters_;
   std::vector<Pair> rounded_;  // empty in fp32
+  bool first_stays_rounded_ = false;
 };
 
 // Of fp16, whose smallest numbers are larger than many gradients: losses are multiplied by it before the backward pass,

@@ -116,7 +116,7 @@ StepReport Trainer::train_step(BatchesAhead& ahead) {
   report.num_steps = recipe_.train.steps;
   report.loss = losses.loss;
   report.held_out_loss = losses.held_out_loss;
-  report.grad_norm = clip_gradients(parameters(), recipe_.optimizer.clip_norm);
+  report.grad_norm = gradient_norm(parameters());
   if (loss_scale_) report.loss_scale = loss_scale;
   report.learning_rate = learning_rate(schedule_of(recipe_), report.step);
   update(report);
@@ -144,7 +144,8 @@ void Trainer::update(StepReport& report) {
     return skip_update(report);
   }
   check_finite(outcome);
-  optimizer_.update(report.step - skips_.total, report.learning_rate);
+  optimizer_.update(report.step - skips_.total, report.learning_rate,
+                    clip_factor(report.grad_norm, recipe_.optimizer.clip_norm));
   parameters_.publish();
   skips_.in_a_row = 0;
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -40,6 +41,7 @@ def model_bytes(folder, step):
 
 
 def start(program, *arguments):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that run under nohup would hand it down ignored
     return subprocess.Popen(
         [str(program), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -9,7 +9,7 @@ def test_info_names_every_engine(longfold):
     done = longfold("info")
     assert done.code == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names == ["longfold", "torch", "cpu", "linear", "cuda", "mpi", "nccl"]
+    assert names == ["longfold", "torch", "cpu", "linear", "cuda", "cudnn", "mpi", "nccl"]
     assert all(word in done.stdout for word in ("kernels", "threads", "missing: "))
 
 

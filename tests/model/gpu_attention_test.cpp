@@ -1,26 +1,42 @@
-// The attention that torch brings for GPUs against dense attention in fp64. Skipped where there is no GPU.
-#include "longfold/model/gpu_attention.h"
-
+// FlashAttention-2 and cuDNN against dense attention in fp64. Skipped where there is no GPU.
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "longfold/base/error.h"
+#include "longfold/model/cudnn_attention.h"
+#include "longfold/model/flash_attention.h"
+#include "longfold/model/rotary.h"
 
 namespace longfold::model {
 namespace {
 
 TEST(AttentionEngine, IsForADevice) {
   EXPECT_EQ(attention_engine("auto", at::kCPU), AttentionEngine::kLongfold);
-  EXPECT_EQ(attention_engine("auto", at::kCUDA), AttentionEngine::kFlash);
-  EXPECT_EQ(attention_engine("cudnn", at::kCUDA), AttentionEngine::kCudnn);
+  EXPECT_EQ(attention_engine("flash", at::kCUDA), AttentionEngine::kFlash);
   EXPECT_THROW((void)attention_engine("flash", at::kCPU), base::UserError);
   EXPECT_THROW((void)attention_engine("longfold", at::kCUDA), base::UserError);
-  for (const auto engine : {AttentionEngine::kFlash, AttentionEngine::kCudnn}) {
-    EXPECT_EQ(attention_engine(to_string(engine), at::kCUDA), engine);
+  if (missing_for_cudnn().empty()) {
+    EXPECT_EQ(attention_engine("auto", at::kCUDA), AttentionEngine::kCudnn);
+    EXPECT_EQ(attention_engine("cudnn", at::kCUDA), AttentionEngine::kCudnn);
+  } else {
+    EXPECT_EQ(attention_engine("auto", at::kCUDA), AttentionEngine::kFlash);
+    EXPECT_THROW((void)attention_engine("cudnn", at::kCUDA), base::UserError);
   }
+}
+
+TEST(Documents, AreWholeRows) {
+  const at::Device gpu = at::kMeta;  // any that is not the CPU
+  const auto of = [&](std::vector<int64_t> begins) { return documents_on(gpu, at::tensor(begins, at::kLong), 2, 8); };
+  EXPECT_TRUE(documents_on(gpu, {}, 2, 8).whole_rows);
+  EXPECT_TRUE(of({0, 8, 16}).whole_rows);
+  EXPECT_FALSE(of({0, 7, 16}).whole_rows);
+  EXPECT_FALSE(of({0, 8, 12, 16}).whole_rows);
+  EXPECT_FALSE(of({0, 16}).whole_rows);
 }
 
 struct Result {
@@ -60,54 +76,108 @@ double distance(const at::Tensor& got, const at::Tensor& exact) {
 
 struct Case {
   std::string name;
-  AttentionEngine engine;
-  bool repeatable;
-  int64_t kv_heads, chunk_queries;
+  AttentionCore core;
+  bool repeats = true;
+  int64_t heads = 4, kv_heads = 4, head_size = 64;
+  bool is_fused = false;  // q, k and v are views of one projection
+  std::vector<int64_t> documents = {0, 1, 300, 640, 1100, 1280};
 };
-
-AttentionCore core_of(const Case& c) {
-  if (c.chunk_queries == 0) return attention_core(c.engine, c.repeatable);
-  return [&c](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-    return flash_attention(q, k, v, documents, c.repeatable, c.chunk_queries);
-  };
-}
 
 class GpuAttention : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (!at::hasCUDA()) GTEST_SKIP() << "no GPU";
+    if (GetParam().name.starts_with("Cudnn") && !missing_for_cudnn().empty()) GTEST_SKIP() << missing_for_cudnn();
   }
 };
 
 TEST_P(GpuAttention, IsDenseAttentionInFp64AndRepeats) {
   const Case& c = GetParam();
   at::manual_seed(1);
-  const auto tensor = [&](int64_t heads) {
-    return at::randn({2, 640, heads, 64}, at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16));
+  const auto tensor = [&](int64_t num_heads, int64_t D) {
+    return at::randn({2, 640, num_heads, D}, at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16));
   };
-  const at::Tensor q = tensor(4), k = tensor(c.kv_heads), v = tensor(c.kv_heads), grad = tensor(4);
-  const at::Tensor documents = at::tensor({0, 1, 300, 640, 1100, 1280}, at::kLong);
-  const AttentionCore core = core_of(c);
-  const Result got = by(core, q, k, v, documents, grad), expected = dense(q, k, v, documents, grad);
+  const int64_t D = c.head_size, group = c.heads / c.kv_heads;
+  at::Tensor q = tensor(c.heads, D), k = tensor(c.kv_heads, D), v = tensor(c.kv_heads, D);
+  if (c.is_fused) {
+    const at::Tensor fused = tensor(c.kv_heads, (group + 2) * D);
+    q = fused.narrow(3, 0, group * D).unflatten(3, {group, D}).flatten(2, 3);
+    k = fused.narrow(3, group * D, D);
+    v = fused.narrow(3, (group + 1) * D, D);
+  }
+  const at::Tensor grad = tensor(c.heads, D);
+  const at::Tensor documents = at::tensor(c.documents, at::kLong);
+  const Result got = by(c.core, q, k, v, documents, grad), expected = dense(q, k, v, documents, grad);
   EXPECT_LT(distance(got.out, expected.out), 0.006);
   EXPECT_LT(distance(got.q, expected.q), 0.01);
   EXPECT_LT(distance(got.k, expected.k), 0.01);
   EXPECT_LT(distance(got.v, expected.v), 0.01);
-  if (!c.repeatable) return;
-  const Result again = by(core, q, k, v, documents, grad);
+  if (!c.repeats) return;
+  const Result again = by(c.core, q, k, v, documents, grad);
   for (const auto part : {&Result::out, &Result::q, &Result::k, &Result::v}) {
     EXPECT_TRUE(at::equal(again.*part, got.*part));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, GpuAttention,
-                         testing::Values(Case{"Flash", AttentionEngine::kFlash, true, 4, 0},
-                                         Case{"FlashAnyOrder", AttentionEngine::kFlash, false, 4, 0},
-                                         Case{"FlashSharedHeads", AttentionEngine::kFlash, true, 2, 0},
-                                         Case{"FlashInChunks", AttentionEngine::kFlash, true, 2, 128},
-                                         Case{"Cudnn", AttentionEngine::kCudnn, false, 4, 0},
-                                         Case{"CudnnSharedHeads", AttentionEngine::kCudnn, false, 2, 0}),
-                         [](const auto& tested) { return tested.param.name; });
+AttentionCore flash(bool repeatable, int64_t chunk_queries = kChunkQueries) {
+  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
+    return flash_attention(q, k, v, documents, repeatable, chunk_queries);
+  };
+}
+
+const std::vector<int64_t> kRows = {0, 640, 1280};
+
+INSTANTIATE_TEST_SUITE_P(
+    Engines, GpuAttention,
+    testing::Values(
+        Case{.name = "Flash", .core = flash(true)},
+        Case{.name = "FlashAnyOrder", .core = flash(false), .repeats = false},
+        Case{.name = "FlashSharedHeads", .core = flash(true), .kv_heads = 2},
+        Case{.name = "FlashInChunks", .core = flash(true, 128), .kv_heads = 2},
+        Case{.name = "CudnnPacked", .core = cudnn_attention(true)},
+        Case{.name = "Cudnn", .core = cudnn_attention(true), .documents = kRows},
+        Case{.name = "CudnnAnyOrder", .core = cudnn_attention(false), .repeats = false, .documents = kRows},
+        Case{.name = "CudnnInTiles", .core = cudnn_attention(true, 100), .documents = kRows},
+        Case{.name = "CudnnSharedHeads", .core = cudnn_attention(true, 250), .kv_heads = 2, .documents = kRows},
+        Case{.name = "CudnnFused",
+             .core = cudnn_attention(true),
+             .head_size = 112,
+             .is_fused = true,
+             .documents = kRows},
+        Case{.name = "CudnnFusedInTiles",
+             .core = cudnn_attention(true, 256),
+             .head_size = 120,
+             .is_fused = true,
+             .documents = kRows},
+        Case{.name = "CudnnFusedOneHeadOfKeys",
+             .core = cudnn_attention(true),
+             .kv_heads = 1,
+             .is_fused = true,
+             .documents = kRows}),
+    [](const auto& tested) { return tested.param.name; });
+
+// cuDNN leaves the gradients of a fused projection side by side, and they are turned there.
+TEST(GpuAttentionAndRotary, GiveTheSameBitsInPlace) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no GPU";
+  if (!missing_for_cudnn().empty()) GTEST_SKIP() << missing_for_cudnn();
+  at::manual_seed(2);
+  const int64_t S = 300, D = 112;
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(at::kBFloat16);
+  for (const int64_t group : {1, 3}) {
+    const at::Tensor qkv = at::randn({1, S, group == 1 ? 4 : 1, (group + 2) * D}, options);
+    const at::Tensor grad = at::randn({1, S, group == 1 ? 4 : 3, D}, options);
+    const RotaryTables tables = rotary_tables(at::arange(S, options.dtype(at::kLong)).unsqueeze(0), D / 4, 10000);
+    const AttentionCore core = cudnn_attention(true);
+    const auto gradient = [&](bool separate) {
+      const at::Tensor leaf = qkv.clone().requires_grad_();
+      const Qkv parts = split_and_rotate(leaf * 1, D, tables);
+      const at::Tensor q = separate ? parts.q.clone() : parts.q;
+      core(q, parts.k, parts.v, documents_on(q.device(), {}, 1, S)).backward(grad);
+      return leaf.grad();
+    };
+    EXPECT_TRUE(at::equal(gradient(false), gradient(true))) << group;
+  }
+}
 
 }  // namespace
 }  // namespace longfold::model

@@ -130,5 +130,26 @@ TEST(Rotary, RefusesFloatingPositions) {
   EXPECT_THROW(rotary_tables(at::zeros({1, 4}), 4, 10000), c10::Error);
 }
 
+TEST(Rotary, OnAGpuHasTheBitsOfTheCpu) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no GPU";
+  at::manual_seed(4);
+  const at::Tensor positions = at::arange(900, 1000, at::kLong).unsqueeze(0).repeat({2, 1});
+  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t group : {1, 3}) {
+      const at::Tensor qkv = at::randn({2, 100, 2, (group + 2) * 28}).to(dtype);
+      const at::Tensor grad = at::randn({2, 100, 2 * group, 28}).to(dtype);
+      const auto on = [&](at::Device device) {
+        const at::Tensor leaf = qkv.to(device).clone().requires_grad_();
+        const RotaryTables tables = rotary_tables(positions, 14, 10000);
+        const Qkv parts = split_and_rotate(leaf * 1, 28, {tables.cos.to(device), tables.sin.to(device)});
+        ((parts.q * grad.to(device)).sum() + parts.k.sum() + parts.v.sum()).backward();
+        return std::vector<at::Tensor>{parts.q.cpu(), parts.k.cpu(), parts.v.cpu(), leaf.grad().cpu()};
+      };
+      const std::vector<at::Tensor> cpu = on(at::kCPU), gpu = on(at::kCUDA);
+      for (size_t i = 0; i < cpu.size(); ++i) EXPECT_TRUE(at::equal(cpu[i], gpu[i])) << dtype << group << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace longfold::model

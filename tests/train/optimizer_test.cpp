@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "longfold/base/error.h"
+#include "longfold/kernels/cuda/training.h"
 
 namespace longfold::train {
 namespace {
@@ -61,32 +62,62 @@ TEST(AdamW, FollowsTheFormulaInFp64) {
   EXPECT_LT((state[3].tensor - mean_square[1]).abs().max().item<double>(), 1e-7);
 }
 
-TEST(ClipGradients, LeavesShortOnesAlone) {
+TEST(GradientNorm, IsOfAllGradients) {
   const NamedTensors parameters = example(1);
-  const at::Tensor before = parameters[1].tensor.grad().clone();
-  const double norm = clip_gradients(parameters, 1000);
   double square = 0;
   for (const auto& [name, parameter] : parameters)
     square += parameter.grad().to(at::kDouble).square().sum().item<double>();
-  EXPECT_NEAR(norm, std::sqrt(square), 1e-12);
-  EXPECT_TRUE(at::equal(before, parameters[1].tensor.grad()));
-  EXPECT_EQ(clip_gradients(parameters, 0), norm) << "0 never clips";
-  EXPECT_TRUE(at::equal(before, parameters[1].tensor.grad()));
+  EXPECT_NEAR(gradient_norm(parameters), std::sqrt(square), 1e-12);
 }
 
-TEST(ClipGradients, ScalesLongOnesToTheNorm) {
-  const NamedTensors parameters = example(100);
-  const at::Tensor before = parameters[0].tensor.grad().clone();
-  const double norm = clip_gradients(parameters, 0.5);
-  EXPECT_GT(norm, 100);
-  EXPECT_NEAR(clip_gradients(parameters, 0), 0.5, 1e-6);
-  EXPECT_LT((parameters[0].tensor.grad() - before * (0.5 / norm)).abs().max().item<double>(), 1e-7);
-}
-
-TEST(ClipGradients, NeedsEveryGradient) {
+TEST(GradientNorm, NeedsEveryGradient) {
   NamedTensors parameters = example(1);
   parameters[1].tensor.mutable_grad().reset();
-  EXPECT_THROW(clip_gradients(parameters, 1), c10::Error);
+  EXPECT_THROW((void)gradient_norm(parameters), c10::Error);
+}
+
+TEST(ClipFactor, ShortensWhatIsTooLong) {
+  EXPECT_EQ(clip_factor(0.5, 1), 1);
+  EXPECT_EQ(clip_factor(4, 1), 0.25);
+  EXPECT_EQ(clip_factor(4, 0), 1) << "0 never clips";
+  EXPECT_EQ(clip_factor(std::nan(""), 1), 1) << "whoever looks at the norm finds it";
+}
+
+TEST(AdamW, MultipliesTheGradients) {
+  const NamedTensors ours = example(1), theirs = example(1);
+  AdamW factor({}, ours), scaled({}, theirs);
+  for (const auto& [name, parameter] : theirs) parameter.mutable_grad().mul_(0.25);
+  factor.update(1, 1e-3, 0.25);
+  scaled.update(1, 1e-3);
+  for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::equal(ours[i].tensor, theirs[i].tensor));
+  for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::equal(factor.state()[i].tensor, scaled.state()[i].tensor));
+}
+
+// Of sizes that are no multiple of what a thread moves at a time, from gradients of each type.
+TEST(AdamW, OnAGpuIsThatOfTheCpu) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no GPU";
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    if (dtype != at::kFloat && !kernels::cuda::has_training_kernels()) continue;
+    at::manual_seed(3);
+    NamedTensors here, there;
+    for (const int64_t size : {1, 7, 1022}) {
+      const at::Tensor value = at::randn({size, 3}), grad = at::randn({size, 3}).to(dtype);
+      here.push_back({std::to_string(size), value.clone()});
+      there.push_back({std::to_string(size), value.cuda()});
+      here.back().tensor.mutable_grad() = grad.to(at::kFloat);
+      there.back().tensor.mutable_grad() = grad.cuda();
+    }
+    AdamW on_cpu({.weight_decay = 0.3}, here), on_gpu({.weight_decay = 0.3}, there);
+    on_cpu.update(5, 1e-2, 0.7);
+    on_gpu.update(5, 1e-2, 0.7);
+    const auto compare = [](const NamedTensors& x, const NamedTensors& y) {
+      for (size_t i = 0; i < x.size(); ++i) {
+        EXPECT_LT((x[i].tensor - y[i].tensor.cpu()).abs().max().item<double>(), 1e-6) << x[i].name;
+      }
+    };
+    compare(here, there);
+    compare(on_cpu.state(), on_gpu.state());
+  }
 }
 
 TEST(OptimizerConfig, NamesTheFieldThatIsWrong) {

@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
+#include "longfold/kernels/cuda/training.h"
 
 namespace longfold::kernels::cuda {
 namespace {
@@ -33,6 +34,18 @@ void sum_middle(const T*, T*, int64_t, int64_t, int64_t, Stream) {
   refuse("evoformer_attention_backward");
 }
 
+bool has_training_kernels() {
+  return false;
+}
+template <class T>
+void rotate_heads(const RotateArgs<T>&, Stream) {
+  refuse("rotate_heads");
+}
+template <class T>
+void adamw(const AdamWArgs<T>&, Stream) {
+  refuse("adamw");
+}
+
 std::string engine_status() {
   return "missing: " LONGFOLD_WHY_NO_CUDA;
 }
@@ -49,5 +62,11 @@ LONGFOLD_INSTANTIATE(float16)
 #undef LONGFOLD_INSTANTIATE
 template void sum_middle<float>(const float*, float*, int64_t, int64_t, int64_t, Stream);
 template void sum_middle<double>(const double*, double*, int64_t, int64_t, int64_t, Stream);
+
+template void rotate_heads<bfloat16>(const RotateArgs<bfloat16>&, Stream);
+template void rotate_heads<float16>(const RotateArgs<float16>&, Stream);
+template void adamw<float>(const AdamWArgs<float>&, Stream);
+template void adamw<bfloat16>(const AdamWArgs<bfloat16>&, Stream);
+template void adamw<float16>(const AdamWArgs<float16>&, Stream);
 
 }  // namespace longfold::kernels::cuda

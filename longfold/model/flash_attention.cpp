@@ -1,13 +1,10 @@
-#include "longfold/model/gpu_attention.h"
+#include "longfold/model/flash_attention.h"
 
 #include <ATen/Context.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
-#include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
-#include <ATen/ops/_scaled_dot_product_cudnn_attention_backward.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
@@ -141,35 +138,6 @@ class FlashAttention : public torch::autograd::Function<FlashAttention> {
   }
 };
 
-// Of one document, [1, H, L, D].
-class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
- public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    auto [out, lse, q_begins, k_begins, longest_q, longest_k, seed, offset, debug] =
-        at::_scaled_dot_product_cudnn_attention(q, k, v, {}, /*compute_log_sumexp=*/true, /*dropout_p=*/0,
-                                                /*is_causal=*/true, /*return_debug_mask=*/false);
-    context->save_for_backward({q, k, v, out, lse, seed, offset});
-    return out;
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    const at::NoGradGuard no_grad;
-    const variable_list saved = context->get_saved_variables();
-    const int64_t L = saved[0].size(2);
-    auto [q, k, v] = at::_scaled_dot_product_cudnn_attention_backward(
-        grads[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6], {}, {}, {}, L, L,
-        /*dropout_p=*/0, /*is_causal=*/true);
-    return {q, k, v};
-  }
-};
-
-void check_on_gpu(const char* what, const at::Tensor& q, const Documents& documents) {
-  TORCH_CHECK(q.is_cuda() && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf), "[", what,
-              "] expected bf16 or fp16 on a GPU, got ", q.scalar_type(), " on ", q.device());
-  TORCH_CHECK(documents.on_gpu.defined() && documents.begins, "[", what, "] expected documents made for ", q.device());
-}
-
 }  // namespace
 
 at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents,
@@ -177,22 +145,6 @@ at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::T
   check_on_gpu("flash_attention", q, documents);
   return FlashAttention::apply(q, k, v, *documents.begins, documents.on_gpu, documents.longest, repeatable,
                                chunk_queries);
-}
-
-at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-  check_on_gpu("cudnn_attention", q, documents);
-  const int64_t group = q.size(2) / k.size(2);
-  const std::vector<int64_t> begins = numbers_of(*documents.begins);
-  std::vector<at::Tensor> outs;
-  for (size_t i = 0; i + 1 < begins.size(); ++i) {
-    const auto heads = [&](const at::Tensor& x) {  // [1, H, L, D]
-      const at::Tensor rows = tokens_of(x).slice(0, begins[i], begins[i + 1]);
-      const at::Tensor repeated = rows.size(1) == q.size(2) ? rows : rows.repeat_interleave(group, 1);
-      return repeated.transpose(0, 1).unsqueeze(0);
-    };
-    outs.push_back(CudnnAttention::apply(heads(q), heads(k), heads(v)).squeeze(0).transpose(0, 1));
-  }
-  return at::cat(outs).view(q.sizes());
 }
 
 }  // namespace longfold::model

@@ -1,4 +1,4 @@
-// Causal attention on NVIDIA GPUs by the kernels that torch brings, reached through its dispatcher: no CUDA here.
+// Causal attention on NVIDIA GPUs by FlashAttention-2 as torch has it, reached through its dispatcher: no CUDA here.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +18,5 @@ inline constexpr int64_t kChunkQueries = 32768;
 [[nodiscard]] at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                          const Documents& documents, bool repeatable,
                                          int64_t chunk_queries = kChunkQueries);
-
-// The same by cuDNN, document by document, D a multiple of 8 up to 128; shared heads of keys and values are repeated.
-// Its backward pass adds in any order: torch never asks cuDNN for another.
-[[nodiscard]] at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                         const Documents& documents);
 
 }  // namespace longfold::model

@@ -1,0 +1,44 @@
+// Passes over memory that a training step on a GPU makes, each fused into one kernel. Pointers are of the current
+// device; everything is launched on `stream` and returns at once. The same bits every run.
+#pragma once
+
+#include <cstdint>
+
+#include "longfold/kernels/cuda/stream.h"
+
+namespace longfold::kernels::cuda {
+
+// Whether this build has them: the functions below throw std::runtime_error where it does not.
+[[nodiscard]] bool has_training_kernels();
+
+// Rotary embeddings in place. T is bfloat16 or float16.
+template <class T>
+struct RotateArgs {
+  T* qkv = nullptr;  // [tokens, groups, turned + kept, head_size], contiguous
+  int64_t num_tokens = 0, num_groups = 0;
+  int64_t num_turned = 0, num_kept = 0;  // heads of a group: queries and keys turn, values do not
+  int64_t head_size = 0;
+  const float* cos = nullptr;  // [tokens, half], contiguous; dimension d < half of a head pairs with half + d
+  const float* sin = nullptr;
+  int64_t half = 0;
+  bool back = false;  // turns the other way, as gradients do
+};
+template <class T>
+void rotate_heads(const RotateArgs<T>& args, Stream stream);
+
+// One update by AdamW (Loshchilov, Hutter 2019) of fp32 parameters, from gradients of fp32, bfloat16 or float16.
+template <class T>
+struct AdamWArgs {
+  int64_t count = 0;
+  float* parameter = nullptr;
+  float* mean = nullptr;
+  float* mean_square = nullptr;
+  const T* gradient = nullptr;
+  float gradient_factor = 1;  // gradients are multiplied by it first
+  float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
+  float correction1 = 1, correction2 = 1;  // 1 - beta^step
+};
+template <class T>
+void adamw(const AdamWArgs<T>& args, Stream stream);
+
+}  // namespace longfold::kernels::cuda

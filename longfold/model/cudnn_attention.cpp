@@ -1,0 +1,179 @@
+#include "longfold/model/cudnn_attention.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "longfold/kernels/cudnn/attention.h"
+#include "longfold/model/flash_attention.h"
+#include "longfold/model/gpu_stream.h"
+
+namespace longfold::model {
+namespace {
+
+namespace cudnn = kernels::cudnn;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// What one model keeps: a capsule, so that autograd can carry it to the backward pass.
+struct Engine : torch::CustomClassHolder {
+  Engine(bool repeats, int64_t of_tile) : repeatable(repeats), tile(of_tile) {}
+  bool repeatable;
+  int64_t tile;
+  cudnn::Attention attention;
+};
+
+cudnn::Heads heads(const at::Tensor& x) {  // [B, L, heads, D]
+  TORCH_CHECK(x.stride(3) == 1, "[cudnn_attention] expected heads whose dimensions are contiguous, got strides ",
+              x.strides());
+  return {.data = x.data_ptr(), .batch = x.stride(0), .token = x.stride(1), .head = x.stride(2)};
+}
+
+cudnn::Shape shape_of(const at::Tensor& q, const at::Tensor& k, bool causal) {
+  return {.dtype = q.scalar_type() == at::kHalf ? kernels::DType::kFloat16 : kernels::DType::kBFloat16,
+          .B = q.size(0),
+          .Lq = q.size(1),
+          .Lk = k.size(1),
+          .H = q.size(2),
+          .kv_heads = k.size(2),
+          .D = q.size(3),
+          .causal = causal};
+}
+
+template <class Args>
+void run(cudnn::Attention& attention, const Args& args, at::Device device) {
+  const at::Tensor workspace =
+      at::empty({attention.workspace_bytes(args)}, at::TensorOptions().device(device).dtype(at::kByte));
+  attention.run(args, workspace.data_ptr(), current_stream(device));
+}
+
+struct Gradients {
+  at::Tensor q, k, v;
+};
+
+// Side by side in one memory where q, k and v are so (split_and_rotate(), which then need not copy them together).
+Gradients memory_for_gradients(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t D = q.size(3), group = q.size(2) / k.size(2);
+  const auto* first = static_cast<const std::byte*>(q.const_data_ptr());
+  const auto follows = [&](const at::Tensor& x, int64_t elements) {
+    return x.const_data_ptr() == first + elements * x.element_size();
+  };
+  const bool are_fused = (group == 1 || k.size(2) == 1) && q.stride(2) == (k.size(2) == 1 ? D : (group + 2) * D) &&
+                         follows(k, group * D) && follows(v, (group + 1) * D) && k.strides() == v.strides() &&
+                         q.stride(1) == k.stride(1) && k.stride(1) == k.size(2) * (group + 2) * D;
+  if (!are_fused) return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
+  const at::Tensor fused = at::empty({q.size(0), q.size(1), k.size(2), (group + 2) * D}, q.options());
+  const at::Tensor of_q = fused.narrow(3, 0, group * D);
+  return {group == 1 ? of_q : of_q.unflatten(3, {group, D}).squeeze(2), fused.narrow(3, group * D, D),
+          fused.narrow(3, (group + 1) * D, D)};
+}
+
+class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const c10::intrusive_ptr<Engine>& engine) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    const at::Tensor out = at::empty(q.sizes(), q.options());
+    const at::Tensor lse = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
+    run(engine->attention,
+        cudnn::ForwardArgs{.shape = shape_of(q, k, /*causal=*/true),
+                           .q = heads(q),
+                           .k = heads(k),
+                           .v = heads(v),
+                           .out = heads(out),
+                           .lse = lse.mutable_data_ptr<float>()},
+        q.device());
+    context->save_for_backward({q, k, v, out, lse});
+    context->saved_data["engine"] = c10::IValue::make_capsule(engine);
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const at::NoGradGuard no_grad;
+    const variable_list saved = context->get_saved_variables();
+    const auto capsule = context->saved_data["engine"].toCapsule();
+    auto& engine = static_cast<Engine&>(*capsule);
+    const Parts parts{saved[0], saved[1], saved[2], saved[3], saved[4], grads[0].contiguous()};
+    Gradients all = memory_for_gradients(parts.q, parts.k, parts.v);
+    if (engine.repeatable && parts.q.size(1) > engine.tile) {
+      by_tiles(engine, parts, all);
+    } else {
+      of_tile(engine, parts, /*causal=*/true, all);
+    }
+    return {all.q, all.k, all.v, {}};
+  }
+
+ private:
+  struct Parts {
+    at::Tensor q, k, v, out, lse, grad_out;
+  };
+
+  static void of_tile(Engine& engine, const Parts& parts, bool causal, const Gradients& to) {
+    const at::Tensor lse = parts.lse.contiguous();
+    run(engine.attention,
+        cudnn::BackwardArgs{.shape = shape_of(parts.q, parts.k, causal),
+                            .q = heads(parts.q),
+                            .k = heads(parts.k),
+                            .v = heads(parts.v),
+                            .out = heads(parts.out),
+                            .grad_out = heads(parts.grad_out),
+                            .grad_q = heads(to.q),
+                            .grad_k = heads(to.k),
+                            .grad_v = heads(to.v),
+                            .lse = lse.const_data_ptr<float>(),
+                            .repeatable = engine.repeatable},
+        parts.q.device());
+  }
+
+  // Queries of a tile see all keys of the tiles before, and their own tile's up to themselves.
+  static void by_tiles(Engine& engine, const Parts& parts, const Gradients& to) {
+    const int64_t L = parts.q.size(1), num_tiles = (L + engine.tile - 1) / engine.tile;
+    const int64_t size = (L + num_tiles - 1) / num_tiles;  // alike: cuDNN does not take a tile of one token
+    const auto part = [&](const at::Tensor& x, int64_t begin) { return x.slice(1, begin, std::min(begin + size, L)); };
+    const auto sums = [](const at::Tensor& x) { return at::zeros(x.sizes(), x.options().dtype(at::kFloat)); };
+    const at::Tensor sum_k = sums(parts.k), sum_v = sums(parts.v);
+    for (int64_t q_begin = 0; q_begin < L; q_begin += size) {
+      const at::Tensor q = part(parts.q, q_begin), sum_q = sums(q);
+      for (int64_t k_begin = 0; k_begin <= q_begin; k_begin += size) {
+        const Gradients tile{part(to.q, q_begin), part(to.k, k_begin), part(to.v, k_begin)};
+        of_tile(engine,
+                {q, part(parts.k, k_begin), part(parts.v, k_begin), part(parts.out, q_begin),
+                 parts.lse.slice(2, q_begin, q_begin + q.size(1)), part(parts.grad_out, q_begin)},
+                k_begin == q_begin, tile);
+        sum_q.add_(tile.q);
+        part(sum_k, k_begin).add_(tile.k);
+        part(sum_v, k_begin).add_(tile.v);
+      }
+      part(to.q, q_begin).copy_(sum_q);
+    }
+    to.k.copy_(sum_k);
+    to.v.copy_(sum_v);
+  }
+};
+
+}  // namespace
+
+AttentionCore cudnn_attention(bool repeatable, int64_t tile) {
+  // Made at the first call: a model can be built where there is no GPU.
+  const auto engine = std::make_shared<c10::intrusive_ptr<Engine>>();
+  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
+    if (!documents.whole_rows || q.size(3) > 128 || q.size(1) == 1) {
+      return flash_attention(q, k, v, documents, repeatable);
+    }
+    check_on_gpu("cudnn_attention", q, documents);
+    if (!*engine) *engine = c10::make_intrusive<Engine>(repeatable, tile);
+    return CudnnAttention::apply(q, k, v, *engine);
+  };
+}
+
+std::string missing_for_cudnn() {
+  return cudnn::missing_in_build();
+}
+
+}  // namespace longfold::model

@@ -1,0 +1,24 @@
+// Causal attention on NVIDIA GPUs by cuDNN (kernels/cudnn/attention.h), about twice as fast as FlashAttention-2 on an
+// H200 (docs/results). bf16 and fp16, D a multiple of 8.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "longfold/model/attention.h"
+
+namespace longfold::model {
+
+// Queries and keys of a tile of the backward pass where bits repeat: cuDNN then keeps copies of the queries' gradients,
+// which this bounds at 4 H kTile^2 D / 256 bytes, 2 GiB for 16 heads of 128. Gradients of tiles are added in fp32, in
+// order.
+inline constexpr int64_t kTile = 8192;
+
+// Of rows that are one document each; packed documents, heads of more than 128 dimensions and rows of one token, which
+// cuDNN does not take, go to flash_attention(). Differentiable once.
+[[nodiscard]] AttentionCore cudnn_attention(bool repeatable, int64_t tile = kTile);
+
+// "" if this build has it, else why not.
+[[nodiscard]] std::string missing_for_cudnn();
+
+}  // namespace longfold::model
