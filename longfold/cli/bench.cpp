@@ -89,7 +89,7 @@ void bench_step(const BenchOptions& options) {
   transformer.ptr()->to(device);
   if (!device.is_cpu()) meter = memory::MemoryMeter::on_gpu(device);
   const train::MasterParameters parameters(transformer, dtype);
-  train::AdamW optimizer({}, parameters.tensors());
+  train::AdamW optimizer({}, parameters.tensors(), parameters.rounded());
   const std::vector<data::Batch> batches{random_batch(options.tokens)};
 
   std::vector<double> seconds;
@@ -98,7 +98,6 @@ void bench_step(const BenchOptions& options) {
     const train::StepLosses result = train::add_gradients(transformer, parameters, batches);
     const double norm = train::gradient_norm(parameters.tensors());
     optimizer.update(std::ssize(losses) + 1, 1e-4, train::clip_factor(norm, 1));
-    parameters.publish();
     if (!device.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
     losses.push_back(result.loss.value());
   };

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "longfold/kernels/cuda/training.h"
 #include "longfold/kernels/cudnn/attention.h"
 #include "longfold/model/flash_attention.h"
 #include "longfold/model/gpu_stream.h"
@@ -72,6 +73,31 @@ Gradients memory_for_gradients(const at::Tensor& q, const at::Tensor& k, const a
   const at::Tensor of_q = fused.narrow(3, 0, group * D);
   return {group == 1 ? of_q : of_q.unflatten(3, {group, D}).squeeze(2), fused.narrow(3, group * D, D),
           fused.narrow(3, (group + 1) * D, D)};
+}
+
+template <class T>
+void add_by_kernel(const at::Tensor& from, const at::Tensor& to) {
+  for (int64_t b = 0; b < from.size(0); ++b) {
+    kernels::cuda::add_heads<T>({.from = static_cast<const T*>(from[b].const_data_ptr()),
+                                 .token_stride = from.stride(1),
+                                 .head_stride = from.stride(2),
+                                 .to = to[b].mutable_data_ptr<float>(),
+                                 .num_tokens = from.size(1),
+                                 .num_heads = from.size(2),
+                                 .head_size = from.size(3)},
+                                current_stream(from.device()));
+  }
+}
+
+// Adds heads of 16 bits [B, L, heads, D] to sums of fp32, each of whose B is contiguous.
+void add_to_sum(const at::Tensor& from, const at::Tensor& to) {
+  if (!kernels::cuda::has_training_kernels()) {
+    to.add_(from);
+  } else if (from.scalar_type() == at::kBFloat16) {
+    add_by_kernel<kernels::bfloat16>(from, to);
+  } else {
+    add_by_kernel<kernels::float16>(from, to);
+  }
 }
 
 class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
@@ -146,9 +172,9 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
                 {q, part(parts.k, k_begin), part(parts.v, k_begin), part(parts.out, q_begin),
                  parts.lse.slice(2, q_begin, q_begin + q.size(1)), part(parts.grad_out, q_begin)},
                 k_begin == q_begin, tile);
-        sum_q.add_(tile.q);
-        part(sum_k, k_begin).add_(tile.k);
-        part(sum_v, k_begin).add_(tile.v);
+        add_to_sum(tile.q, sum_q);
+        add_to_sum(tile.k, part(sum_k, k_begin));
+        add_to_sum(tile.v, part(sum_v, k_begin));
       }
       part(to.q, q_begin).copy_(sum_q);
     }

@@ -32,6 +32,8 @@ MeanLoss evaluate(const model::Transformer& model, const Split& split, const Bat
   for (int64_t i = 0; i < split.num_batches; ++i) {
     const data::Batch batch = batch_on(device, split.batch(i));
     mean.add(token_losses(model, batch), batch.*split.weights);
+    if (!device.is_cpu())
+      (void)mean.num_labels();  // waits: progress is of what was computed, not of what was asked for
     progress(i + 1, split.num_batches);
   }
   return mean;

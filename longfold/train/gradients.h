@@ -2,7 +2,6 @@
 // all their windows in one batch. So a label weighs the same in whichever batch it is, however few others are there.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <span>
 
@@ -15,7 +14,7 @@ namespace longfold::train {
 struct StepLosses {
   std::optional<double> loss, held_out_loss;  // over all batches; none if no label counts
   int64_t num_tokens = 0;
-  double forward_seconds = 0;
+  double forward_seconds = 0;  // on a GPU a guess
 };
 
 // What a step's own gradients depend on besides.

@@ -10,12 +10,18 @@ at::Tensor token_losses(const model::Transformer& model, const data::Batch& batc
 }
 
 void MeanLoss::add(const at::Tensor& losses, const at::Tensor& weights) {
-  losses_ += (losses.detach() * weights).sum(at::kDouble).item<double>();
-  labels_ += weights.sum(at::kDouble).item<double>();
+  const auto add_to = [](at::Tensor& sum, const at::Tensor& addend) { sum = sum.defined() ? sum + addend : addend; };
+  add_to(losses_, (losses.detach() * weights).sum(at::kDouble));
+  add_to(labels_, weights.sum(at::kDouble));
 }
 
 std::optional<double> MeanLoss::mean() const {
-  return labels_ > 0 ? std::optional(losses_ / labels_) : std::nullopt;
+  const double labels = num_labels();
+  return labels > 0 ? std::optional(losses_.item<double>() / labels) : std::nullopt;
+}
+
+double MeanLoss::num_labels() const {
+  return labels_.defined() ? labels_.item<double>() : 0;
 }
 
 }  // namespace longfold::train

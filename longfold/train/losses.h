@@ -15,15 +15,16 @@ namespace longfold::train {
 [[nodiscard]] at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch,
                                       const std::optional<model::DropoutKey>& dropout = {});
 
-// Sum of the losses that count, over how many count. Summed in fp64.
+// Sum of the losses that count, over how many count. Summed in fp64, on their device: to add does not wait for a GPU,
+// to ask does.
 class MeanLoss {
  public:
   void add(const at::Tensor& losses, const at::Tensor& weights);  // [B, S] both
   [[nodiscard]] std::optional<double> mean() const;               // none if no label counts
-  [[nodiscard]] double num_labels() const { return labels_; }
+  [[nodiscard]] double num_labels() const;
 
  private:
-  double losses_ = 0, labels_ = 0;
+  at::Tensor losses_, labels_;
 };
 
 }  // namespace longfold::train

@@ -35,6 +35,37 @@ void OptimizerConfig::validate() const {
   expect(clip_norm >= 0, "clip_norm", "0 or more", clip_norm);
 }
 
+namespace {
+
+// Calls f(const T*) with the type of a tensor's elements.
+template <class F>
+void with_elements(const at::Tensor& x, F&& f) {
+  const void* data = x.const_data_ptr();
+  if (x.scalar_type() == at::kBFloat16) {
+    f(static_cast<const kernels::bfloat16*>(data));
+  } else if (x.scalar_type() == at::kHalf) {
+    f(static_cast<const kernels::float16*>(data));
+  } else {
+    f(x.const_data_ptr<float>());
+  }
+}
+
+double sum_of_squares_on_gpu(const std::vector<at::Tensor>& gradients) {
+  const auto options = gradients.front().options().dtype(at::kDouble);
+  const at::Tensor sums = at::empty({std::ssize(gradients), kernels::cuda::kPartialSums}, options);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const at::Tensor& gradient = gradients[i];
+    TORCH_CHECK(gradient.is_contiguous(), "[gradient_norm] expected contiguous gradients, got ", gradient.strides());
+    double* of_gradient = sums.mutable_data_ptr<double>() + static_cast<int64_t>(i) * kernels::cuda::kPartialSums;
+    with_elements(gradient, [&](const auto* data) {
+      kernels::cuda::sum_of_squares(data, gradient.numel(), of_gradient, model::current_stream(gradient.device()));
+    });
+  }
+  return sums.sum().item<double>();
+}
+
+}  // namespace
+
 double gradient_norm(const NamedTensors& parameters) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
@@ -42,6 +73,9 @@ double gradient_norm(const NamedTensors& parameters) {
   for (const auto& [name, parameter] : parameters) {
     TORCH_CHECK(parameter.grad().defined(), "[gradient_norm] expected a gradient for ", name, ", got none");
     gradients.push_back(parameter.grad());
+  }
+  if (gradients.front().is_cuda() && kernels::cuda::has_training_kernels()) {
+    return std::sqrt(sum_of_squares_on_gpu(gradients));
   }
   double square = 0;
   const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();  // one copy from a GPU
@@ -58,13 +92,17 @@ struct AdamW::Rates {
   double learning_rate, gradient_factor;
 };
 
-AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters)
+AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded)
     : config_(config), parameters_(std::move(parameters)) {
+  TORCH_CHECK(rounded.empty() || rounded.size() == parameters_.size(), "[adamw] expected ", parameters_.size(),
+              " rounded parameters or none, got ", rounded.size());
   const at::NoGradGuard no_grad;
   matrices_.weight_decay = config.weight_decay;
-  for (const auto& [name, parameter] : parameters_) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& [name, parameter] = parameters_[i];
     Group& group = parameter.dim() >= 2 ? matrices_ : others_;
     group.parameters.push_back(parameter);
+    group.rounded.push_back(rounded.empty() ? at::Tensor() : rounded[i]);
     group.means.push_back(at::zeros_like(parameter));
     group.mean_squares.push_back(at::zeros_like(parameter));
     state_.push_back({name + ".mean", group.means.back()});
@@ -86,35 +124,32 @@ void AdamW::update(int64_t step, double learning_rate, double gradient_factor) {
 void AdamW::update_on_gpu(const Group& group, const Rates& rates) const {
   const auto step = static_cast<double>(rates.step);
   const auto update = [&]<class T>(size_t i, const T* gradient) {
-    const at::Tensor& parameter = group.parameters[i];
-    kernels::cuda::adamw<T>({.count = parameter.numel(),
-                             .parameter = parameter.mutable_data_ptr<float>(),
-                             .mean = group.means[i].mutable_data_ptr<float>(),
-                             .mean_square = group.mean_squares[i].mutable_data_ptr<float>(),
-                             .gradient = gradient,
-                             .gradient_factor = static_cast<float>(rates.gradient_factor),
-                             .learning_rate = static_cast<float>(rates.learning_rate),
-                             .beta1 = static_cast<float>(config_.beta1),
-                             .beta2 = static_cast<float>(config_.beta2),
-                             .epsilon = static_cast<float>(config_.epsilon),
-                             .weight_decay = static_cast<float>(group.weight_decay),
-                             .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
-                             .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
-                            model::current_stream(parameter.device()));
+    const at::Tensor &parameter = group.parameters[i], &rounded = group.rounded[i];
+    kernels::cuda::adamw<T>(
+        {.count = parameter.numel(),
+         .parameter = parameter.mutable_data_ptr<float>(),
+         .mean = group.means[i].mutable_data_ptr<float>(),
+         .mean_square = group.mean_squares[i].mutable_data_ptr<float>(),
+         .gradient = gradient,
+         .rounded = rounded.defined() ? rounded.mutable_data_ptr() : nullptr,
+         .rounded_type = rounded.defined() && rounded.scalar_type() == at::kHalf ? kernels::DType::kFloat16
+                                                                                 : kernels::DType::kBFloat16,
+         .gradient_factor = static_cast<float>(rates.gradient_factor),
+         .learning_rate = static_cast<float>(rates.learning_rate),
+         .beta1 = static_cast<float>(config_.beta1),
+         .beta2 = static_cast<float>(config_.beta2),
+         .epsilon = static_cast<float>(config_.epsilon),
+         .weight_decay = static_cast<float>(group.weight_decay),
+         .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
+         .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
+        model::current_stream(parameter.device()));
   };
   for (size_t i = 0; i < group.parameters.size(); ++i) {
     const at::Tensor& parameter = group.parameters[i];
     const at::Tensor gradient = parameter.grad();
     TORCH_CHECK(parameter.is_contiguous() && gradient.is_contiguous(), "[adamw] expected contiguous tensors, got ",
                 parameter.strides(), " and ", gradient.strides());
-    const void* data = gradient.const_data_ptr();
-    if (gradient.scalar_type() == at::kBFloat16) {
-      update(i, static_cast<const kernels::bfloat16*>(data));
-    } else if (gradient.scalar_type() == at::kHalf) {
-      update(i, static_cast<const kernels::float16*>(data));
-    } else {
-      update(i, gradient.const_data_ptr<float>());
-    }
+    with_elements(gradient, [&](const auto* data) { update(i, data); });
   }
 }
 
@@ -128,6 +163,9 @@ void AdamW::update_by_torch(const Group& group, const Rates& rates) const {
   at::_fused_adamw_(group.parameters, gradients, group.means, group.mean_squares, {}, steps, rates.learning_rate,
                     config_.beta1, config_.beta2, group.weight_decay, config_.epsilon, /*amsgrad=*/false,
                     /*maximize=*/false);
+  for (size_t i = 0; i < group.parameters.size(); ++i) {
+    if (group.rounded[i].defined()) at::Tensor(group.rounded[i]).copy_(group.parameters[i]);
+  }
 }
 
 void AdamW::skip() {

@@ -47,7 +47,9 @@ struct OptimizerConfig {
 
 class AdamW {
  public:
-  AdamW(const OptimizerConfig& config, NamedTensors parameters);
+  // `rounded`, if any, has a tensor of 16 bits, or none, for each parameter: an update writes the new parameter there
+  // too.
+  AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded = {});
 
   // One update from the gradients times `gradient_factor`; they are freed. `step` counts updates from 1; its only use
   // is the bias correction. Gradients may be of 16 bits on a GPU whose build has kernels for it
@@ -61,7 +63,7 @@ class AdamW {
 
  private:
   struct Group {
-    std::vector<at::Tensor> parameters, means, mean_squares;
+    std::vector<at::Tensor> parameters, rounded, means, mean_squares;  // rounded: undefined where there is none
     double weight_decay = 0;
   };
   struct Rates;

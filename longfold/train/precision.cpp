@@ -43,6 +43,16 @@ void MasterParameters::collect_gradients() const {
   }
 }
 
+std::vector<at::Tensor> MasterParameters::rounded() const {
+  std::vector<at::Tensor> all;
+  for (const NamedTensor& parameter : masters_) {
+    const auto pair =
+        std::ranges::find_if(rounded_, [&](const Pair& one) { return one.master.is_same(parameter.tensor); });
+    all.push_back(pair == rounded_.end() ? at::Tensor() : pair->rounded);
+  }
+  return all;
+}
+
 void MasterParameters::publish() const {
   const at::NoGradGuard no_grad;
   for (const auto& [rounded, master] : rounded_) at::Tensor(rounded).copy_(master);

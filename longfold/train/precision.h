@@ -24,7 +24,11 @@ class MasterParameters {
   // Adds the model's gradients to those of the fp32 parameters, and frees them. In fp32, but for the first of a step in
   // bf16 on a GPU whose build updates from bf16: without a second one to add they stay as they are, at half the memory.
   void collect_gradients() const;
-  // Rounds the fp32 parameters into the model: after an update, or a checkpoint was read.
+  // The model's rounded parameters, in the same order: for AdamW, which updates them too. Undefined where the model has
+  // the fp32 one itself.
+  [[nodiscard]] std::vector<at::Tensor> rounded() const;
+
+  // Rounds the fp32 parameters into the model: after a checkpoint was read.
   void publish() const;
 
  private:

@@ -65,7 +65,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       sampler_(file_, recipe.data),
       model_(make_model(recipe_, file_)),
       parameters_(model_, compute_dtype(recipe.compute.dtype)),
-      optimizer_(recipe.optimizer, parameters_.tensors()) {
+      optimizer_(recipe.optimizer, parameters_.tensors(), parameters_.rounded()) {
   if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
   if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {
     meter_ = memory::MemoryMeter::on_gpu(device);
@@ -146,7 +146,6 @@ void Trainer::update(StepReport& report) {
   check_finite(outcome);
   optimizer_.update(report.step - skips_.total, report.learning_rate,
                     clip_factor(report.grad_norm, recipe_.optimizer.clip_norm));
-  parameters_.publish();
   skips_.in_a_row = 0;
 }
 

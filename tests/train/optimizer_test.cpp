@@ -107,7 +107,11 @@ TEST(AdamW, OnAGpuIsThatOfTheCpu) {
       here.back().tensor.mutable_grad() = grad.to(at::kFloat);
       there.back().tensor.mutable_grad() = grad.cuda();
     }
-    AdamW on_cpu({.weight_decay = 0.3}, here), on_gpu({.weight_decay = 0.3}, there);
+    EXPECT_NEAR(gradient_norm(there) / gradient_norm(here), 1, 1e-12);
+    std::vector<at::Tensor> rounded;
+    for (const auto& [name, value] : there) rounded.push_back(at::zeros_like(value, dtype));
+    AdamW on_cpu({.weight_decay = 0.3}, here);
+    AdamW on_gpu({.weight_decay = 0.3}, there, dtype == at::kFloat ? std::vector<at::Tensor>() : rounded);
     on_cpu.update(5, 1e-2, 0.7);
     on_gpu.update(5, 1e-2, 0.7);
     const auto compare = [](const NamedTensors& x, const NamedTensors& y) {
@@ -116,6 +120,9 @@ TEST(AdamW, OnAGpuIsThatOfTheCpu) {
       }
     };
     compare(here, there);
+    for (size_t i = 0; i < rounded.size() && dtype != at::kFloat; ++i) {
+      EXPECT_TRUE(at::equal(rounded[i], there[i].tensor.to(dtype))) << dtype;
+    }
     compare(on_cpu.state(), on_gpu.state());
   }
 }

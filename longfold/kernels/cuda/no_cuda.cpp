@@ -46,6 +46,15 @@ void adamw(const AdamWArgs<T>&, Stream) {
   refuse("adamw");
 }
 
+template <class T>
+void sum_of_squares(const T*, int64_t, double*, Stream) {
+  refuse("sum_of_squares");
+}
+template <class T>
+void add_heads(const AddHeadsArgs<T>&, Stream) {
+  refuse("add_heads");
+}
+
 std::string engine_status() {
   return "missing: " LONGFOLD_WHY_NO_CUDA;
 }
@@ -68,5 +77,10 @@ template void rotate_heads<float16>(const RotateArgs<float16>&, Stream);
 template void adamw<float>(const AdamWArgs<float>&, Stream);
 template void adamw<bfloat16>(const AdamWArgs<bfloat16>&, Stream);
 template void adamw<float16>(const AdamWArgs<float16>&, Stream);
+template void sum_of_squares<float>(const float*, int64_t, double*, Stream);
+template void sum_of_squares<bfloat16>(const bfloat16*, int64_t, double*, Stream);
+template void sum_of_squares<float16>(const float16*, int64_t, double*, Stream);
+template void add_heads<bfloat16>(const AddHeadsArgs<bfloat16>&, Stream);
+template void add_heads<float16>(const AddHeadsArgs<float16>&, Stream);
 
 }  // namespace longfold::kernels::cuda
