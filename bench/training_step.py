@@ -34,6 +34,11 @@ SIZES = {
     }.items()
 }
 
+CONVENTION = (
+    "The last column is the model FLOPs utilisation: 6 FLOPs a parameter and token, 6 x layers x width x tokens for "
+    "causal attention, nothing for what is computed twice."
+)
+
 TRANSFORMERS = """
 import json, sys, time
 import torch
@@ -192,7 +197,8 @@ def main():
         f"`python bench/training_step.py {' '.join(sys.argv[1:])}`: {options.dtype}, one sequence, AdamW, clipping; "
         f"{options.threads} threads. Processes in turn, {options.rounds} of each; of each the median step. "
         f"{device_name(options.device)}, {kernels}; "
-        f"torch {torch.__version__}, transformers {transformers.__version__} with SDPA.",
+        f"torch {torch.__version__}, transformers {transformers.__version__} with SDPA."
+        + (f" {CONVENTION}" if options.peak_tflops > 0 else ""),
         "",
         "| model | tokens | | s a step | tokens/s | times as fast |",
         "|---|---|---|---|---|---|",

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "longfold/kernels/cuda/training.h"
 #include "longfold/kernels/cudnn/attention.h"
@@ -52,6 +53,13 @@ void run(cudnn::Attention& attention, const Args& args, at::Device device) {
   const at::Tensor workspace =
       at::empty({attention.workspace_bytes(args)}, at::TensorOptions().device(device).dtype(at::kByte));
   attention.run(args, workspace.data_ptr(), current_stream(device));
+}
+
+// Queries and keys of a tile whose gradients of logits take kMostBytes.
+int64_t most_of_tile(int64_t heads) {
+  constexpr int64_t kStep = 128;  // cuDNN's own tiles divide it
+  const auto most = static_cast<int64_t>(std::sqrt(static_cast<double>(kMostBytes / (2 * heads))));
+  return std::max(kStep, most / kStep * kStep);
 }
 
 struct Gradients {
@@ -127,8 +135,9 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
     auto& engine = static_cast<Engine&>(*capsule);
     const Parts parts{saved[0], saved[1], saved[2], saved[3], saved[4], grads[0].contiguous()};
     Gradients all = memory_for_gradients(parts.q, parts.k, parts.v);
-    if (engine.repeatable && parts.q.size(1) > engine.tile) {
-      by_tiles(engine, parts, all);
+    const int64_t tile = std::min(engine.tile, most_of_tile(parts.q.size(0) * parts.q.size(2)));
+    if (engine.repeatable && parts.q.size(1) > tile) {
+      by_tiles(engine, parts, tile, all);
     } else {
       of_tile(engine, parts, /*causal=*/true, all);
     }
@@ -158,8 +167,8 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   }
 
   // Queries of a tile see all keys of the tiles before, and their own tile's up to themselves.
-  static void by_tiles(Engine& engine, const Parts& parts, const Gradients& to) {
-    const int64_t L = parts.q.size(1), num_tiles = (L + engine.tile - 1) / engine.tile;
+  static void by_tiles(Engine& engine, const Parts& parts, int64_t tile, const Gradients& to) {
+    const int64_t L = parts.q.size(1), num_tiles = (L + tile - 1) / tile;
     const int64_t size = (L + num_tiles - 1) / num_tiles;  // alike: cuDNN does not take a tile of one token
     const auto part = [&](const at::Tensor& x, int64_t begin) { return x.slice(1, begin, std::min(begin + size, L)); };
     const auto sums = [](const at::Tensor& x) { return at::zeros(x.sizes(), x.options().dtype(at::kFloat)); };
@@ -167,14 +176,14 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
     for (int64_t q_begin = 0; q_begin < L; q_begin += size) {
       const at::Tensor q = part(parts.q, q_begin), sum_q = sums(q);
       for (int64_t k_begin = 0; k_begin <= q_begin; k_begin += size) {
-        const Gradients tile{part(to.q, q_begin), part(to.k, k_begin), part(to.v, k_begin)};
+        const Gradients here{part(to.q, q_begin), part(to.k, k_begin), part(to.v, k_begin)};
         of_tile(engine,
                 {q, part(parts.k, k_begin), part(parts.v, k_begin), part(parts.out, q_begin),
                  parts.lse.slice(2, q_begin, q_begin + q.size(1)), part(parts.grad_out, q_begin)},
-                k_begin == q_begin, tile);
-        add_to_sum(tile.q, sum_q);
-        add_to_sum(tile.k, part(sum_k, k_begin));
-        add_to_sum(tile.v, part(sum_v, k_begin));
+                k_begin == q_begin, here);
+        add_to_sum(here.q, sum_q);
+        add_to_sum(here.k, part(sum_k, k_begin));
+        add_to_sum(here.v, part(sum_v, k_begin));
       }
       part(to.q, q_begin).copy_(sum_q);
     }

@@ -9,10 +9,11 @@
 
 namespace longfold::model {
 
-// Queries and keys of a tile of the backward pass where bits repeat: cuDNN then keeps copies of the queries' gradients,
-// which this bounds at 4 H kTile^2 D / 256 bytes, 2 GiB for 16 heads of 128. Gradients of tiles are added in fp32, in
-// order.
+// Most queries and keys of a tile of the backward pass where bits repeat: cuDNN then writes the gradients of a tile's
+// logits to memory, 2 GiB for 16 heads. Tiles are smaller where B x H of this size would take more than kMostBytes.
+// Their gradients are added in fp32, in order.
 inline constexpr int64_t kTile = 8192;
+inline constexpr int64_t kMostBytes = int64_t{4} << 30;
 
 // Of rows that are one document each; packed documents, heads of more than 128 dimensions and rows of one token, which
 // cuDNN does not take, go to flash_attention(). Differentiable once.
