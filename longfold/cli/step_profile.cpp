@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <tuple>
 
@@ -43,6 +44,7 @@ StepProfile::StepProfile(bool on_gpu) : on_gpu_(on_gpu) {
   const torch::profiler::impl::ProfilerConfig config(ProfilerState::KINETO);
   std::set<ActivityType> activities{ActivityType::CPU};
   if (on_gpu) activities.insert(ActivityType::CUDA);
+  ::setenv("KINETO_LOG_LEVEL", "99", /*overwrite=*/0);  // it says on standard error that there is no GPU
   profiler::prepareProfiler(config, activities);
   // Every thread: backward runs in those of autograd.
   profiler::enableProfiler(config, activities, {at::RecordScope::FUNCTION, at::RecordScope::BACKWARD_FUNCTION});

@@ -162,6 +162,7 @@ def test_without_a_gpu():
     assert result.stderr == "openfold_memory: expected a GPU that torch can use for --device cuda, got none\n"
 
 
+@pytest.mark.nightly  # two minutes
 def test_bf16_halves_what_the_logits_take():
     fp32, bf16 = (run_example("--small", "--dtype", dtype) for dtype in ("fp32", "bf16"))
     for a, b in zip(tables(fp32.stdout)[0], tables(bf16.stdout)[0], strict=True):
