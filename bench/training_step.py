@@ -105,12 +105,17 @@ def contenders(options):
 def measured(options, preset, tokens):
     """{contender: [(seconds of the median step, bytes at most) of each round]}; empty where memory did not do."""
     found = {name: [] for name in contenders(options)}
+    left_out = set()
     for _ in range(options.rounds):
         for name, step in contenders(options).items():
+            if name in left_out:
+                continue
             line = step(preset, tokens)
-            if line:
+            if line is None:  # once is enough
+                left_out.add(name)
+            else:
                 found[name].append((statistics.median(line["seconds"]), line["peak_bytes"]))
-    return found
+    return {name: runs if name not in left_out else [] for name, runs in found.items()}
 
 
 def model_flops(preset, tokens):
@@ -210,13 +215,17 @@ def main():
         lines[-2] += f" of {options.peak_tflops:g} TFLOP/s |"
         lines[-1] += "---|"
     print("\n".join(lines), flush=True)
+    fitting = []
     for preset, tokens in options.cases:
-        found = list(rows(options, preset, tokens, measured(options, preset, tokens)))
+        runs = measured(options, preset, tokens)
+        if all(runs[name] for name in runs if name != "transformers"):
+            fitting.append((preset, tokens))
+        found = list(rows(options, preset, tokens, runs))
         print("\n".join(found), flush=True)
         lines += found
     if options.write:
         lines += ["", "## Where the time of a step goes"]
-        for preset, tokens in options.cases:
+        for preset, tokens in fitting:
             lines += profile(options, preset, tokens)
         page = (
             pathlib.Path(options.write) / f"training-step-{options.device}-{options.dtype}-{datetime.date.today()}.md"

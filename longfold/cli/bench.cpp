@@ -55,6 +55,8 @@ void expect_at_least_one(const char* option, int64_t value) {
 }
 
 void print_profile(const std::vector<ProfileRow>& rows) {
+  if (rows.empty())
+    throw base::RunError("torch's profiler saw nothing: is its access to the GPU's counters restricted?");
   double total = 0;
   for (const ProfileRow& row : rows) total += row.seconds;
   std::printf("%9s  %5s  %5s  of one more step, %.3f s in all\n", "ms", "%", "calls", total);

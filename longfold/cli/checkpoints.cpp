@@ -6,6 +6,7 @@
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/base/files.h"
+#include "longfold/train/device.h"
 
 namespace longfold::cli {
 
@@ -34,13 +35,20 @@ data::Tokenizer tokenizer_of(const train::Manifest& manifest, const fs::path& ch
                         "' to have hash " + manifest.tokenizer_hash + ", got " + tokenizer.hash());
 }
 
-TrainedModel load_trained_model(const fs::path& checkpoint) {
+TrainedModel load_trained_model(const fs::path& checkpoint, const std::string& device) {
   const train::Manifest manifest = train::read_manifest(checkpoint);
   train::Recipe recipe;
   base::from_json(manifest.recipe, recipe, "'" + checkpoint.string() + "': ");
-  const auto linear = model::linear_engine(recipe.compute.linear, train::compute_dtype(recipe.compute.dtype));
-  model::Transformer model(recipe.model, model::local_layers({.linear = linear}));
+  train::ComputeConfig& compute = recipe.compute;
+  if (!device.empty() && device != compute.device) {
+    compute.device = device;
+    compute.linear = compute.attention = "auto";
+  }
+  compute.memory_limit = {};  // of the run
+  train::resolve(compute);
+  model::Transformer model(recipe.model, model::local_layers(train::engines_of(compute)));
   train::load_model(checkpoint, train::named_parameters(*model));
+  model.ptr()->to(train::compute_device(compute.device));
   return {manifest, recipe, model};
 }
 

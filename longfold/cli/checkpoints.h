@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "longfold/data/tokenizer.h"
 #include "longfold/model/transformer.h"
@@ -24,7 +25,10 @@ struct TrainedModel {
   train::Recipe recipe;
   model::Transformer model;
 };
-// The parameters are in fp32, whatever the run computed in.
-[[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& checkpoint);  // UserError if it is damaged
+// The parameters are in fp32, whatever the run computed in, and on `device`, as compute.device; "": that of the run.
+// recipe.compute says which engines compute: the run's own, or, on another device, those of "auto". UserError if the
+// checkpoint is damaged, or the device is not here.
+[[nodiscard]] TrainedModel load_trained_model(const std::filesystem::path& checkpoint,
+                                              const std::string& device = "cpu");
 
 }  // namespace longfold::cli

@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 struct EvalOptions {
-  std::string checkpoint, data, train;
+  std::string checkpoint, data, train, device;
   bool best = false, json = false;
   std::optional<int64_t> sequence_length;
   int64_t order = 5;
@@ -40,6 +40,7 @@ struct Row {
 struct Report {
   fs::path checkpoint;
   int64_t step = 0;
+  std::string device;           // "" for the CPU
   std::string scored, trained;  // data sets, and which part of them
   int64_t num_labels = 0, letters = 1;
   std::vector<Row> rows;  // the model, then the baselines
@@ -105,10 +106,12 @@ Report evaluate(const EvalOptions& options, Progress& progress) {
   Report report;
   report.checkpoint = find_checkpoint(options.checkpoint, options.best);
   progress.begin("reading '" + report.checkpoint.string() + "'");
-  const auto [manifest, recipe, model] = load_trained_model(report.checkpoint);
+  const auto [manifest, recipe, model] = load_trained_model(report.checkpoint, options.device);
   const at::ScalarType dtype = train::compute_dtype(recipe.compute.dtype);
   if (dtype != at::kFloat) model.ptr()->compute_in(dtype);  // as the run did
   report.step = manifest.step;
+  if (recipe.compute.device != "cpu")
+    report.device = recipe.compute.device + ", attention by " + recipe.compute.attention;
   const auto expect_data = [&](const std::string& given, const char* option) {
     if (!given.empty() || manifest.imported_from.empty()) return;
     throw base::UserError(std::string("expected ") + option + ": '" + report.checkpoint.string() +
@@ -169,6 +172,7 @@ void print_json(const Report& report) {
 
 void print_table(const Report& report) {
   std::printf("checkpoint   %s\n", base::printable(report.checkpoint.string()).c_str());
+  if (!report.device.empty()) std::printf("device       %s\n", report.device.c_str());
   std::printf("scored on    %s: %s tokens of %ld base%s\n", base::printable(report.scored).c_str(),
               base::format_count(report.num_labels).c_str(), long{report.letters}, report.letters == 1 ? "" : "s");
   if (!report.trained.empty()) std::printf("baselines    from %s\n", base::printable(report.trained).c_str());
@@ -197,6 +201,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--order", options->order, "highest order of the Markov models, -1: no baselines")
       ->check(CLI::Range(-1, 8))
       ->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda or auto; left out: that of the run");
   command->add_option("--threads", options->threads, "threads; 0 = one for each core")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

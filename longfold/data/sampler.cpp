@@ -285,6 +285,7 @@ Batch Sampler::read(const std::vector<Row>& rows) const {
   }
   documents.push_back(num_rows * width);
   batch.documents = at::tensor(documents, at::kLong);
+  batch.packed = config_.pack;
   return batch;
 }
 

@@ -32,6 +32,7 @@ struct Batch {
   at::Tensor documents;         // int64: the token at which each window begins, counted through the rows; then B * S
   at::Tensor weights;           // float: 1 where the label counts in the training loss (less if masked), else 0
   at::Tensor held_out_weights;  // float: 1 where it counts in the held-out loss, else 0
+  bool packed = false;          // rows may hold several windows; else what follows the one is padding, of weight 0
 };
 // Labels [PAD] and [UNK] count in neither loss, so in a long stretch of ambiguous bases all weights may be 0.
 

@@ -15,7 +15,7 @@ namespace longfold::model {
 enum class AttentionEngine : uint8_t {
   kLongfold,  // ops/causal_attention.h, on the CPU
   kFlash,     // FlashAttention-2 (Dao 2023) as torch has it, on NVIDIA GPUs, bf16 and fp16
-  kCudnn,     // cuDNN's, likewise, where each row is one document and a head has up to 128 dimensions, else as kFlash
+  kCudnn,     // cuDNN's, likewise, for what it takes (model/cudnn_attention.h), else as kFlash
 };
 
 // compute.attention: "longfold", "flash", "cudnn", or "auto": longfold on the CPU, on a GPU cudnn where this build has

@@ -10,6 +10,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
+#include <mutex>
 
 #include "longfold/kernels/cuda/training.h"
 #include "longfold/kernels/cudnn/attention.h"
@@ -169,7 +172,7 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   // Queries of a tile see all keys of the tiles before, and their own tile's up to themselves.
   static void by_tiles(Engine& engine, const Parts& parts, int64_t tile, const Gradients& to) {
     const int64_t L = parts.q.size(1), num_tiles = (L + tile - 1) / tile;
-    const int64_t size = (L + num_tiles - 1) / num_tiles;  // alike: cuDNN does not take a tile of one token
+    const int64_t size = (L + num_tiles - 1) / num_tiles;  // of like size: cuDNN does not take one token
     const auto part = [&](const at::Tensor& x, int64_t begin) { return x.slice(1, begin, std::min(begin + size, L)); };
     const auto sums = [](const at::Tensor& x) { return at::zeros(x.sizes(), x.options().dtype(at::kFloat)); };
     const at::Tensor sum_k = sums(parts.k), sum_v = sums(parts.v);
@@ -192,23 +195,60 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   }
 };
 
+// Whether a row of the projection, or of its gradients, has more elements than an int32 counts: not tried with cuDNN.
+bool spans_too_much(const at::Tensor& q) {
+  return q.size(1) * q.stride(1) > std::numeric_limits<int32_t>::max();
+}
+
 }  // namespace
 
 AttentionCore cudnn_attention(bool repeatable, int64_t tile) {
-  // Made at the first call: a model can be built where there is no GPU.
-  const auto engine = std::make_shared<c10::intrusive_ptr<Engine>>();
+  struct Lazy {  // made at the first call: a model can be built where there is no GPU
+    std::once_flag made;
+    c10::intrusive_ptr<Engine> engine;
+  };
+  const auto lazy = std::make_shared<Lazy>();
   return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-    if (!documents.whole_rows || q.size(3) > 128 || q.size(1) == 1) {
+    if (!documents.whole_rows || q.size(3) > 128 || q.size(1) == 1 || spans_too_much(q)) {
       return flash_attention(q, k, v, documents, repeatable);
     }
     check_on_gpu("cudnn_attention", q, documents);
-    if (!*engine) *engine = c10::make_intrusive<Engine>(repeatable, tile);
-    return CudnnAttention::apply(q, k, v, *engine);
+    std::call_once(lazy->made, [&] { lazy->engine = c10::make_intrusive<Engine>(repeatable, tile); });
+    return CudnnAttention::apply(q, k, v, lazy->engine);
   };
 }
 
 std::string missing_for_cudnn() {
   return cudnn::missing_in_build();
+}
+
+std::string problem_with_cudnn(at::ScalarType dtype, bool repeatable) {
+  constexpr int64_t L = 256, H = 2, D = 64;
+  const cudnn::Shape shape{.dtype = dtype == at::kHalf ? kernels::DType::kFloat16 : kernels::DType::kBFloat16,
+                           .Lq = L,
+                           .Lk = L,
+                           .H = H,
+                           .kv_heads = H,
+                           .D = D};
+  const cudnn::Heads heads{.batch = L * H * D, .token = H * D, .head = D};
+  try {
+    cudnn::Attention attention;
+    (void)attention.workspace_bytes(
+        cudnn::ForwardArgs{.shape = shape, .q = heads, .k = heads, .v = heads, .out = heads});
+    (void)attention.workspace_bytes(cudnn::BackwardArgs{.shape = shape,
+                                                        .q = heads,
+                                                        .k = heads,
+                                                        .v = heads,
+                                                        .out = heads,
+                                                        .grad_out = heads,
+                                                        .grad_q = heads,
+                                                        .grad_k = heads,
+                                                        .grad_v = heads,
+                                                        .repeatable = repeatable});
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
 }
 
 }  // namespace longfold::model

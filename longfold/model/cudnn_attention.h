@@ -15,11 +15,13 @@ namespace longfold::model {
 inline constexpr int64_t kTile = 8192;
 inline constexpr int64_t kMostBytes = int64_t{4} << 30;
 
-// Of rows that are one document each; packed documents, heads of more than 128 dimensions and rows of one token, which
-// cuDNN does not take, go to flash_attention(). Differentiable once.
+// Of rows that are one document each; packed documents, heads of more than 128 dimensions, rows of one token, which
+// cuDNN does not take, and rows of 2^31 elements or more go to flash_attention(). Differentiable once.
 [[nodiscard]] AttentionCore cudnn_attention(bool repeatable, int64_t tile = kTile);
 
 // "" if this build has it, else why not.
 [[nodiscard]] std::string missing_for_cudnn();
+// "" if the current GPU and its cuDNN take both passes over a small row of heads of 64, else why not.
+[[nodiscard]] std::string problem_with_cudnn(at::ScalarType dtype, bool repeatable);
 
 }  // namespace longfold::model

@@ -111,7 +111,7 @@ at::Tensor together(const torch::autograd::variable_list& grads, int64_t head_si
   const auto follows = [&](const at::Tensor& x, int64_t elements) {
     return x.is_alias_of(q) && x.storage_offset() == q.storage_offset() + elements;
   };
-  if ((group == 1 || kv_heads == 1) && q.strides().equals(as_queries) && k.strides().equals(as_values) &&
+  if (q.is_cuda() && (group == 1 || kv_heads == 1) && q.strides().equals(as_queries) && k.strides().equals(as_values) &&
       v.strides().equals(as_values) && follows(k, group * head_size) && follows(v, (group + 1) * head_size)) {
     return q.as_strided({B, S, kv_heads, of_group}, as_values, q.storage_offset());
   }

@@ -24,7 +24,8 @@ struct Qkv {
 // Splits a fused projection [B, S, KV heads, (G + 2) D], which holds G heads of queries, one of keys and one of values
 // side by side, and turns the leading 2 * cos.size(-1) dimensions of every head of q and k. All three lie in the memory
 // of `qkv`, which is overwritten: backward of attention then keeps three tensors alive, not five. Where there are
-// several groups of several queries, q is a copy, since its heads do not lie at equal distances. Differentiable once.
+// several groups of several queries, q is a copy, since its heads do not lie at equal distances. Differentiable once;
+// on a GPU gradients of q, k and v that lie side by side are overwritten too.
 [[nodiscard]] Qkv split_and_rotate(const at::Tensor& qkv, int64_t head_size, const RotaryTables& tables);
 
 }  // namespace longfold::model

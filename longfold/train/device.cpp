@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include "longfold/base/error.h"
+#include "longfold/model/cudnn_attention.h"
 
 namespace longfold::train {
 namespace {
@@ -36,6 +37,7 @@ void resolve(ComputeConfig& compute) {
     throw base::UserError("expected compute.linear to be auto or torch on a GPU, got \"onednn\"");
   }
   compute.linear = device.is_cpu() ? to_string(model::linear_engine(compute.linear, dtype)) : "torch";
+  const bool chooses = compute.attention == "auto";
   compute.attention = to_string(model::attention_engine(compute.attention, device.type()));
   if (device.is_cpu()) return;
   if (dtype == at::kFloat) {
@@ -44,6 +46,13 @@ void resolve(ComputeConfig& compute) {
   }
   if (compute.memory_limit.count > 0) {
     throw base::UserError("expected compute.memory_limit to be 0 on a GPU: only the CPU's memory can be limited");
+  }
+  if (compute.attention == "cudnn") {
+    const std::string problem = model::problem_with_cudnn(dtype, compute.deterministic);
+    if (!problem.empty() && !chooses) {
+      throw base::UserError("compute.attention is \"cudnn\", but " + problem + " (flash does without)");
+    }
+    if (!problem.empty()) compute.attention = "flash";
   }
   // Sums of matrix products in fp32 to their end.
   at::globalContext().setAllowBF16ReductionCuBLAS(false);
@@ -58,12 +67,14 @@ model::Engines engines_of(const ComputeConfig& compute) {
 
 data::Batch batch_on(at::Device device, const data::Batch& batch) {
   if (device.is_cpu()) return batch;
+  // Padding after a window may see it: nothing of padding counts, and attention by whole rows is faster.
   return {.tokens = batch.tokens.to(device),
           .labels = batch.labels.to(device),
           .positions = batch.positions.to(device),
-          .documents = batch.documents,
+          .documents = batch.packed ? batch.documents : at::Tensor(),
           .weights = batch.weights.to(device),
-          .held_out_weights = batch.held_out_weights.to(device)};
+          .held_out_weights = batch.held_out_weights.to(device),
+          .packed = batch.packed};
 }
 
 }  // namespace longfold::train

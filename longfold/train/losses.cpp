@@ -6,7 +6,8 @@ namespace longfold::train {
 
 at::Tensor token_losses(const model::Transformer& model, const data::Batch& batch,
                         const std::optional<model::DropoutKey>& dropout) {
-  return model.ptr()->token_losses(batch.tokens, batch.labels, batch.positions, batch.documents, dropout);
+  const auto documents = batch.documents.defined() ? std::optional(batch.documents) : std::nullopt;
+  return model.ptr()->token_losses(batch.tokens, batch.labels, batch.positions, documents, dropout);
 }
 
 void MeanLoss::add(const at::Tensor& losses, const at::Tensor& weights) {

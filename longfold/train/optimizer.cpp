@@ -50,12 +50,17 @@ void with_elements(const at::Tensor& x, F&& f) {
   }
 }
 
+void check_for_kernels(const char* what, const at::Tensor& x) {
+  TORCH_CHECK(x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0, "[", what,
+              "] expected contiguous tensors at multiples of 16 bytes, got strides ", x.strides());
+}
+
 double sum_of_squares_on_gpu(const std::vector<at::Tensor>& gradients) {
   const auto options = gradients.front().options().dtype(at::kDouble);
   const at::Tensor sums = at::empty({std::ssize(gradients), kernels::cuda::kPartialSums}, options);
   for (size_t i = 0; i < gradients.size(); ++i) {
     const at::Tensor& gradient = gradients[i];
-    TORCH_CHECK(gradient.is_contiguous(), "[gradient_norm] expected contiguous gradients, got ", gradient.strides());
+    check_for_kernels("gradient_norm", gradient);
     double* of_gradient = sums.mutable_data_ptr<double>() + static_cast<int64_t>(i) * kernels::cuda::kPartialSums;
     with_elements(gradient, [&](const auto* data) {
       kernels::cuda::sum_of_squares(data, gradient.numel(), of_gradient, model::current_stream(gradient.device()));
@@ -140,6 +145,8 @@ void AdamW::update_on_gpu(const Group& group, const Rates& rates) const {
          .beta2 = static_cast<float>(config_.beta2),
          .epsilon = static_cast<float>(config_.epsilon),
          .weight_decay = static_cast<float>(group.weight_decay),
+         .of_new = static_cast<float>(1 - config_.beta1),
+         .of_new_square = static_cast<float>(1 - config_.beta2),
          .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
          .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
         model::current_stream(parameter.device()));
@@ -147,8 +154,8 @@ void AdamW::update_on_gpu(const Group& group, const Rates& rates) const {
   for (size_t i = 0; i < group.parameters.size(); ++i) {
     const at::Tensor& parameter = group.parameters[i];
     const at::Tensor gradient = parameter.grad();
-    TORCH_CHECK(parameter.is_contiguous() && gradient.is_contiguous(), "[adamw] expected contiguous tensors, got ",
-                parameter.strides(), " and ", gradient.strides());
+    check_for_kernels("adamw", parameter);
+    check_for_kernels("adamw", gradient);
     with_elements(gradient, [&](const auto* data) { update(i, data); });
   }
 }

@@ -40,7 +40,7 @@ struct OptimizerConfig {
   friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
 };
 
-// Of all gradients together; summed in fp64, in the order of the parameters.
+// Of all gradients together; summed in fp64, in one order.
 [[nodiscard]] double gradient_norm(const NamedTensors& parameters);
 // What gradients of that norm are multiplied by, so that they are no longer than `clip_norm`; 0: never shortened.
 [[nodiscard]] double clip_factor(double norm, double clip_norm);

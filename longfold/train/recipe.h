@@ -68,7 +68,8 @@ struct ComputeConfig {
     visit("device", self.device, "cpu, cuda, or auto: cuda if there is a GPU");
     visit("dtype", self.dtype, "of the model: fp32, bf16 or fp16; parameters and moments are kept in fp32 besides");
     visit("linear", self.linear, "engine of matrix products: torch, onednn, or auto, the faster one on this CPU");
-    visit("attention", self.attention, "engine of attention: auto; on a GPU flash or cudnn");
+    visit("attention", self.attention,
+          "engine of attention: auto; on a GPU cudnn, which auto takes where it can, or flash");
     visit("deterministic", self.deterministic, "the same bits run after run on a GPU; false is faster there");
     visit("threads", self.threads, "threads; 0 = one for each core; the last bits of a run depend on it");
     visit("memory_limit", self.memory_limit, "most that tensors may take, such as 2GiB; 0 = no limit");

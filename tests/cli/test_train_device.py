@@ -12,6 +12,10 @@ def test_without_a_gpu(longfold, recipe, tmp_path):
     assert not (tmp_path / "run").exists()
     done = longfold("train", recipe({"compute.device": "auto"}))
     assert done.code == 0 and "\ndevice       auto: cpu\n" in done.stdout
+    run = tmp_path / "run"
+    assert longfold("eval", run, "--order", -1, "--device", "auto").code == 0
+    error = longfold("eval", run, "--order", -1, "--device", "cuda").one_line_error(2)
+    assert error.startswith('compute.device is "cuda", but ')
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -59,3 +63,15 @@ class TestOnAGpu:
         assert longfold("train", path, "--train.output", tmp_path / "c", "--train.steps", 3).code == 0
         assert longfold("train", path, "--train.output", tmp_path / "c", "--resume").code == 0
         assert model_bytes(tmp_path / "c", 6) == model_bytes(tmp_path / "a", 6)
+
+    def test_eval_computes_on_the_device_of_the_run(self, longfold, recipe, tmp_path):
+        assert longfold("train", recipe({"compute.device": "cuda", "compute.dtype": "bf16"})).code == 0
+        on_gpu = longfold("eval", tmp_path / "run", "--order", -1)
+        assert on_gpu.code == 0 and "\ndevice       cuda, attention by " in on_gpu.stdout, on_gpu.stderr
+        on_cpu = longfold("eval", tmp_path / "run", "--order", -1, "--device", "cpu")
+        assert on_cpu.code == 0 and "\ndevice " not in on_cpu.stdout, on_cpu.stderr
+        here, there = (
+            float(next(x for x in done.stdout.splitlines() if x.startswith("  model")).split()[1])
+            for done in (on_gpu, on_cpu)
+        )
+        assert here == pytest.approx(there, abs=5e-3)

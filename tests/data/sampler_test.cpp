@@ -140,6 +140,7 @@ TEST(Sampler, EachRowIsADocumentAndSoIsItsPadding) {
   const Sampler sampler(file, {.sequence_length = 8, .batch_size = 2});
   const std::vector<int64_t> documents = to_vector(sampler.batch(0).documents);
   EXPECT_TRUE(documents == (std::vector<int64_t>{0, 8, 10, 16}) || documents == (std::vector<int64_t>{0, 2, 8, 16}));
+  EXPECT_FALSE(sampler.batch(0).packed);
 }
 
 TEST(Sampler, PackedRecordsAreDocumentsWhosePositionsRestart) {
@@ -148,6 +149,7 @@ TEST(Sampler, PackedRecordsAreDocumentsWhosePositionsRestart) {
   ASSERT_EQ(sampler.num_windows(), 2);  // 6 and 4 tokens fill a row, 3 are left
   for (int64_t step = 0; step < 2; ++step) {
     const Batch batch = sampler.batch(step);
+    EXPECT_TRUE(batch.packed);
     if (to_vector(batch.documents) == std::vector<int64_t>{0, 6, 10}) {
       EXPECT_EQ(to_vector(batch.tokens), (std::vector<int64_t>{6, 7, 8, 5, 6, 7, 7, 8, 5, 6}));
       EXPECT_EQ(to_vector(batch.labels), (std::vector<int64_t>{7, 8, 5, 6, 7, 3, 8, 5, 6, 3}));

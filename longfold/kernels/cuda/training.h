@@ -9,7 +9,7 @@
 
 namespace longfold::kernels::cuda {
 
-// Whether this build has them: the functions below throw std::runtime_error where it does not.
+// Whether this build has them for the current GPU: the functions below throw std::runtime_error where it does not.
 [[nodiscard]] bool has_training_kernels();
 
 // Rotary embeddings in place. T is bfloat16 or float16.
@@ -39,6 +39,7 @@ struct AdamWArgs {
   DType rounded_type = DType::kBFloat16;  // or kFloat16
   float gradient_factor = 1;              // gradients are multiplied by it first
   float learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
+  float of_new = 1, of_new_square = 1;     // 1 - beta, which fp32 would lose for a beta near 1
   float correction1 = 1, correction2 = 1;  // 1 - beta^step
 };
 template <class T>

@@ -122,6 +122,9 @@ Key key_of(const BackwardArgs& args) {
                 {&args.q, &args.k, &args.v, &args.out, &args.grad_out, &args.grad_q, &args.grad_k, &args.grad_v});
 }
 
+// Kept at a time: of a model with rows of one length ten or so.
+constexpr size_t kMostGraphs = 128;
+
 using Pointers = std::unordered_map<int64_t, void*>;
 
 Pointers pointers_of(const ForwardArgs& args) {
@@ -154,6 +157,7 @@ struct Attention::State {
     if (found != graphs.end()) return found->second;
     Graph graph = graph_of(args);
     check(graph.build(handle, {fe::HeurMode_t::A}), "this attention is not to be had");
+    if (graphs.size() >= kMostGraphs) graphs.clear();
     return graphs.emplace(key, std::move(graph)).first->second;
   }
 
@@ -174,8 +178,11 @@ struct Attention::State {
 
 Attention::Attention() : state_(std::make_unique<State>()) {
   // Torch's, which is there already where torch has its part for CUDA.
-  fe::cudnn_dlhandle = ::dlopen("libcudnn.so.9", RTLD_NOW | RTLD_GLOBAL);
-  if (fe::cudnn_dlhandle == nullptr) throw std::runtime_error("[cudnn] libcudnn.so.9 was not found");
+  static const bool is_loaded = [] {
+    fe::cudnn_dlhandle = ::dlopen("libcudnn.so.9", RTLD_NOW | RTLD_GLOBAL);
+    return fe::cudnn_dlhandle != nullptr;
+  }();
+  if (!is_loaded) throw std::runtime_error("[cudnn] libcudnn.so.9 was not found");
   check(fe::detail::create_handle(&state_->handle), "no handle");
 }
 

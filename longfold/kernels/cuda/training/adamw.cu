@@ -13,9 +13,10 @@ constexpr int kElements = 4;  // of a thread at a time: 16 bytes of fp32
 
 struct Rates {
   float gradient_factor, beta1, beta2, epsilon;
-  float decay;            // learning_rate * weight_decay
-  float step;             // learning_rate / correction1
-  float root_correction;  // sqrt(correction2)
+  float of_new, of_new_square;  // 1 - beta1, 1 - beta2
+  float decay;                  // learning_rate * weight_decay
+  float step;                   // learning_rate / correction1
+  float root_correction;        // sqrt(correction2)
 };
 
 template <class T>
@@ -30,8 +31,8 @@ struct KernelArgs {
 
 __device__ inline void update(float& parameter, float& mean, float& mean_square, float gradient, const Rates& rates) {
   gradient *= rates.gradient_factor;
-  mean = rates.beta1 * mean + (1 - rates.beta1) * gradient;
-  mean_square = rates.beta2 * mean_square + (1 - rates.beta2) * gradient * gradient;
+  mean = rates.beta1 * mean + rates.of_new * gradient;
+  mean_square = rates.beta2 * mean_square + rates.of_new_square * gradient * gradient;
   const float size = sqrtf(mean_square) / rates.root_correction + rates.epsilon;
   parameter -= rates.decay * parameter;
   parameter -= rates.step * mean / size;
@@ -77,7 +78,13 @@ __global__ void __launch_bounds__(plain::kThreads) adamw_kernel(const __grid_con
 }  // namespace
 
 bool has_training_kernels() {
-  return true;
+  static const bool has_them = [] {
+    cudaFuncAttributes attributes;
+    const bool found = cudaFuncGetAttributes(&attributes, adamw_kernel<float>) == cudaSuccess;
+    if (!found) (void)cudaGetLastError();  // no later check may find this one
+    return found;
+  }();
+  return has_them;
 }
 
 template <class T>
@@ -95,6 +102,8 @@ void adamw(const AdamWArgs<T>& args, Stream stream) {
                 .beta1 = args.beta1,
                 .beta2 = args.beta2,
                 .epsilon = args.epsilon,
+                .of_new = args.of_new,
+                .of_new_square = args.of_new_square,
                 .decay = args.learning_rate * args.weight_decay,
                 .step = args.learning_rate / args.correction1,
                 .root_correction = std::sqrt(args.correction2)}};
