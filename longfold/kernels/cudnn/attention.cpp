@@ -3,6 +3,7 @@
 #include <cudnn_frontend.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -24,7 +25,10 @@ using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 enum Name : int64_t { kQ, kK, kV, kOut, kLse, kGradOut, kGradQ, kGradK, kGradV };
 
 void check(fe::error_t error, const char* what) {
-  if (error.is_bad()) throw std::runtime_error(std::string("[cudnn] ") + what + ": " + error.get_message());
+  if (error.is_good()) return;
+  std::string message = error.get_message();
+  std::ranges::replace(message, '\n', ' ');  // an error is one line
+  throw std::runtime_error(std::string("[cudnn] ") + what + ": " + message);
 }
 
 void check(cudnnStatus_t status, const char* what) {
