@@ -12,12 +12,13 @@ ALLOWED = {
     "memory": ({"memory", "base"}, {"torch"}),
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
     "model": ({"model", "ops", "kernels", "base"}, {"torch"}),
+    "techniques": ({"techniques", "model", "base"}, {"torch"}),
     "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
-    "train": ({"train", "data", "parallel", "model", "memory", "kernels", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
+    "train": ({"train", "data", "parallel", "techniques", "model", "memory", "kernels", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
     "cli": (
-        {"cli", "train", "data", "parallel", "exchange", "model", "ops", "memory", "kernels", "base"},
+        {"cli", "train", "data", "parallel", "exchange", "techniques", "model", "ops", "memory", "kernels", "base"},
         {"torch", "CLI", "nlohmann"},
     ),
 }

@@ -1,8 +1,13 @@
 #include "longfold/model/attention.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/core/ivalue.h>
 #include <ATen/ops/arange.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "longfold/base/error.h"
 #include "longfold/model/cudnn_attention.h"
@@ -59,16 +64,76 @@ void check_on_gpu(const char* what, const at::Tensor& q, const Documents& docume
   TORCH_CHECK(documents.on_gpu.defined() && documents.begins, "[", what, "] expected documents made for ", q.device());
 }
 
-AttentionCore attention_core(AttentionEngine engine, bool repeatable) {
-  if (engine == AttentionEngine::kFlash) {
-    return [repeatable](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-      return flash_attention(q, k, v, documents, repeatable);
-    };
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+class LongfoldAttention final : public AttentionCore {
+ public:
+  [[nodiscard]] Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const override {
+    auto [out, log_sum_exp] =
+        ops::causal_attention_with_log_sum_exp(qkv.q, qkv.k, qkv.v, options(qkv, documents, causal));
+    return {std::move(out), std::move(log_sum_exp)};
   }
+  [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
+                             const Documents& documents, bool causal) const override {
+    auto grads = ops::causal_attention_backward(
+        grad_out, qkv.q, qkv.k, qkv.v, {attended.out, attended.log_sum_exp}, options(qkv, documents, causal));
+    return {std::move(grads.q), std::move(grads.k), std::move(grads.v)};
+  }
+
+ private:
+  static ops::CausalAttentionOptions options(const Qkv& qkv, const Documents& documents, bool causal) {
+    if (causal) return {.documents = documents.begins};
+    TORCH_CHECK(qkv.k.size(1) < 0, "[attention] rectangles");
+    return {};
+  }
+};
+
+// What autograd carries from one pass to the other besides tensors.
+struct Call : torch::CustomClassHolder {
+  Call(SharedCore with, Documents of) : core(std::move(with)), documents(std::move(of)) {}
+  SharedCore core;
+  Documents documents;
+};
+
+class Attend : public torch::autograd::Function<Attend> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const c10::intrusive_ptr<Call>& call) {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    Attended attended = call->core->forward({q, k, v}, call->documents, /*causal=*/true);
+    variable_list kept{q, k, v, attended.out, attended.log_sum_exp};
+    kept.insert(kept.end(), attended.rest.begin(), attended.rest.end());
+    context->save_for_backward(kept);
+    context->saved_data["call"] = c10::IValue::make_capsule(call);
+    return attended.out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const at::NoGradGuard no_grad;
+    const variable_list kept = context->get_saved_variables();
+    const auto capsule = context->saved_data["call"].toCapsule();
+    const auto& call = static_cast<const Call&>(*capsule);
+    const Qkv gradients =
+        call.core->backward(grads[0], {kept[0], kept[1], kept[2]},
+                            {kept[3], kept[4], variable_list(kept.begin() + 5, kept.end())}, call.documents,
+                            /*causal=*/true);
+    return {gradients.q, gradients.k, gradients.v, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor attend(const SharedCore& core, const Qkv& qkv, const Documents& documents) {
+  return Attend::apply(qkv.q, qkv.k, qkv.v, c10::make_intrusive<Call>(core, documents));
+}
+
+SharedCore attention_core(AttentionEngine engine, bool repeatable) {
+  if (engine == AttentionEngine::kFlash) return flash_attention(repeatable);
   if (engine == AttentionEngine::kCudnn) return cudnn_attention(repeatable);
-  return [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-    return ops::causal_attention(q, k, v, {.documents = documents.begins});
-  };
+  return std::make_shared<LongfoldAttention>();
 }
 
 }  // namespace longfold::model

@@ -5,10 +5,11 @@
 #include <c10/core/DeviceType.h>
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace longfold::model {
 
@@ -36,11 +37,35 @@ struct Documents {
 // Throws c10::Error unless q is bf16 or fp16 on a GPU and `documents` are made for it.
 void check_on_gpu(const char* what, const at::Tensor& q, const Documents& documents);
 
-// q [B, S, H, D] and k, v [B, S, KV heads, D], within documents -> [B, S, H, D].
-using AttentionCore = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                               const Documents& documents)>;
+struct Qkv {
+  at::Tensor q;     // [B, Lq, H, D]
+  at::Tensor k, v;  // [B, Lk, KV heads, D]
+};
+struct Attended {
+  at::Tensor out;                      // [B, Lq, H, D]
+  at::Tensor log_sum_exp;              // [B, H, Lq], fp32 (fp64 of fp64)
+  std::vector<at::Tensor> rest = {};  // what the engine's backward wants besides
+};
+
+// Both passes of an engine, for whoever decides what is kept between them. Differentiable by attend() alone.
+class AttentionCore {
+ public:
+  virtual ~AttentionCore() = default;
+
+  // causal: query i sees the keys up to itself in its document, Lq = Lk. Else all queries see all keys, Lq and Lk are
+  // any, and `documents` do not matter.
+  [[nodiscard]] virtual Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const = 0;
+
+  // The gradients by q, k and v. With out and log_sum_exp of more keys than these, their share of the gradients.
+  [[nodiscard]] virtual Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
+                                     const Documents& documents, bool causal) const = 0;
+};
+using SharedCore = std::shared_ptr<const AttentionCore>;
+
+// Causal attention within documents, [B, S, H, D]. Differentiable once.
+[[nodiscard]] at::Tensor attend(const SharedCore& core, const Qkv& qkv, const Documents& documents);
 
 // `repeatable`: the same bits run after run. Without it the GPU's backward passes add gradients in any order.
-[[nodiscard]] AttentionCore attention_core(AttentionEngine engine, bool repeatable = true);
+[[nodiscard]] SharedCore attention_core(AttentionEngine engine, bool repeatable = true);
 
 }  // namespace longfold::model

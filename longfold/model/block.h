@@ -1,4 +1,5 @@
-// One transformer block: attention and MLP, each behind a norm, both added to the residual stream.
+// One transformer block: attention and MLP, each behind a norm, both added to the residual stream. In two parts, as
+// BlockParts says: whoever arranges the blocks runs attention between them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,11 +16,11 @@ namespace longfold::model {
 class Attention : public torch::nn::Module {
  public:
   Attention(const ModelConfig& config, const Layers& layers);
-  at::Tensor forward(const at::Tensor& x, const BlockContext& context);
+  Qkv project(const at::Tensor& x, const BlockContext& context);
+  at::Tensor finish(const at::Tensor& attended);  // [B, S, H, D] -> [B, S, hidden]
 
  private:
   int64_t head_size_, of_group_;  // of_group_: elements of a head of keys, its values and all its queries
-  AttentionCore core_;
   std::shared_ptr<Layer> query_key_value_, dense_;
 };
 
@@ -36,10 +37,14 @@ class Mlp : public torch::nn::Module {
 
 class Block : public torch::nn::Module {
  public:
-  Block(const ModelConfig& config, const Layers& layers);
-  at::Tensor forward(const at::Tensor& x, const BlockContext& context);
+  Block(const ModelConfig& config, const Layers& layers, int64_t index);
+
+  // As in BlockParts.
+  Qkv project(const at::Tensor& x, const BlockContext& context);
+  at::Tensor finish(const at::Tensor& x, const at::Tensor& attended, const BlockContext& context);
 
  private:
+  int64_t index_;
   bool parallel_residual_;
   std::shared_ptr<Norm> input_layernorm_, post_attention_layernorm_;
   std::shared_ptr<Attention> attention_;

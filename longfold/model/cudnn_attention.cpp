@@ -1,12 +1,8 @@
 #include "longfold/model/cudnn_attention.h"
 
-#include <ATen/core/LegacyTypeDispatch.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/core/ivalue.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -23,16 +19,6 @@ namespace longfold::model {
 namespace {
 
 namespace cudnn = kernels::cudnn;
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// What one model keeps: a capsule, so that autograd can carry it to the backward pass.
-struct Engine : torch::CustomClassHolder {
-  Engine(bool repeats, int64_t of_tile) : repeatable(repeats), tile(of_tile) {}
-  bool repeatable;
-  int64_t tile;
-  cudnn::Attention attention;
-};
 
 cudnn::Heads heads(const at::Tensor& x) {  // [B, L, heads, D]
   TORCH_CHECK(x.stride(3) == 1, "[cudnn_attention] expected heads whose dimensions are contiguous, got strides ",
@@ -51,13 +37,6 @@ cudnn::Shape shape_of(const at::Tensor& q, const at::Tensor& k, bool causal) {
           .causal = causal};
 }
 
-template <class Args>
-void run(cudnn::Attention& attention, const Args& args, at::Device device) {
-  const at::Tensor workspace =
-      at::empty({attention.workspace_bytes(args)}, at::TensorOptions().device(device).dtype(at::kByte));
-  attention.run(args, workspace.data_ptr(), current_stream(device));
-}
-
 // Queries and keys of a tile whose gradients of logits take kMostBytes.
 int64_t most_of_tile(int64_t heads) {
   constexpr int64_t kStep = 128;  // cuDNN's own tiles divide it
@@ -65,12 +44,8 @@ int64_t most_of_tile(int64_t heads) {
   return std::max(kStep, most / kStep * kStep);
 }
 
-struct Gradients {
-  at::Tensor q, k, v;
-};
-
 // Side by side in one memory where q, k and v are so (split_and_rotate(), which then need not copy them together).
-Gradients memory_for_gradients(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+Qkv memory_for_gradients(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t D = q.size(3), group = q.size(2) / k.size(2);
   const auto* first = static_cast<const std::byte*>(q.const_data_ptr());
   const auto follows = [&](const at::Tensor& x, int64_t elements) {
@@ -111,51 +86,66 @@ void add_to_sum(const at::Tensor& from, const at::Tensor& to) {
   }
 }
 
-class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
+struct Parts {
+  at::Tensor q, k, v, out, lse, grad_out;
+};
+
+// Whether a row of the projection, or of its gradients, has more elements than an int32 counts: not tried with cuDNN.
+bool spans_too_much(const at::Tensor& q) {
+  return q.size(1) * q.stride(1) > std::numeric_limits<int32_t>::max();
+}
+
+class CudnnAttention final : public AttentionCore {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const c10::intrusive_ptr<Engine>& engine) {
-    const at::AutoDispatchBelowADInplaceOrView below;
-    const at::Tensor out = at::empty(q.sizes(), q.options());
+  CudnnAttention(bool repeatable, int64_t tile)
+      : repeatable_(repeatable), tile_(tile), flash_(flash_attention(repeatable)) {}
+
+  [[nodiscard]] Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const override {
+    if (!takes(qkv, documents, causal)) return flash_->forward(qkv, documents, causal);
+    check_on_gpu("cudnn_attention", qkv.q, documents);
+    const at::Tensor &q = qkv.q, out = at::empty(q.sizes(), q.options());
     const at::Tensor lse = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
-    run(engine->attention,
-        cudnn::ForwardArgs{.shape = shape_of(q, k, /*causal=*/true),
+    run(cudnn::ForwardArgs{.shape = shape_of(q, qkv.k, causal),
                            .q = heads(q),
-                           .k = heads(k),
-                           .v = heads(v),
+                           .k = heads(qkv.k),
+                           .v = heads(qkv.v),
                            .out = heads(out),
                            .lse = lse.mutable_data_ptr<float>()},
         q.device());
-    context->save_for_backward({q, k, v, out, lse});
-    context->saved_data["engine"] = c10::IValue::make_capsule(engine);
-    return out;
+    return {out, lse};
   }
 
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    const at::NoGradGuard no_grad;
-    const variable_list saved = context->get_saved_variables();
-    const auto capsule = context->saved_data["engine"].toCapsule();
-    auto& engine = static_cast<Engine&>(*capsule);
-    const Parts parts{saved[0], saved[1], saved[2], saved[3], saved[4], grads[0].contiguous()};
-    Gradients all = memory_for_gradients(parts.q, parts.k, parts.v);
-    const int64_t tile = std::min(engine.tile, most_of_tile(parts.q.size(0) * parts.q.size(2)));
-    if (engine.repeatable && parts.q.size(1) > tile) {
-      by_tiles(engine, parts, tile, all);
+  [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
+                             const Documents& documents, bool causal) const override {
+    if (!takes(qkv, documents, causal)) return flash_->backward(grad_out, qkv, attended, documents, causal);
+    const Parts parts{qkv.q, qkv.k, qkv.v, attended.out, attended.log_sum_exp, grad_out.contiguous()};
+    const Qkv all = memory_for_gradients(parts.q, parts.k, parts.v);
+    const int64_t tile = std::min(tile_, most_of_tile(parts.q.size(0) * parts.q.size(2)));
+    if (repeatable_ && std::max(parts.q.size(1), parts.k.size(1)) > tile) {
+      by_tiles(parts, tile, causal, all);
     } else {
-      of_tile(engine, parts, /*causal=*/true, all);
+      of_tile(parts, causal, all);
     }
-    return {all.q, all.k, all.v, {}};
+    return all;
   }
 
  private:
-  struct Parts {
-    at::Tensor q, k, v, out, lse, grad_out;
-  };
+  [[nodiscard]] static bool takes(const Qkv& qkv, const Documents& documents, bool causal) {
+    const bool one_row_each = documents.whole_rows || !causal;
+    return one_row_each && qkv.q.size(3) <= 128 && qkv.q.size(1) > 1 && qkv.k.size(1) > 1 && !spans_too_much(qkv.q);
+  }
 
-  static void of_tile(Engine& engine, const Parts& parts, bool causal, const Gradients& to) {
+  template <class Args>
+  void run(const Args& args, at::Device device) const {
+    std::call_once(made_, [&] { attention_ = std::make_unique<cudnn::Attention>(); });
+    const at::Tensor workspace =
+        at::empty({attention_->workspace_bytes(args)}, at::TensorOptions().device(device).dtype(at::kByte));
+    attention_->run(args, workspace.data_ptr(), current_stream(device));
+  }
+
+  void of_tile(const Parts& parts, bool causal, const Qkv& to) const {
     const at::Tensor lse = parts.lse.contiguous();
-    run(engine.attention,
-        cudnn::BackwardArgs{.shape = shape_of(parts.q, parts.k, causal),
+    run(cudnn::BackwardArgs{.shape = shape_of(parts.q, parts.k, causal),
                             .q = heads(parts.q),
                             .k = heads(parts.k),
                             .v = heads(parts.v),
@@ -165,57 +155,48 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
                             .grad_k = heads(to.k),
                             .grad_v = heads(to.v),
                             .lse = lse.const_data_ptr<float>(),
-                            .repeatable = engine.repeatable},
+                            .repeatable = repeatable_},
         parts.q.device());
   }
 
-  // Queries of a tile see all keys of the tiles before, and their own tile's up to themselves.
-  static void by_tiles(Engine& engine, const Parts& parts, int64_t tile, const Gradients& to) {
-    const int64_t L = parts.q.size(1), num_tiles = (L + tile - 1) / tile;
-    const int64_t size = (L + num_tiles - 1) / num_tiles;  // of like size: cuDNN does not take one token
-    const auto part = [&](const at::Tensor& x, int64_t begin) { return x.slice(1, begin, std::min(begin + size, L)); };
+  // Causal, queries of a tile see all keys of the tiles before, and their own tile's up to themselves.
+  void by_tiles(const Parts& parts, int64_t tile, bool causal, const Qkv& to) const {
+    // of like size: cuDNN does not take one token
+    const auto size_of_tile = [tile](int64_t L) { return (L + (L + tile - 1) / tile - 1) / ((L + tile - 1) / tile); };
+    const int64_t Lq = parts.q.size(1), Lk = parts.k.size(1), of_q = size_of_tile(Lq), of_k = size_of_tile(Lk);
+    const auto part = [](const at::Tensor& x, int64_t begin, int64_t size) {
+      return x.slice(1, begin, std::min(begin + size, x.size(1)));
+    };
     const auto sums = [](const at::Tensor& x) { return at::zeros(x.sizes(), x.options().dtype(at::kFloat)); };
     const at::Tensor sum_k = sums(parts.k), sum_v = sums(parts.v);
-    for (int64_t q_begin = 0; q_begin < L; q_begin += size) {
-      const at::Tensor q = part(parts.q, q_begin), sum_q = sums(q);
-      for (int64_t k_begin = 0; k_begin <= q_begin; k_begin += size) {
-        const Gradients here{part(to.q, q_begin), part(to.k, k_begin), part(to.v, k_begin)};
-        of_tile(engine,
-                {q, part(parts.k, k_begin), part(parts.v, k_begin), part(parts.out, q_begin),
-                 parts.lse.slice(2, q_begin, q_begin + q.size(1)), part(parts.grad_out, q_begin)},
-                k_begin == q_begin, here);
+    for (int64_t q_begin = 0; q_begin < Lq; q_begin += of_q) {
+      const at::Tensor q = part(parts.q, q_begin, of_q), sum_q = sums(q);
+      for (int64_t k_begin = 0; k_begin < Lk && (!causal || k_begin <= q_begin); k_begin += of_k) {
+        const Qkv here{part(to.q, q_begin, of_q), part(to.k, k_begin, of_k), part(to.v, k_begin, of_k)};
+        of_tile({q, part(parts.k, k_begin, of_k), part(parts.v, k_begin, of_k), part(parts.out, q_begin, of_q),
+                 parts.lse.slice(2, q_begin, q_begin + q.size(1)), part(parts.grad_out, q_begin, of_q)},
+                causal && k_begin == q_begin, here);
         add_to_sum(here.q, sum_q);
-        add_to_sum(here.k, part(sum_k, k_begin));
-        add_to_sum(here.v, part(sum_v, k_begin));
+        add_to_sum(here.k, part(sum_k, k_begin, of_k));
+        add_to_sum(here.v, part(sum_v, k_begin, of_k));
       }
-      part(to.q, q_begin).copy_(sum_q);
+      part(to.q, q_begin, of_q).copy_(sum_q);
     }
     to.k.copy_(sum_k);
     to.v.copy_(sum_v);
   }
-};
 
-// Whether a row of the projection, or of its gradients, has more elements than an int32 counts: not tried with cuDNN.
-bool spans_too_much(const at::Tensor& q) {
-  return q.size(1) * q.stride(1) > std::numeric_limits<int32_t>::max();
-}
+  bool repeatable_;
+  int64_t tile_;
+  SharedCore flash_;  // for what cuDNN does not take
+  mutable std::once_flag made_;
+  mutable std::unique_ptr<cudnn::Attention> attention_;  // made at the first call: models are built without a GPU too
+};
 
 }  // namespace
 
-AttentionCore cudnn_attention(bool repeatable, int64_t tile) {
-  struct Lazy {  // made at the first call: a model can be built where there is no GPU
-    std::once_flag made;
-    c10::intrusive_ptr<Engine> engine;
-  };
-  const auto lazy = std::make_shared<Lazy>();
-  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-    if (!documents.whole_rows || q.size(3) > 128 || q.size(1) == 1 || spans_too_much(q)) {
-      return flash_attention(q, k, v, documents, repeatable);
-    }
-    check_on_gpu("cudnn_attention", q, documents);
-    std::call_once(lazy->made, [&] { lazy->engine = c10::make_intrusive<Engine>(repeatable, tile); });
-    return CudnnAttention::apply(q, k, v, lazy->engine);
-  };
+SharedCore cudnn_attention(bool repeatable, int64_t tile) {
+  return std::make_shared<CudnnAttention>(repeatable, tile);
 }
 
 std::string missing_for_cudnn() {

@@ -16,8 +16,8 @@ inline constexpr int64_t kTile = 8192;
 inline constexpr int64_t kMostBytes = int64_t{4} << 30;
 
 // Of rows that are one document each; packed documents, heads of more than 128 dimensions, rows of one token, which
-// cuDNN does not take, and rows of 2^31 elements or more go to flash_attention(). Differentiable once.
-[[nodiscard]] AttentionCore cudnn_attention(bool repeatable, int64_t tile = kTile);
+// cuDNN does not take, and rows of 2^31 elements or more go to flash_attention().
+[[nodiscard]] SharedCore cudnn_attention(bool repeatable, int64_t tile = kTile);
 
 // "" if this build has it, else why not.
 [[nodiscard]] std::string missing_for_cudnn();

@@ -24,8 +24,14 @@ uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// Element i of row b is kept if the hash of (key, first_row + b, i) is not below the probability.
-at::Tensor drop(const at::Tensor& x, double probability, uint64_t key, int64_t first_row) {
+// Which elements of which rows x is: its element i of row b is that of first_row + b, first_element + i.
+struct Place {
+  int64_t first_row, first_element;
+};
+
+// An element of a row is kept if the hash of (key, row, element) is not below the probability.
+at::Tensor drop(const at::Tensor& x, double probability, uint64_t key, Place place) {
+  if (x.is_meta()) return at::empty_like(x.contiguous());
   TORCH_CHECK(x.is_cpu(), "[dropout] expected a tensor on the CPU, got ", x.device());
   const at::Tensor from = x.contiguous(), to = at::empty_like(from);
   const int64_t row_size = from.size(0) > 0 ? from.numel() / from.size(0) : 0;
@@ -38,9 +44,10 @@ at::Tensor drop(const at::Tensor& x, double probability, uint64_t key, int64_t f
     at::parallel_for(0, from.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end;) {
         const int64_t row = i / row_size, end_of_row = std::min(end, (row + 1) * row_size);
-        const uint64_t row_key = mix(key + static_cast<uint64_t>(first_row + row));
+        const uint64_t row_key = mix(key + static_cast<uint64_t>(place.first_row + row));
         for (; i < end_of_row; ++i) {
-          const bool kept = mix(row_key + static_cast<uint64_t>(i - row * row_size)) >= threshold;
+          const auto element = static_cast<uint64_t>(place.first_element + i - row * row_size);
+          const bool kept = mix(row_key + element) >= threshold;
           out[i] = kept ? static_cast<scalar_t>(static_cast<opmath_t>(in[i]) * scale) : scalar_t(0);
         }
       }
@@ -52,17 +59,19 @@ at::Tensor drop(const at::Tensor& x, double probability, uint64_t key, int64_t f
 class DropFunction : public torch::autograd::Function<DropFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double probability, int64_t key,
-                            int64_t first_row) {
+                            int64_t first_row, int64_t first_element) {
     context->saved_data["probability"] = probability;
     context->saved_data["key"] = key;
     context->saved_data["first_row"] = first_row;
-    return drop(x, probability, static_cast<uint64_t>(key), first_row);
+    context->saved_data["first_element"] = first_element;
+    return drop(x, probability, static_cast<uint64_t>(key), {first_row, first_element});
   }
 
   static variable_list backward(AutogradContext* context, variable_list grads) {
     auto& saved = context->saved_data;
     return {drop(grads[0], saved["probability"].toDouble(), static_cast<uint64_t>(saved["key"].toInt()),
-                 saved["first_row"].toInt()),
+                 {saved["first_row"].toInt(), saved["first_element"].toInt()}),
+            {},
             {},
             {},
             {}};
@@ -76,13 +85,22 @@ uint64_t dropout_key(int64_t seed, int64_t step) {
 }
 
 Dropout Dropout::of_layer(int64_t layer) const {
-  return {probability_, {mix(key_.step + static_cast<uint64_t>(layer)), key_.first_row}};
+  Dropout result = *this;
+  result.key_.step = mix(key_.step + static_cast<uint64_t>(layer));
+  return result;
+}
+
+Dropout Dropout::from_token(int64_t begin) const {
+  Dropout result = *this;
+  result.first_token_ += begin;
+  return result;
 }
 
 at::Tensor Dropout::operator()(const at::Tensor& x, Place place) const {
   if (probability_ == 0) return x;
   const uint64_t key = mix(key_.step ^ (uint64_t{1} << 63)) + (static_cast<uint64_t>(place) << 48);
-  return DropFunction::apply(x, probability_, static_cast<int64_t>(key), key_.first_row);
+  return DropFunction::apply(x, probability_, static_cast<int64_t>(key), key_.first_row,
+                             first_token_ * x.size(-1));
 }
 
 }  // namespace longfold::model

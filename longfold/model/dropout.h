@@ -22,6 +22,7 @@ class Dropout {
   Dropout() = default;  // drops nothing
   Dropout(double probability, DropoutKey key) : probability_(probability), key_(key) {}
   [[nodiscard]] Dropout of_layer(int64_t layer) const;
+  [[nodiscard]] Dropout from_token(int64_t begin) const;  // for the part of each row that begins there
 
   // x [B, S, hidden]: zero with the probability, else divided by 1 less it. Drops nothing: x itself. On the CPU.
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x, Place place) const;
@@ -29,6 +30,7 @@ class Dropout {
  private:
   double probability_ = 0;
   DropoutKey key_;
+  int64_t first_token_ = 0;
 };
 
 }  // namespace longfold::model

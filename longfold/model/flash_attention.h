@@ -14,9 +14,7 @@ namespace longfold::model {
 // document of more is done in such chunks, each against the keys before its end.
 inline constexpr int64_t kChunkQueries = 32768;
 
-// q [B, S, H, D], k and v [B, S, KV heads, D], bf16 or fp16, D a multiple of 8 up to 256. Differentiable once.
-[[nodiscard]] at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                         const Documents& documents, bool repeatable,
-                                         int64_t chunk_queries = kChunkQueries);
+// bf16 or fp16, D a multiple of 8 up to 256.
+[[nodiscard]] SharedCore flash_attention(bool repeatable, int64_t chunk_queries = kChunkQueries);
 
 }  // namespace longfold::model

@@ -51,8 +51,25 @@ Layers local_layers(const Engines& engines) {
       .logits = [engine](const at::Tensor& hidden, const at::Tensor& head) { return linear(hidden, head, {}, engine); },
       .loss = [engine](const at::Tensor& hidden, const at::Tensor& head,
                        const at::Tensor& labels) { return local_loss(hidden, head, labels, engine); },
-      .wrap_block = [](const auto&, BlockForward forward) { return forward; },
+      .arrange = arrange_plainly,
   };
+}
+
+BlockContext BlockContext::narrow(int64_t begin, int64_t num_tokens) const {
+  return {.rotary = {rotary.cos.narrow(1, begin, num_tokens), rotary.sin.narrow(1, begin, num_tokens)},
+          .documents = documents,
+          .dropout = dropout.from_token(begin)};
+}
+
+std::vector<BlockForward> arrange_plainly(const std::vector<BlockParts>& blocks) {
+  std::vector<BlockForward> all;
+  for (const BlockParts& block : blocks) {
+    all.emplace_back([block](const at::Tensor& x, const BlockContext& context) {
+      const Qkv qkv = block.project(x, context);
+      return block.finish(x, attend(block.attention, qkv, context.documents), context);
+    });
+  }
+  return all;
 }
 
 }  // namespace longfold::model

@@ -82,6 +82,7 @@ void rotate_on_gpu(const at::Tensor& qkv, int64_t head_size, const at::Tensor& c
 }
 
 void rotate(const at::Tensor& qkv, int64_t head_size, const at::Tensor& cos, const at::Tensor& sin, Turn turn) {
+  if (qkv.is_meta()) return;  // in place: nothing is allocated
   if (qkv.is_cuda() && qkv.is_contiguous() && kernels::cuda::has_training_kernels()) {
     if (qkv.scalar_type() == at::kBFloat16) {
       return rotate_on_gpu<kernels::bfloat16>(qkv, head_size, cos, sin, turn);
@@ -111,7 +112,7 @@ at::Tensor together(const torch::autograd::variable_list& grads, int64_t head_si
   const auto follows = [&](const at::Tensor& x, int64_t elements) {
     return x.is_alias_of(q) && x.storage_offset() == q.storage_offset() + elements;
   };
-  if (q.is_cuda() && (group == 1 || kv_heads == 1) && q.strides().equals(as_queries) && k.strides().equals(as_values) &&
+  if (!q.is_cpu() && (group == 1 || kv_heads == 1) && q.strides().equals(as_queries) && k.strides().equals(as_values) &&
       v.strides().equals(as_values) && follows(k, group * head_size) && follows(v, (group + 1) * head_size)) {
     return q.as_strided({B, S, kv_heads, of_group}, as_values, q.storage_offset());
   }

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "longfold/model/attention.h"
+
 namespace longfold::model {
 
 struct RotaryTables {
@@ -15,11 +17,6 @@ struct RotaryTables {
 // Angles are computed in fp64, because fp32 cannot hold the angle of position 1,000,003 to better than 1/16.
 [[nodiscard]] RotaryTables rotary_tables(const at::Tensor& positions, int64_t rotary_size, double base,
                                          double scaling = 1);
-
-struct Qkv {
-  at::Tensor q;     // [B, S, H, D]
-  at::Tensor k, v;  // [B, S, KV heads, D]
-};
 
 // Splits a fused projection [B, S, KV heads, (G + 2) D], which holds G heads of queries, one of keys and one of values
 // side by side, and turns the leading 2 * cos.size(-1) dimensions of every head of q and k. All three lie in the memory

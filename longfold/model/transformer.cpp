@@ -49,12 +49,17 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers
         body->register_module("embed_positions", layers_.embedding(config_.max_positions, config_.hidden_size));
   }
   auto blocks = body->register_module("layers", torch::nn::ModuleList());
+  std::vector<BlockParts> parts;
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    auto block = std::make_shared<Block>(config_, layers_);
+    auto block = std::make_shared<Block>(config_, layers_, i);
     blocks->push_back(block);
-    blocks_.push_back(layers_.wrap_block(
-        block, [block](const at::Tensor& x, const BlockContext& context) { return block->forward(x, context); }));
+    parts.push_back({.module = block,
+                     .project = [block](const auto& x, const auto& context) { return block->project(x, context); },
+                     .attention = layers_.attention,
+                     .finish = [block](const auto& x, const auto& attended,
+                                       const auto& context) { return block->finish(x, attended, context); }});
   }
+  blocks_ = layers_.arrange(parts);
   final_layer_norm_ = body->register_module("final_layer_norm", std::make_shared<Norm>(config_));
   if (!config_.tie_embeddings) {
     embed_out_ = register_module("embed_out", layers_.column_linear(config_.hidden_size, config_.vocab_size, false));
@@ -91,22 +96,21 @@ at::Tensor TransformerImpl::hidden(const at::Tensor& tokens, const at::Tensor& p
   check_tokens("tokens", tokens, tokens);
   check_tokens("positions", positions, tokens);
   const Dropout drop = dropout ? Dropout(config_.dropout, *dropout) : Dropout();
-  BlockContext context{
+  const BlockContext context{
       .rotary = rotary_tables(positions, config_.rotary_size(), config_.rotary_base, config_.rotary_scaling),
-      .documents = documents_on(tokens.device(), documents, tokens.size(0), tokens.size(1))};
+      .documents = documents_on(tokens.device(), documents, tokens.size(0), tokens.size(1)),
+      .dropout = drop};
   at::Tensor x = embed_in_->forward(tokens);
   if (embed_positions_ != nullptr) {
-    const auto last = positions.numel() > 0 ? positions.max().item<int64_t>() : 0;
+    const bool has_values = positions.numel() > 0 && !positions.is_meta();
+    const auto last = has_values ? positions.max().item<int64_t>() : 0;
     TORCH_CHECK(last < config_.max_positions, "[transformer] expected positions below model.max_positions, which is ",
                 config_.max_positions, ", got ", last);
     x = x + embed_positions_->forward(positions);
   }
   x = drop(x, Dropout::Place::kEmbeddings);
   if (compute_dtype_) x = x.to(*compute_dtype_);
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    context.dropout = drop.of_layer(static_cast<int64_t>(i));
-    x = blocks_[i](x, context);
-  }
+  for (const BlockForward& block : blocks_) x = block(x, context);
   return final_layer_norm_->forward(x);
 }
 

@@ -42,4 +42,12 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   return causal_attention_with_log_sum_exp(q, k, v, options).out;
 }
 
+CausalAttentionGradients causal_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k,
+                                                   const at::Tensor& v, const CausalAttentionResult& result,
+                                                   const CausalAttentionOptions& options) {
+  auto [grad_q, grad_k, grad_v] = call_causal_backward(grad_out, q, k, v, result.out, result.log_sum_exp,
+                                                       options.documents, options.window, options.scale);
+  return {std::move(grad_q), std::move(grad_k), std::move(grad_v)};
+}
+
 }  // namespace longfold::ops

@@ -38,4 +38,13 @@ struct CausalAttentionResult {
                                                               const at::Tensor& v,
                                                               const CausalAttentionOptions& options = {});
 
+struct CausalAttentionGradients {
+  at::Tensor q, k, v;  // shaped and typed as q, k and v
+};
+
+// The gradients by q, k and v, from what the forward pass gave; for whoever keeps that himself. Not differentiable.
+[[nodiscard]] LONGFOLD_OPS_EXPORT CausalAttentionGradients causal_attention_backward(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+    const CausalAttentionResult& result, const CausalAttentionOptions& options = {});
+
 }  // namespace longfold::ops

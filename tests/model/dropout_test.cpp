@@ -124,21 +124,34 @@ TEST(Dropout, BlocksAreToldTheirLayer) {
   ModelConfig config = of_family("gpt2");
   config.dropout = 0.5;
   Layers layers = local_layers();
-  std::vector<at::Tensor> masks;
-  layers.wrap_block = [&](const auto&, BlockForward forward) -> BlockForward {
-    return [&masks, forward](const at::Tensor& x, const BlockContext& context) {
-      masks.push_back(context.dropout(at::ones_like(x), Place::kAttention));
-      masks.push_back(context.dropout(at::ones_like(x), Place::kMlp));
-      return forward(x, context);
-    };
+  std::vector<at::Tensor> sums;  // of both masks of each layer, if what they drop is 1 everywhere
+  layers.arrange = [&](const std::vector<BlockParts>& blocks) {
+    std::vector<BlockForward> all;
+    for (const BlockParts& block : blocks) {
+      all.emplace_back([&sums, block](const at::Tensor& x, const BlockContext& context) {
+        const at::Tensor zeros = at::zeros({1, 20, 6, 8});
+        sums.push_back(block.finish(x * 0, zeros, context).detach());
+        const at::Tensor last = block.finish(x.narrow(1, 7, 13) * 0, zeros.narrow(1, 7, 13), context.narrow(7, 13));
+        EXPECT_TRUE(at::equal(last, sums.back().narrow(1, 7, 13)));
+        return x;
+      });
+    }
+    return all;
   };
   Transformer model(config, layers);
-  randomise(*model);
+  {
+    const at::NoGradGuard no_grad;
+    for (auto& entry : model->named_parameters()) {
+      const std::string& name = entry.key();
+      entry.value().fill_(name.ends_with("attention.dense.bias") || name.ends_with("dense_4h_to_h.bias") ? 1 : 0);
+    }
+  }
   const at::Tensor tokens = at::zeros({1, 20}, at::kLong), where = at::arange(20).unsqueeze(0);
   (void)model->hidden(tokens, where, {}, DropoutKey{});
-  ASSERT_EQ(masks.size(), 4u);
-  for (size_t i = 0; i < 4; ++i) {
-    for (size_t j = 0; j < i; ++j) EXPECT_FALSE(at::equal(masks[i], masks[j])) << i << " " << j;
+  ASSERT_EQ(sums.size(), 2u);
+  EXPECT_FALSE(at::equal(sums[0], sums[1]));
+  for (const at::Tensor& sum : sums) {
+    EXPECT_NEAR(sum.eq(2).to(at::kDouble).mean().item<double>(), 0.5, 0.1) << "attention and MLP share a mask";
   }
 }
 

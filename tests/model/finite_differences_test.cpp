@@ -151,9 +151,9 @@ TEST_F(FiniteDifferences, NoticeAGradientThatIsALittleWrong) {
   };
   const Layers local = local_layers();
   Layers layers = local;
-  layers.attention = [&](auto& q, auto& k, auto& v, auto& documents) {
-    return local.attention(q, with_wrong_gradient(k), v, documents);
-  };
+  layers.arrange = with_attention([&](auto& q, auto& k, auto& v, auto& documents) {
+    return attend(local.attention, {q, with_wrong_gradient(k), v}, documents);
+  });
   expect_noticed("keys", layers);
   layers = local;
   layers.loss = [&](auto& hidden, auto& head, auto& labels) {

@@ -61,11 +61,11 @@ Result dense(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, cons
   return {out.detach(), eq.grad(), ek.grad(), ev.grad()};
 }
 
-Result by(const AttentionCore& core, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+Result by(const SharedCore& core, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
           const at::Tensor& documents, const at::Tensor& grad) {
   const auto leaf = [](const at::Tensor& x) { return x.detach().clone().requires_grad_(); };
   const at::Tensor own_q = leaf(q), own_k = leaf(k), own_v = leaf(v);
-  const at::Tensor out = core(own_q, own_k, own_v, documents_on(q.device(), documents, q.size(0), q.size(1)));
+  const at::Tensor out = attend(core, {own_q, own_k, own_v}, documents_on(q.device(), documents, q.size(0), q.size(1)));
   out.backward(grad);
   return {out.detach(), own_q.grad(), own_k.grad(), own_v.grad()};
 }
@@ -76,7 +76,7 @@ double distance(const at::Tensor& got, const at::Tensor& exact) {
 
 struct Case {
   std::string name;
-  AttentionCore core;
+  SharedCore core;
   bool repeats = true;
   int64_t heads = 4, kv_heads = 4, head_size = 64;
   bool is_fused = false;  // q, k and v are views of one projection
@@ -119,21 +119,15 @@ TEST_P(GpuAttention, IsDenseAttentionInFp64AndRepeats) {
   }
 }
 
-AttentionCore flash(bool repeatable, int64_t chunk_queries = kChunkQueries) {
-  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Documents& documents) {
-    return flash_attention(q, k, v, documents, repeatable, chunk_queries);
-  };
-}
-
 const std::vector<int64_t> kRows = {0, 640, 1280};
 
 INSTANTIATE_TEST_SUITE_P(
     Engines, GpuAttention,
     testing::Values(
-        Case{.name = "Flash", .core = flash(true)},
-        Case{.name = "FlashAnyOrder", .core = flash(false), .repeats = false},
-        Case{.name = "FlashSharedHeads", .core = flash(true), .kv_heads = 2},
-        Case{.name = "FlashInChunks", .core = flash(true, 128), .kv_heads = 2},
+        Case{.name = "Flash", .core = flash_attention(true)},
+        Case{.name = "FlashAnyOrder", .core = flash_attention(false), .repeats = false},
+        Case{.name = "FlashSharedHeads", .core = flash_attention(true), .kv_heads = 2},
+        Case{.name = "FlashInChunks", .core = flash_attention(true, 128), .kv_heads = 2},
         Case{.name = "CudnnPacked", .core = cudnn_attention(true)},
         Case{.name = "Cudnn", .core = cudnn_attention(true), .documents = kRows},
         Case{.name = "CudnnAnyOrder", .core = cudnn_attention(false), .repeats = false, .documents = kRows},
@@ -167,12 +161,12 @@ TEST(GpuAttentionAndRotary, GiveTheSameBitsInPlace) {
     const at::Tensor qkv = at::randn({1, S, group == 1 ? 4 : 1, (group + 2) * D}, options);
     const at::Tensor grad = at::randn({1, S, group == 1 ? 4 : 3, D}, options);
     const RotaryTables tables = rotary_tables(at::arange(S, options.dtype(at::kLong)).unsqueeze(0), D / 4, 10000);
-    const AttentionCore core = cudnn_attention(true);
+    const SharedCore core = cudnn_attention(true);
     const auto gradient = [&](bool separate) {
       const at::Tensor leaf = qkv.clone().requires_grad_();
       const Qkv parts = split_and_rotate(leaf * 1, D, tables);
       const at::Tensor q = separate ? parts.q.clone() : parts.q;
-      core(q, parts.k, parts.v, documents_on(q.device(), {}, 1, S)).backward(grad);
+      attend(core, {q, parts.k, parts.v}, documents_on(q.device(), {}, 1, S)).backward(grad);
       return leaf.grad();
     };
     EXPECT_TRUE(at::equal(gradient(false), gradient(true))) << group;

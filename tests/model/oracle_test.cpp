@@ -141,7 +141,7 @@ at::Tensor parameter(TransformerImpl& model, const std::string& name) {
 }
 
 at::Tensor attend(const Documents& documents, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  return local_layers().attention(q, k, v, documents);
+  return model::attend(local_layers().attention, {q, k, v}, documents);
 }
 
 const std::vector<Mutation> kMutations{
@@ -153,42 +153,39 @@ const std::vector<Mutation> kMutations{
     {.name = "a wrong scale of the scores",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q * 1.001, k, v); };
+           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q * 1.001, k, v); });
          }},
     {.name = "keys and queries exchanged",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, k, q, v); };
+           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, k, q, v); });
          }},
     {.name = "attention that returns zeros",
-     .layers = [](Layers& l) { l.attention = [](auto& q, auto&, auto&, auto&) { return q * 0; }; }},
+     .layers = [](Layers& l) { l.arrange = with_attention([](auto& q, auto&, auto&, auto&) { return q * 0; }); }},
     {.name = "attention that sees the future",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v, auto&) {
+           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto&) {
              return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
                  .transpose(1, 2);
-           };
+           });
          }},
     {.name = "values without a gradient",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k, v.detach()); };
+           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k, v.detach()); });
          },
      .only_gradients = true},
     {.name = "keys without a gradient",
      .layers =
          [](Layers& l) {
-           l.attention = [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k.detach(), v); };
+           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k.detach(), v); });
          },
      .only_gradients = true},
     {.name = "a block left out",
      .layers =
          [](Layers& l) {
-           l.wrap_block = [count = 0](const auto&, BlockForward forward) mutable -> BlockForward {
-             if (count++ == 0) return forward;
-             return [](const at::Tensor& x, const BlockContext&) { return x; };
-           };
+           l.arrange = [](const std::vector<BlockParts>& blocks) { return arrange_plainly({blocks.front()}); };
          }},
     {.name = "a loss that forgets the ignored label",
      .layers =

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "longfold/model/transformer.h"
 
@@ -36,6 +37,21 @@ inline void randomise(TransformerImpl& model) {
     else
       value.normal_(1, 0.3);
   }
+}
+
+// Blocks whose attention is f(q, k, v, documents).
+template <class F>
+auto with_attention(F f) {
+  return [f](const std::vector<BlockParts>& blocks) {
+    std::vector<BlockForward> all;
+    for (const BlockParts& block : blocks) {
+      all.emplace_back([block, f](const at::Tensor& x, const BlockContext& context) {
+        const Qkv qkv = block.project(x, context);
+        return block.finish(x, f(qkv.q, qkv.k, qkv.v, context.documents), context);
+      });
+    }
+    return all;
+  };
 }
 
 // The largest difference, in units of the largest expected value.

@@ -301,31 +301,49 @@ TEST(Initialise, HasTheAskedSpread) {
   }
 }
 
+class CountedCore final : public AttentionCore {
+ public:
+  CountedCore(SharedCore core, int& calls) : core_(std::move(core)), calls_(calls) {}
+  [[nodiscard]] Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const override {
+    return ++calls_, core_->forward(qkv, documents, causal);
+  }
+  [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
+                             const Documents& documents, bool causal) const override {
+    return core_->backward(grad_out, qkv, attended, documents, causal);
+  }
+
+ private:
+  SharedCore core_;
+  int& calls_;
+};
+
 TEST(LayersSeam, EveryPieceComesFromTheLayers) {
   Layers layers = local_layers();
-  int columns = 0, rows = 0, embeddings = 0, attentions = 0, wrapped = 0, blocks_run = 0, heads = 0, losses = 0;
+  int columns = 0, rows = 0, embeddings = 0, attentions = 0, arranged = 0, blocks_run = 0, heads = 0, losses = 0;
   const Layers local = local_layers();
   layers.column_linear = [&](int64_t in, int64_t out, bool bias) {
     return ++columns, local.column_linear(in, out, bias);
   };
   layers.row_linear = [&](int64_t in, int64_t out, bool bias) { return ++rows, local.row_linear(in, out, bias); };
   layers.embedding = [&](int64_t vocab, int64_t hidden) { return ++embeddings, local.embedding(vocab, hidden); };
-  layers.attention = [&](auto& q, auto& k, auto& v, auto& documents) {
-    return ++attentions, local.attention(q, k, v, documents);
-  };
+  layers.attention = std::make_shared<CountedCore>(local.attention, attentions);
   layers.logits = [&](auto& hidden, auto& head) { return ++heads, local.logits(hidden, head); };
   layers.loss = [&](auto& hidden, auto& head, auto& labels) { return ++losses, local.loss(hidden, head, labels); };
-  layers.wrap_block = [&](const std::shared_ptr<torch::nn::Module>& block, BlockForward forward) -> BlockForward {
-    ++wrapped;
-    EXPECT_EQ(block->parameters().size(), 12u);
-    return [&, forward](const at::Tensor& x, const BlockContext& context) { return ++blocks_run, forward(x, context); };
+  layers.arrange = [&](const std::vector<BlockParts>& blocks) {
+    arranged += static_cast<int>(blocks.size());
+    EXPECT_EQ(blocks[0].module->parameters().size(), 12u);
+    std::vector<BlockForward> all = local.arrange(blocks);
+    for (BlockForward& block : all) {
+      block = [&, block](const at::Tensor& x, const BlockContext& context) { return ++blocks_run, block(x, context); };
+    }
+    return all;
   };
   Transformer model(small(), layers);
   model->initialise(1);
   EXPECT_EQ(columns, 2 * 2 + 1);
   EXPECT_EQ(rows, 2 * 2);
   EXPECT_EQ(embeddings, 1);
-  EXPECT_EQ(wrapped, 2);
+  EXPECT_EQ(arranged, 2);
   const at::Tensor tokens = at::zeros({1, 3}, at::kLong);
   model->token_losses(tokens, tokens, positions(3));
   EXPECT_EQ(attentions, 2);

@@ -1,0 +1,44 @@
+// A recipe's [memory] section: what makes a longer sequence fit, each technique its own switch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace longfold::techniques {
+
+struct MemoryConfig {
+  std::string attention = "flash";
+  std::string checkpoint = "none";
+  std::string offload = "none";
+  bool tiled_mlp = false;
+  bool tiled_loss = false;
+  std::string chunked_attention = "none";
+  int64_t tile_tokens = 4096;
+  int64_t chunk_tokens = 16384;
+  std::string folder = "";
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("attention", self.attention, "flash; dense builds mask, scores and weights of tokens x tokens, to compare with");
+    visit("checkpoint", self.checkpoint,
+          "what a block keeps for backward: none: all; full: its input; selective: attention's output besides; every-N: "
+          "the input of every N-th block");
+    visit("offload", self.offload, "where that waits: none: on the device; host: a GPU's host; file");
+    visit("tiled_mlp", self.tiled_mlp, "MLP and all that follows attention, tile_tokens at a time");
+    visit("tiled_loss", self.tiled_loss, "scores of the next token and the loss, tile_tokens at a time");
+    visit("chunked_attention", self.chunked_attention,
+          "attention chunk_tokens of queries and keys at a time, which wait: none: not so; on the device; host; file");
+    visit("tile_tokens", self.tile_tokens, "tokens in a tile of the MLP and the loss");
+    visit("chunk_tokens", self.chunk_tokens, "tokens in a chunk of attention");
+    visit("folder", self.folder, "for what waits in a file; empty = train.output");
+  }
+  // base::UserError with one line that names the key.
+  void validate() const;
+  friend bool operator==(const MemoryConfig&, const MemoryConfig&) = default;
+
+  [[nodiscard]] bool keeps_attention() const { return checkpoint == "selective"; }
+  // Blocks whose input is one checkpoint; 0: there are none.
+  [[nodiscard]] int64_t checkpoint_every() const;
+};
+
+}  // namespace longfold::techniques

@@ -1,0 +1,67 @@
+#include "longfold/techniques/parameter_gradients.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <utility>
+
+namespace longfold::techniques {
+namespace {
+
+at::Tensor wide(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+}
+
+}  // namespace
+
+ParameterGradients::ParameterGradients(variable_list parameters)
+    : parameters_(std::move(parameters)), sums_(parameters_.size()), num_parts_(parameters_.size()) {}
+
+void ParameterGradients::add(const variable_list& gradients) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    // The first part may be memory that others write to: it is only read.
+    const int64_t part = num_parts_[i]++;
+    if (part == 0) {
+      sums_[i] = gradients[i];
+    } else if (part == 1) {
+      sums_[i] = wide(sums_[i]) + gradients[i];
+    } else {
+      sums_[i].add_(gradients[i]);
+    }
+  }
+}
+
+void ParameterGradients::publish() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    at::Tensor sum = std::move(sums_[i]);
+    if (!sum.defined()) continue;
+    at::Tensor& grad = parameters_[i].mutable_grad();
+    if (grad.defined()) {
+      grad.add_(sum);
+    } else {
+      const bool is_own = num_parts_[i] > 1 || (sum.use_count() == 1 && sum.storage().use_count() == 1);
+      grad = sum.to(parameters_[i].scalar_type(), /*non_blocking=*/false, /*copy=*/!is_own);
+    }
+  }
+}
+
+variable_list differentiate(const std::function<variable_list(const variable_list&)>& f, const variable_list& inputs,
+                            const variable_list& grads, ParameterGradients& gradients) {
+  const at::AutoGradMode with_grad(true);
+  variable_list all;
+  for (const at::Tensor& input : inputs) all.push_back(input.detach().requires_grad_());
+  const variable_list outputs = f(all);
+  all.insert(all.end(), gradients.parameters().begin(), gradients.parameters().end());
+  variable_list results = torch::autograd::grad(outputs, all, grads, /*retain_graph=*/false, /*create_graph=*/false,
+                                                /*allow_unused=*/true);
+  const auto first = results.begin() + std::ssize(inputs);
+  gradients.add({first, results.end()});
+  results.erase(first, results.end());
+  return results;
+}
+
+}  // namespace longfold::techniques

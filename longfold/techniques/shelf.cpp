@@ -1,0 +1,182 @@
+#include "longfold/techniques/shelf.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <utility>
+
+#include "longfold/base/error.h"
+#include "longfold/base/text.h"
+#include "longfold/techniques/places.h"
+
+namespace longfold::techniques {
+namespace {
+
+class OnDevice final : public Shelved {
+ public:
+  explicit OnDevice(at::Tensor tensor) : tensor_(std::move(tensor)) {}
+  at::Tensor get() override { return tensor_; }
+
+ private:
+  at::Tensor tensor_;
+};
+
+class DeviceShelf final : public Shelf {
+ public:
+  std::shared_ptr<Shelved> put(const at::Tensor& tensor) override { return std::make_shared<OnDevice>(tensor); }
+};
+
+// The file behind a shelf; reads and writes bytes at an offset.
+class File {
+ public:
+  explicit File(std::filesystem::path folder) : folder_(std::move(folder)) {
+    std::error_code ignored;
+    std::filesystem::create_directories(folder_, ignored);
+    descriptor_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (descriptor_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+      std::string name = (folder_ / "longfold-XXXXXX").string();
+      descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
+      if (descriptor_ >= 0) ::unlink(name.c_str());
+    }
+    if (descriptor_ < 0) {
+      throw base::UserError("cannot make a file for memory.offload in '" + folder_.string() +
+                            "': " + std::strerror(errno) + " (memory.folder names another folder)");
+    }
+  }
+  ~File() { ::close(descriptor_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  void write(const void* data, int64_t bytes, int64_t offset) const {
+    move(bytes, offset, "write", [&](int64_t done, size_t count, int64_t at) {
+      return ::pwrite(descriptor_, static_cast<const std::byte*>(data) + done, count, at);
+    });
+    // Pages that wait in the system's cache would be memory after all.
+    ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
+  }
+  void read(void* data, int64_t bytes, int64_t offset) const {
+    move(bytes, offset, "read", [&](int64_t done, size_t count, int64_t at) {
+      return ::pread(descriptor_, static_cast<std::byte*>(data) + done, count, at);
+    });
+    ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_DONTNEED);
+  }
+
+ private:
+  template <class Call>
+  void move(int64_t bytes, int64_t offset, const char* what, Call&& call) const {
+    constexpr int64_t kMost = int64_t{1} << 30;
+    for (int64_t done = 0; done < bytes;) {
+      const ssize_t moved = call(done, static_cast<size_t>(std::min(bytes - done, kMost)), offset + done);
+      if (moved < 0 && errno == EINTR) continue;
+      if (moved <= 0) {
+        throw base::RunError(std::string("cannot ") + what + " " + base::format_bytes(bytes) +
+                             " of memory.offload in '" + folder_.string() + "': " +
+                             (moved < 0 ? std::strerror(errno) : "the file ends") +
+                             " (memory.folder names another folder)");
+      }
+      done += moved;
+    }
+  }
+
+  std::filesystem::path folder_;
+  int descriptor_;
+};
+
+// Shared by a shelf and what lies on it. One thread of the model uses it; only File's calls are made by others.
+struct FileState {
+  explicit FileState(const std::filesystem::path& folder) : file(folder) {}
+  FileState(const FileState&) = delete;
+  FileState& operator=(const FileState&) = delete;
+  ~FileState() {
+    if (written.valid()) written.wait();
+  }
+
+  void finish_writing() {
+    if (written.valid()) written.get();
+    in_flight.reset();
+  }
+
+  File file;
+  Places places;
+  at::Tensor in_flight;  // what is being written
+  std::future<void> written;
+};
+
+class InFile final : public Shelved {
+ public:
+  InFile(std::shared_ptr<FileState> state, const at::Tensor& tensor)
+      : state_(std::move(state)),
+        options_(tensor.options().requires_grad(false)),
+        sizes_(tensor.sizes().vec()),
+        bytes_(static_cast<int64_t>(tensor.nbytes())),
+        offset_(state_->places.take(bytes_)) {
+    state_->finish_writing();
+    at::Tensor from = tensor.detach().contiguous();
+    if (!from.is_meta()) {
+      if (!from.is_cpu()) from = from.cpu();
+      state_->written = std::async(std::launch::async, [file = &state_->file, from, bytes = bytes_, offset = offset_] {
+        file->write(from.const_data_ptr(), bytes, offset);
+      });
+    }
+    state_->in_flight = from;
+  }
+  ~InFile() override {
+    if (read_.valid()) read_.wait();
+    state_->places.free(offset_);
+  }
+  InFile(const InFile&) = delete;
+  InFile& operator=(const InFile&) = delete;
+
+  void prefetch() override {
+    if (to_.defined()) return;
+    state_->finish_writing();
+    const bool has_data = options_.device().type() != at::kMeta;
+    to_ = at::empty(sizes_, has_data ? options_.device(at::kCPU) : options_);
+    if (!has_data) return;
+    read_ = std::async(std::launch::async, [file = &state_->file, to = to_, bytes = bytes_, offset = offset_] {
+      file->read(to.mutable_data_ptr(), bytes, offset);
+    });
+  }
+
+  at::Tensor get() override {
+    prefetch();
+    if (read_.valid()) read_.get();
+    at::Tensor back = std::move(to_);
+    return back.to(options_.device());
+  }
+
+ private:
+  std::shared_ptr<FileState> state_;
+  at::TensorOptions options_;
+  std::vector<int64_t> sizes_;
+  int64_t bytes_, offset_;
+  at::Tensor to_;
+  std::future<void> read_;
+};
+
+class FileShelf final : public Shelf {
+ public:
+  explicit FileShelf(const std::filesystem::path& folder) : state_(std::make_shared<FileState>(folder)) {}
+  std::shared_ptr<Shelved> put(const at::Tensor& tensor) override { return std::make_shared<InFile>(state_, tensor); }
+  [[nodiscard]] int64_t bytes() const override { return state_->places.end(); }
+
+ private:
+  std::shared_ptr<FileState> state_;
+};
+
+}  // namespace
+
+std::shared_ptr<Shelf> device_shelf() {
+  return std::make_shared<DeviceShelf>();
+}
+std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder) {
+  return std::make_shared<FileShelf>(folder);
+}
+
+}  // namespace longfold::techniques

@@ -1,0 +1,39 @@
+// A place where tensors wait while nobody needs them: on the device itself, in the host's memory, in a file.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace longfold::techniques {
+
+// A tensor that waits; its place is free when this is gone.
+class Shelved {
+ public:
+  virtual ~Shelved() = default;
+  virtual void prefetch() {}     // begins to bring a copy: memory for it is taken now
+  virtual at::Tensor get() = 0;  // the copy, or what waits itself: it may be changed if nobody will ask again
+};
+
+class Shelf {
+ public:
+  virtual ~Shelf() = default;
+  // Begins to move it; what the caller no longer refers to is freed when that is done. base::RunError where an earlier
+  // one could not be moved.
+  [[nodiscard]] virtual std::shared_ptr<Shelved> put(const at::Tensor& tensor) = 0;
+
+  [[nodiscard]] virtual int64_t bytes() const { return 0; }  // most that waited at once, off the device
+};
+
+// Nothing moves.
+[[nodiscard]] std::shared_ptr<Shelf> device_shelf();
+
+// A file without a name in `folder`, which is gone when the process is. Written while the caller goes on: of what was
+// put there, the last one stays in memory until the next is put or one is read. Tensors of any device; without data
+// (meta) nothing is written. base::UserError where there can be no file.
+[[nodiscard]] std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder);
+
+}  // namespace longfold::techniques

@@ -1,0 +1,19 @@
+// Puts what a recipe's [memory] section asks for into a model's layers.
+#pragma once
+
+#include "longfold/model/layers.h"
+#include "longfold/techniques/config.h"
+#include "longfold/techniques/shelf.h"
+
+namespace longfold::techniques {
+
+// Where things wait: what a run keeps for as long as its model.
+struct Shelves {
+  std::shared_ptr<Shelf> checkpoints, chunks;
+};
+// `folder` for files where the section names none.
+[[nodiscard]] Shelves make_shelves(const MemoryConfig& config, const std::string& folder);
+
+[[nodiscard]] model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves);
+
+}  // namespace longfold::techniques
