@@ -38,19 +38,25 @@ test: build ## builds and passes all tests, then the C++ ones under sanitizers a
 	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64; \
 	else echo 'make test: leaves out test-aarch64, which needs the Debian packages $(aarch64_missing)'; fi
 
-test-nightly: build ## what takes too long for `make test`: all kernels in the emulator, long tests at every level, slow gradients
+test-nightly: build ## what takes too long for `make test`: all kernels in the emulator and under sanitizers, long tests, slow gradients
 	@cmake --preset nightly --log-level=WARNING
 	@cmake --build --preset nightly --target test_kernels test_simt
 	ctest --preset nightly
 	python -m pytest -q -n 2 --dist loadfile -m nightly python/tests tests/cli
-	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev
+	@cmake --preset dev-nightly --log-level=WARNING
+	@cmake --build --preset dev-nightly
 	ctest --preset dev-nightly
+	@cmake --preset tsan-nightly --log-level=WARNING
+	@cmake --build --preset tsan-nightly
+	ctest --preset tsan-nightly
+	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64 AARCH64_TESTS=aarch64-nightly; fi
 
-# Models, trainer and exchange are torch's own code for the most part, and take as long to build as all the rest.
-test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for models, trainer and exchange
+# Ops, models, trainer and exchange are torch's own code for the most part, and take longer to build than all the rest;
+# kernels for AVX2 and AVX-512 have the source of the portable ones, and take minutes each with both sanitizers. So here
+# AVX2's have one, and AVX-512's none: test-nightly has all.
+test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for ops, models, trainer and exchange
 	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory ops parallel data,test_$(folder))
+	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory parallel data,test_$(folder))
 	ctest --preset dev
 
 test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP
@@ -63,11 +69,12 @@ aarch64_missing = $(strip $(if $(shell which aarch64-linux-gnu-g++ 2>/dev/null),
                           $(if $(shell which qemu-aarch64 2>/dev/null),,qemu-user) \
                           $(if $(wildcard /usr/src/googletest/CMakeLists.txt),,googletest))
 
+AARCH64_TESTS ?= aarch64
 test-aarch64: setup ## the kernels for 64-bit Arm, cross-compiled and run under qemu
 	@if [ -n '$(aarch64_missing)' ]; then echo 'test-aarch64: needs the Debian packages $(aarch64_missing)' >&2; exit 2; fi
 	@cmake --preset aarch64 --log-level=WARNING
 	@cmake --build --preset aarch64
-	ctest --preset aarch64
+	ctest --preset $(AARCH64_TESTS)
 
 # Goes on from what it found before, in build/fuzz/corpus/; bytes that a reader cannot bear are kept in build/fuzz/.
 FUZZ_SECONDS ?= 60

@@ -11,8 +11,9 @@ Isa choose() {
   const char* forced = std::getenv("LONGFOLD_ISA");
   const std::string_view name = forced == nullptr ? "" : forced;
   for (const Isa isa : kIsasBestFirst) {
-    if (name.empty() && cpu_has(isa) && pays_here(isa)) return isa;
+    if (name.empty() && cpu_has(isa) && is_built(isa) && pays_here(isa)) return isa;
     if (name != isa_name(isa)) continue;
+    if (!is_built(isa)) throw std::invalid_argument("[LONGFOLD_ISA] this build has no " + std::string(name));
     if (cpu_has(isa)) return isa;
     throw std::invalid_argument("[LONGFOLD_ISA] this CPU has no " + std::string(name));
   }
@@ -51,6 +52,14 @@ bool cpu_has(Isa isa) {
   if (isa == Isa::kNeon) return true;
 #endif
   return isa == Isa::kPortable;
+}
+
+bool is_built(Isa isa) {
+#if defined(__x86_64__) && !defined(LONGFOLD_AVX512)
+  if (isa == Isa::kAvx512 || isa == Isa::kAvx512Bf16) return false;
+#endif
+  (void)isa;
+  return true;
 }
 
 bool pays_here(Isa isa) {

@@ -20,7 +20,9 @@ from longfold import evoformer_attention
 pytestmark = pytest.mark.usefixtures("device")
 
 
-@pytest.mark.parametrize(("rows", "right"), [(65_536, 4915.2002), (1 << 20, 78643.20)])
+@pytest.mark.parametrize(
+    ("rows", "right"), [(65_536, 4915.2002), pytest.param(1 << 20, 78643.20, marks=pytest.mark.nightly)]
+)
 def test_pair_gradient_of_like_rows_is_right_to_the_last_digit(rows, right):
     q = torch.zeros(1, rows, 1, 1, 1)
     v = torch.tensor([1.0, 0.0]).view(1, 1, 2, 1, 1).expand(1, rows, 2, 1, 1)
@@ -39,6 +41,10 @@ def like(x: torch.Tensor, dim: int, noise: float, seed: int) -> torch.Tensor:
     return (x.narrow(dim, 0, 1) + noisy).to(x.dtype)
 
 
+def by_night(case: Case, dim: int):
+    return pytest.param(case, dim, marks=pytest.mark.nightly)
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.1], ids=["alike", "noisy"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
@@ -46,10 +52,10 @@ def like(x: torch.Tensor, dim: int, noise: float, seed: int) -> torch.Tensor:
     [
         (Case("rows_512", n=512, lq=16, h=4, d=32), 1),
         (Case("rows_512_head_8", n=512, lq=24, h=4, d=8), 1),
-        (Case("rows_4096", n=4096, lq=16, h=2, d=16), 1),
-        (Case("rows_20000", n=20_000, lq=8, lk=16, h=2, d=8), 1),
+        by_night(Case("rows_4096", n=4096, lq=16, h=2, d=16), 1),
+        by_night(Case("rows_20000", n=20_000, lq=8, lk=16, h=2, d=8), 1),
         (Case("queries_4096", n=1, lq=4096, lk=48, h=2, d=32), 2),
-        (Case("queries_12000", n=1, lq=12_000, lk=64, h=2, d=16), 2),
+        by_night(Case("queries_12000", n=1, lq=12_000, lk=64, h=2, d=16), 2),
         (Case("keys_15000", n=1, lq=16, lk=15_000, h=2, d=8), 3),
     ],
     ids=lambda value: value.name if isinstance(value, Case) else "",

@@ -51,14 +51,19 @@ def test_cpp_snippet(tmp_path):
     assert run([str(tmp_path / "snippet")]) == "262144 values\n"
 
 
-def test_shell_snippet(tmp_path):
+@pytest.mark.parametrize("steps", [2, pytest.param(8, marks=pytest.mark.nightly)])
+def test_shell_snippet(tmp_path, steps):
+    """As it stands by night, else with fewer steps."""
     (script,) = blocks("sh")
+    assert script.count("--train.steps 8") == 2
+    if steps < 8:
+        script = script.replace("--train.steps 8", f"--train.steps {steps} --optimizer.warmup_steps 1")
     for name in ("recipes", "build/release"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copy(ROOT / "data" / "phage-lambda.fa.gz", tmp_path / "genome.fa.gz")
     output = run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path)
-    assert (tmp_path / "build/runs/genome/step-00000008/manifest.json").exists()
+    assert (tmp_path / f"build/runs/genome/step-{steps:08}/manifest.json").exists()
     assert (tmp_path / "build/runs/genome/report.html").exists() and "bits a base" in output
     assert "GGGCGGCGACCTCGCGGGTTTTCG" in output, "inspect decodes the first eight codons of phage lambda"
 

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def test_demo_runs_to_its_last_line(program):
     demo = subprocess.run(
-        ["bash", "examples/demo.sh", "--train.steps", "6", "--optimizer.warmup_steps", "2"],
+        ["bash", "examples/demo.sh", "--train.steps", "2", "--optimizer.warmup_steps", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -56,54 +56,15 @@ inline int64_t count_of(const Sizes5& sizes) {
   return sizes[0] * sizes[1] * sizes[2] * sizes[3] * sizes[4];
 }
 
-template <class T>
-DType dtype_of(cases::ElementType type) {
-  switch (type) {
-    case cases::ElementType::kFloat32:
-      return DType::kFloat32;
-    case cases::ElementType::kFloat64:
-      return DType::kFloat64;
-    case cases::ElementType::kBFloat16:
-      return DType::kBFloat16;
-    case cases::ElementType::kFloat16:
-      return DType::kFloat16;
-    case cases::ElementType::kOfQueries:
-      break;
-  }
-  return dtype_of<T>();
-}
-
 // The first batch's numbers for all of them.
 inline void share_batch(Numbers& numbers, int64_t B) {
   const size_t one = numbers.size() / static_cast<size_t>(B);
   for (size_t i = one; i < numbers.size(); ++i) numbers[i] = numbers[i - one];
 }
 
+// For T float, bfloat16, float16 and double.
 template <class T>
-Problem make_problem(const cases::EvoformerCase& c, double bias_std = 1.0, uint64_t seed = 1) {
-  const int64_t rows = c.B * c.N * c.H * c.D;
-  const DType dtype = dtype_of<T>();
-  Problem p{.shape = c,
-            .q = random_numbers(dtype, rows * c.Lq, 1, seed),
-            .k = random_numbers(dtype, rows * c.Lk, 1, seed + 1),
-            .v = random_numbers(dtype, rows * c.Lk, 1, seed + 2),
-            .grad_out = random_numbers(dtype, rows * c.Lq, 1, seed + 3),
-            .grad_lse = random_numbers(DType::kFloat32, c.B * c.N * c.H * c.Lq, 1, seed + 4),
-            .biases = {},
-            .scale = 1 / std::sqrt(static_cast<double>(c.D))};
-  for (const cases::Bias& bias : c.biases) {
-    const DType type = dtype_of<T>(bias.type);
-    const int64_t count = count_of(sizes_of(bias.kind, c));
-    p.biases.push_back({bias.kind, type, random_numbers(type, count, bias_std, seed + 5 + p.biases.size())});
-  }
-  if (c.layout == cases::Layout::kSharedBatch) {
-    share_batch(p.k, c.B);
-    share_batch(p.v, c.B);
-    for (BiasValues& bias : p.biases) share_batch(bias.numbers, c.B);
-    std::fill(p.grad_out.begin(), p.grad_out.end(), p.grad_out[0]);
-  }
-  return p;
-}
+Problem make_problem(const cases::EvoformerCase& c, double bias_std = 1.0, uint64_t seed = 1);
 
 // Rows [begin, end) of numbers [B, N, ...].
 inline Numbers rows_of(const Numbers& numbers, int64_t B, int64_t N, int64_t begin, int64_t end) {

@@ -16,7 +16,7 @@ namespace {
 TEST(Isa, TheFastestRunsUnlessOneIsForced) {
   if (std::getenv("LONGFOLD_ISA") != nullptr) GTEST_SKIP() << "LONGFOLD_ISA is set";
   for (const Isa isa : kIsasBestFirst) {
-    if (!cpu_has(isa) || !pays_here(isa)) continue;
+    if (!cpu_has(isa) || !is_built(isa) || !pays_here(isa)) continue;
     EXPECT_EQ(selected_isa(), isa);
     return;
   }
@@ -44,7 +44,7 @@ TEST(Isa, EveryArchitectureHasItsOwn) {
 #endif
 }
 
-// Kernels of another architecture are named, not run.
+// Kernels of another architecture, and those left out, are named, not run.
 TEST(Isa, AbsentKernelsThrowByName) {
   const auto message_of = [](auto kernels) -> std::string {
     try {
@@ -60,6 +60,11 @@ TEST(Isa, AbsentKernelsThrowByName) {
   EXPECT_EQ(message_of(&avx512_bf16_kernels), "[avx512_bf16] this build has no such kernels: they are for x86-64");
   EXPECT_EQ(message_of(&neon_kernels<float>), "");
 #else
+  if (!is_built(Isa::kAvx512)) {
+    const std::string rest = "] this build has no such kernels: LONGFOLD_AVX512 is OFF";
+    EXPECT_EQ(message_of(&avx512_kernels<float>), "[avx512" + rest);
+    EXPECT_EQ(message_of(&avx512_bf16_kernels), "[avx512_bf16" + rest);
+  }
   EXPECT_EQ(message_of(&neon_kernels<float>), "[neon] this build has no such kernels: they are for 64-bit Arm");
   EXPECT_EQ(message_of(&neon_kernels<bfloat16>), "[neon] this build has no such kernels: they are for 64-bit Arm");
 #endif

@@ -1,34 +1,16 @@
 // Built where the compiler does not target x86-64. isa.cpp never selects what is absent here.
 #include <stdexcept>
-#include <string>
 
 #include "longfold/kernels/cpu/causal/isa_kernels.h"
 
 namespace longfold::kernels {
-namespace {
-
-[[noreturn]] void missing(const std::string& name) {
-  throw std::runtime_error("[" + name + "] this build has no such kernels: they are for x86-64");
-}
-
-}  // namespace
 
 template <class T>
 CausalKernels<T> avx2_causal_kernels() {
-  missing("avx2");
-}
-template <class T>
-CausalKernels<T> avx512_causal_kernels() {
-  missing("avx512");
-}
-CausalKernels<bfloat16> avx512_bf16_causal_kernels() {
-  missing("avx512_bf16");
+  throw std::runtime_error("[avx2] this build has no such kernels: they are for x86-64");
 }
 template CausalKernels<float> avx2_causal_kernels<float>();
 template CausalKernels<bfloat16> avx2_causal_kernels<bfloat16>();
 template CausalKernels<float16> avx2_causal_kernels<float16>();
-template CausalKernels<float> avx512_causal_kernels<float>();
-template CausalKernels<bfloat16> avx512_causal_kernels<bfloat16>();
-template CausalKernels<float16> avx512_causal_kernels<float16>();
 
 }  // namespace longfold::kernels

@@ -1,0 +1,32 @@
+// Built where the compiler does not target x86-64, or LONGFOLD_AVX512 is OFF. isa.cpp never selects what is absent
+// here.
+#include <stdexcept>
+#include <string>
+
+#include "longfold/kernels/cpu/causal/isa_kernels.h"
+
+namespace longfold::kernels {
+namespace {
+
+[[noreturn]] void missing(const std::string& name) {
+#if defined(__x86_64__)
+  throw std::runtime_error("[" + name + "] this build has no such kernels: LONGFOLD_AVX512 is OFF");
+#else
+  throw std::runtime_error("[" + name + "] this build has no such kernels: they are for x86-64");
+#endif
+}
+
+}  // namespace
+
+template <class T>
+CausalKernels<T> avx512_causal_kernels() {
+  missing("avx512");
+}
+CausalKernels<bfloat16> avx512_bf16_causal_kernels() {
+  missing("avx512_bf16");
+}
+template CausalKernels<float> avx512_causal_kernels<float>();
+template CausalKernels<bfloat16> avx512_causal_kernels<bfloat16>();
+template CausalKernels<float16> avx512_causal_kernels<float16>();
+
+}  // namespace longfold::kernels
