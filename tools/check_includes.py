@@ -12,7 +12,7 @@ ALLOWED = {
     "memory": ({"memory", "base"}, {"torch"}),
     "ops": ({"ops", "kernels", "base"}, {"torch"}),
     "model": ({"model", "ops", "kernels", "base"}, {"torch"}),
-    "techniques": ({"techniques", "model", "base"}, {"torch"}),
+    "techniques": ({"techniques", "model", "memory", "kernels", "base"}, {"torch"}),
     "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),

@@ -4,6 +4,7 @@
 
 #include "longfold/base/error.h"
 #include "longfold/memory/counting_allocator.h"
+#include "longfold/memory/dry_run.h"
 
 namespace longfold::memory {
 namespace {
@@ -25,26 +26,32 @@ MemoryMeter MemoryMeter::installed() {
   return install();
 }
 
+MemoryMeter MemoryMeter::dry() {
+  return MemoryMeter(DryAllocator::install());
+}
+
 MemoryMeter MemoryMeter::on_gpu(c10::Device device) {
   return MemoryMeter(device);
 }
 
 void MemoryMeter::set_limit(base::Bytes limit) const {
-  if (allocator_ == nullptr) throw base::RunError("[memory] expected a meter of the CPU for a limit, got one of a GPU");
+  if (allocator_ == nullptr) throw base::RunError("[memory] expected a meter of the CPU for a limit, got another");
   allocator_->set_limit(limit.count);
 }
 int64_t MemoryMeter::live() const {
-  return allocator_ != nullptr ? allocator_->live() : bytes_on(gpu_).current;
+  return allocator_ != nullptr ? allocator_->live() : dry_ != nullptr ? dry_->live() : bytes_on(gpu_).current;
 }
 int64_t MemoryMeter::peak() const {
-  return allocator_ != nullptr ? allocator_->peak() : bytes_on(gpu_).peak;
+  return allocator_ != nullptr ? allocator_->peak() : dry_ != nullptr ? dry_->peak() : bytes_on(gpu_).peak;
 }
 void MemoryMeter::reset_peak() const {
   if (allocator_ != nullptr) return allocator_->reset_peak();
+  if (dry_ != nullptr) return dry_->reset_peak();
   c10::getDeviceAllocator(gpu_.type())->resetPeakStats(gpu_.index());
 }
 void MemoryMeter::trim() const {
   if (allocator_ != nullptr) return allocator_->trim();
+  if (dry_ != nullptr) return;  // it keeps nothing
   c10::getDeviceAllocator(gpu_.type())->emptyCache();
 }
 

@@ -11,6 +11,7 @@
 namespace longfold::memory {
 
 class CountingAllocator;
+class DryAllocator;
 
 class MemoryMeter {
  public:
@@ -18,6 +19,9 @@ class MemoryMeter {
   static MemoryMeter install();
   // The handle of the count that has begun; throws base::RunError if none has.
   static MemoryMeter installed();
+
+  // The handle of what a dry run counts (memory/dry_run.h), which begins at the first call. It has no limit.
+  static MemoryMeter dry();
 
   // The handle for what tensors take on a GPU, as torch's allocator counts it. It has no limit.
   static MemoryMeter on_gpu(c10::Device device);
@@ -33,9 +37,11 @@ class MemoryMeter {
 
  private:
   explicit MemoryMeter(CountingAllocator& allocator) : allocator_(&allocator) {}
+  explicit MemoryMeter(DryAllocator& dry) : dry_(&dry) {}
   explicit MemoryMeter(c10::Device gpu) : gpu_(gpu) {}
-  CountingAllocator* allocator_ = nullptr;  // lives as long as the process
-  c10::Device gpu_ = c10::kCPU;             // where allocator_ is null
+  CountingAllocator* allocator_ = nullptr;  // lives as long as the process, as the next
+  DryAllocator* dry_ = nullptr;
+  c10::Device gpu_ = c10::kCPU;  // where both are null
 };
 
 }  // namespace longfold::memory

@@ -59,7 +59,7 @@ Documents documents_on(at::Device device, const std::optional<at::Tensor>& begin
 }
 
 void check_on_gpu(const char* what, const at::Tensor& q, const Documents& documents) {
-  TORCH_CHECK(q.is_cuda() && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf), "[", what,
+  TORCH_CHECK((q.is_cuda() || q.is_meta()) && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf), "[", what,
               "] expected bf16 or fp16 on a GPU, got ", q.scalar_type(), " on ", q.device());
   TORCH_CHECK(documents.on_gpu.defined() && documents.begins, "[", what, "] expected documents made for ", q.device());
 }

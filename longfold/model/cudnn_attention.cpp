@@ -105,6 +105,7 @@ class CudnnAttention final : public AttentionCore {
     check_on_gpu("cudnn_attention", qkv.q, documents);
     const at::Tensor &q = qkv.q, out = at::empty(q.sizes(), q.options());
     const at::Tensor lse = at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat));
+    if (q.is_meta()) return {out, lse};
     run(cudnn::ForwardArgs{.shape = shape_of(q, qkv.k, causal),
                            .q = heads(q),
                            .k = heads(qkv.k),
@@ -145,6 +146,10 @@ class CudnnAttention final : public AttentionCore {
 
   void of_tile(const Parts& parts, bool causal, const Qkv& to) const {
     const at::Tensor lse = parts.lse.contiguous();
+    if (parts.q.is_meta()) {
+      (void)at::empty({dry_workspace_bytes(parts)}, parts.q.options().dtype(at::kByte));
+      return;
+    }
     run(cudnn::BackwardArgs{.shape = shape_of(parts.q, parts.k, causal),
                             .q = heads(parts.q),
                             .k = heads(parts.k),
@@ -157,6 +162,14 @@ class CudnnAttention final : public AttentionCore {
                             .lse = lse.const_data_ptr<float>(),
                             .repeatable = repeatable_},
         parts.q.device());
+  }
+
+  // What cuDNN asks for, found by asking it: where bits repeat the gradients of the logits in 16 bits, else those of q
+  // in fp32; and a number or two for each query.
+  [[nodiscard]] int64_t dry_workspace_bytes(const Parts& parts) const {
+    const int64_t B = parts.q.size(0), Lq = parts.q.size(1), H = parts.q.size(2), D = parts.q.size(3);
+    const int64_t of_queries = 8 * B * H * Lq;
+    return of_queries + (repeatable_ ? 2 * B * H * Lq * parts.k.size(1) : 4 * B * H * Lq * D);
   }
 
   // Causal, queries of a tile see all keys of the tiles before, and their own tile's up to themselves.

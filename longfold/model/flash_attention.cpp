@@ -4,6 +4,7 @@
 #include <ATen/ops/_flash_attention_backward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
@@ -107,6 +108,7 @@ class FlashAttention final : public AttentionCore {
 
   [[nodiscard]] Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const override {
     check_on_gpu("flash_attention", qkv.q, documents);
+    if (qkv.q.is_meta()) return dry_forward(qkv.q);
     const at::Tensor of_q = causal ? documents.on_gpu : rows_of(qkv.q);
     const at::Tensor of_k = causal ? documents.on_gpu : rows_of(qkv.k);
     auto [out, lse, state, unused, debug] = at::_flash_attention_forward(
@@ -117,6 +119,7 @@ class FlashAttention final : public AttentionCore {
 
   [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
                              const Documents& documents, bool causal) const override {
+    if (qkv.q.is_meta()) return dry_backward(qkv);
     const RepeatableBits bits(repeatable_);
     const Parts parts{.q = tokens_of(qkv.q),
                       .k = tokens_of(qkv.k),
@@ -138,6 +141,26 @@ class FlashAttention final : public AttentionCore {
   }
 
  private:
+  static Attended dry_forward(const at::Tensor& q) {
+    return {at::empty(q.sizes(), q.options()),
+            at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(at::kFloat))};
+  }
+
+  // What torch's kernels allocate: sums of the queries' gradients in fp32, of a chunk as many as fill the GPU.
+  [[nodiscard]] Qkv dry_backward(const Qkv& qkv) const {
+    const at::Tensor& q = qkv.q;
+    const int64_t L = std::min(q.size(0) * q.size(1), repeatable_ ? chunk_queries_ : q.size(0) * q.size(1));
+    const int64_t H = q.size(2), copies = repeatable_ ? (kMultiprocessors + H - 1) / H : 1;
+    const auto sums = q.options().dtype(at::kFloat);
+    const at::Tensor of_q = at::empty({copies, L + 128, H, (q.size(3) + 31) / 32 * 32}, sums);
+    const bool in_chunks = repeatable_ && q.size(1) > chunk_queries_;
+    const at::Tensor of_k = in_chunks ? at::empty(qkv.k.sizes(), sums) : at::Tensor();
+    const at::Tensor of_v = in_chunks ? at::empty(qkv.v.sizes(), sums) : at::Tensor();
+    return {at::empty(q.sizes(), q.options()), at::empty(qkv.k.sizes(), q.options()),
+            at::empty(qkv.v.sizes(), q.options())};
+  }
+
+  static constexpr int64_t kMultiprocessors = 132;  // of an H100 and an H200
   bool repeatable_;
   int64_t chunk_queries_;
 };

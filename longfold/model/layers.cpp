@@ -10,9 +10,10 @@ namespace {
 
 class LocalLinear final : public Layer {
  public:
-  LocalLinear(int64_t in_features, int64_t out_features, bool with_bias, LinearEngine engine) : engine_(engine) {
-    weight = register_parameter("weight", at::zeros({out_features, in_features}));
-    if (with_bias) bias_ = register_parameter("bias", at::zeros({out_features}));
+  LocalLinear(int64_t in_features, int64_t out_features, bool with_bias, const Engines& engines)
+      : engine_(engines.linear) {
+    weight = register_parameter("weight", at::zeros({out_features, in_features}, engines.device));
+    if (with_bias) bias_ = register_parameter("bias", at::zeros({out_features}, engines.device));
   }
   at::Tensor forward(const at::Tensor& input) override { return linear(input, weight, bias_, engine_); }
 
@@ -23,8 +24,8 @@ class LocalLinear final : public Layer {
 
 class LocalEmbedding final : public Layer {
  public:
-  LocalEmbedding(int64_t vocab_size, int64_t hidden_size) {
-    weight = register_parameter("weight", at::zeros({vocab_size, hidden_size}));
+  LocalEmbedding(int64_t vocab_size, int64_t hidden_size, at::Device device) {
+    weight = register_parameter("weight", at::zeros({vocab_size, hidden_size}, device));
   }
   at::Tensor forward(const at::Tensor& tokens) override { return at::embedding(weight, tokens); }
 };
@@ -39,15 +40,18 @@ at::Tensor local_loss(const at::Tensor& hidden, const at::Tensor& head, const at
 
 Layers local_layers(const Engines& engines) {
   const LinearEngine engine = engines.linear;
-  const auto make_linear = [engine](int64_t in_features, int64_t out_features, bool bias) {
-    return std::make_shared<LocalLinear>(in_features, out_features, bias, engine);
+  const auto make_linear = [engines](int64_t in_features, int64_t out_features, bool bias) {
+    return std::make_shared<LocalLinear>(in_features, out_features, bias, engines);
   };
   return {
       .column_linear = make_linear,
       .row_linear = make_linear,
-      .embedding = [](int64_t vocab_size,
-                      int64_t hidden_size) { return std::make_shared<LocalEmbedding>(vocab_size, hidden_size); },
+      .embedding =
+          [device = engines.device](int64_t vocab_size, int64_t hidden_size) {
+            return std::make_shared<LocalEmbedding>(vocab_size, hidden_size, device);
+          },
       .attention = attention_core(engines.attention, engines.repeatable),
+      .device = engines.device,
       .logits = [engine](const at::Tensor& hidden, const at::Tensor& head) { return linear(hidden, head, {}, engine); },
       .loss = [engine](const at::Tensor& hidden, const at::Tensor& head,
                        const at::Tensor& labels) { return local_loss(hidden, head, labels, engine); },

@@ -54,6 +54,7 @@ struct Layers {
   MakeLinear row_linear;     // takes such a slice and gives all out_features
   std::function<std::shared_ptr<Layer>(int64_t vocab_size, int64_t hidden_size)> embedding;
   SharedCore attention;
+  at::Device device = at::kCPU;  // where all parameters are made
   // hidden [B, S, h], head weight [V, h] -> scores of the next token [B, S, V]
   std::function<at::Tensor(const at::Tensor& hidden, const at::Tensor& head)> logits;
   // hidden, head weight, labels [B, S] int64 -> negative log likelihood [B, S], fp32 (fp64 if hidden
@@ -72,6 +73,7 @@ struct Engines {
   LinearEngine linear = LinearEngine::kTorch;
   AttentionEngine attention = AttentionEngine::kLongfold;
   bool repeatable = true;  // attention_core()
+  at::Device device = at::kCPU;  // where parameters are made; meta: for a dry run (memory/dry_run.h)
 };
 [[nodiscard]] Layers local_layers(const Engines& engines = {});
 

@@ -3,10 +3,12 @@
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <optional>
+#include <vector>
 
 #include "longfold/base/error.h"
 
@@ -38,6 +40,11 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const std::optional
   if (!has_products_of(dtype)) {
     const auto wide_bias = bias ? std::optional(bias->to(at::kFloat)) : std::nullopt;
     return product(a.to(at::kFloat), b.to(at::kFloat), wide_bias).to(dtype);
+  }
+  if (a.is_meta()) {
+    std::vector<int64_t> sizes = a.sizes().vec();
+    sizes.back() = b.size(0);
+    return at::empty(sizes, a.options());
   }
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
@@ -87,7 +94,7 @@ std::string to_string(LinearEngine engine) {
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias, LinearEngine engine) {
   const at::ScalarType dtype = input.scalar_type();
-  const bool suits = input.is_cpu() && dtype == weight.scalar_type() &&
+  const bool suits = (input.is_cpu() || input.is_meta()) && dtype == weight.scalar_type() &&
                      (dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf);
   if (engine == LinearEngine::kTorch || !suits) return at::linear(input, weight, bias);
   return OnednnLinear::apply(input, weight, bias.defined() ? std::optional(bias) : std::nullopt);

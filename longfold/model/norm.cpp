@@ -7,9 +7,9 @@
 
 namespace longfold::model {
 
-Norm::Norm(const ModelConfig& config)
-    : epsilon_(config.norm_epsilon), weight_(register_parameter("weight", at::ones({config.hidden_size}))) {
-  if (config.norm == "layer") bias_ = register_parameter("bias", at::zeros({config.hidden_size}));
+Norm::Norm(const ModelConfig& config, at::Device device)
+    : epsilon_(config.norm_epsilon), weight_(register_parameter("weight", at::ones({config.hidden_size}, device))) {
+  if (config.norm == "layer") bias_ = register_parameter("bias", at::zeros({config.hidden_size}, device));
 }
 
 at::Tensor Norm::forward(const at::Tensor& x) const {

@@ -11,7 +11,7 @@ namespace longfold::model {
 
 class Norm : public torch::nn::Module {
  public:
-  explicit Norm(const ModelConfig& config);
+  Norm(const ModelConfig& config, at::Device device);
   at::Tensor forward(const at::Tensor& x) const;
 
  private:

@@ -60,7 +60,7 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, const Layers& layers
                                        const auto& context) { return block->finish(x, attended, context); }});
   }
   blocks_ = layers_.arrange(parts);
-  final_layer_norm_ = body->register_module("final_layer_norm", std::make_shared<Norm>(config_));
+  final_layer_norm_ = body->register_module("final_layer_norm", std::make_shared<Norm>(config_, layers_.device));
   if (!config_.tie_embeddings) {
     embed_out_ = register_module("embed_out", layers_.column_linear(config_.hidden_size, config_.vocab_size, false));
   }
@@ -71,6 +71,7 @@ void TransformerImpl::initialise(uint64_t seed) {
   for (auto& entry : named_parameters()) {
     const std::string& name = entry.key();
     at::Tensor& value = entry.value();
+    if (value.is_meta()) continue;
     if (name.ends_with(".bias")) {
       value.zero_();
     } else if (value.dim() == 1) {

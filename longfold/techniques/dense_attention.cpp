@@ -35,13 +35,16 @@ class DenseAttention final : public model::AttentionCore {
  public:
   [[nodiscard]] Attended forward(const Qkv& qkv, const Documents& documents, bool causal) const override {
     const int64_t groups = qkv.k.size(2);
-    at::Tensor scores = at::matmul(by_group(qkv.q, groups), by_group(qkv.k, groups).transpose(3, 4)).mul_(scale(qkv));
+    at::Tensor scores = at::matmul(by_group(qkv.q, groups), by_group(qkv.k, groups).transpose(3, 4));
+    if (scores.scalar_type() != at::kDouble) scores = scores.to(at::kFloat);
+    scores.mul_(scale(qkv));
     if (causal) {
       scores.masked_fill_(mask(qkv.q, documents).unsqueeze(1).unsqueeze(1), -std::numeric_limits<double>::infinity());
     }
-    at::Tensor log_sum_exp = scores.logsumexp(4).flatten(1, 2);
-    if (log_sum_exp.scalar_type() != at::kDouble) log_sum_exp = log_sum_exp.to(at::kFloat);
-    const at::Tensor weights = scores.softmax(4);
+    const at::Tensor largest = scores.amax(4, /*keepdim=*/true);
+    const at::Tensor sum = scores.sub_(largest).exp_().sum(4, /*keepdim=*/true);
+    const at::Tensor log_sum_exp = (sum.log() + largest).squeeze(4).flatten(1, 2);
+    const at::Tensor weights = scores.div_(sum).to(qkv.q.scalar_type());
     return {by_token(at::matmul(weights, by_group(qkv.v, groups))), log_sum_exp, {weights}};
   }
 

@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "longfold/memory/dry_run.h"
+
 namespace longfold::techniques {
 namespace {
 
@@ -45,6 +47,7 @@ void ParameterGradients::publish() {
     } else {
       const bool is_own = num_parts_[i] > 1 || (sum.use_count() == 1 && sum.storage().use_count() == 1);
       grad = sum.to(parameters_[i].scalar_type(), /*non_blocking=*/false, /*copy=*/!is_own);
+      memory::assign_term(grad, memory::Term::kGradients);
     }
   }
 }

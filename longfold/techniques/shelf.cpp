@@ -9,10 +9,12 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <optional>
 #include <utility>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
+#include "longfold/memory/dry_run.h"
 #include "longfold/techniques/places.h"
 
 namespace longfold::techniques {
@@ -29,7 +31,10 @@ class OnDevice final : public Shelved {
 
 class DeviceShelf final : public Shelf {
  public:
-  std::shared_ptr<Shelved> put(const at::Tensor& tensor) override { return std::make_shared<OnDevice>(tensor); }
+  std::shared_ptr<Shelved> put(const at::Tensor& tensor) override {
+    memory::assign_term(tensor, memory::Term::kCheckpoints);
+    return std::make_shared<OnDevice>(tensor);
+  }
 };
 
 // The file behind a shelf; reads and writes bytes at an offset.
@@ -90,7 +95,8 @@ class File {
 
 // Shared by a shelf and what lies on it. One thread of the model uses it; only File's calls are made by others.
 struct FileState {
-  explicit FileState(const std::filesystem::path& folder) : file(folder) {}
+  explicit FileState(const std::filesystem::path& folder) { file.emplace(folder); }
+  FileState() = default;
   FileState(const FileState&) = delete;
   FileState& operator=(const FileState&) = delete;
   ~FileState() {
@@ -102,7 +108,7 @@ struct FileState {
     in_flight.reset();
   }
 
-  File file;
+  std::optional<File> file;  // none of a dry run
   Places places;
   at::Tensor in_flight;  // what is being written
   std::future<void> written;
@@ -120,10 +126,11 @@ class InFile final : public Shelved {
     at::Tensor from = tensor.detach().contiguous();
     if (!from.is_meta()) {
       if (!from.is_cpu()) from = from.cpu();
-      state_->written = std::async(std::launch::async, [file = &state_->file, from, bytes = bytes_, offset = offset_] {
+      state_->written = std::async(std::launch::async, [file = &*state_->file, from, bytes = bytes_, offset = offset_] {
         file->write(from.const_data_ptr(), bytes, offset);
       });
     }
+    memory::assign_term(from, memory::Term::kCheckpoints);
     state_->in_flight = from;
   }
   ~InFile() override {
@@ -139,7 +146,7 @@ class InFile final : public Shelved {
     const bool has_data = options_.device().type() != at::kMeta;
     to_ = at::empty(sizes_, has_data ? options_.device(at::kCPU) : options_);
     if (!has_data) return;
-    read_ = std::async(std::launch::async, [file = &state_->file, to = to_, bytes = bytes_, offset = offset_] {
+    read_ = std::async(std::launch::async, [file = &*state_->file, to = to_, bytes = bytes_, offset = offset_] {
       file->read(to.mutable_data_ptr(), bytes, offset);
     });
   }
@@ -162,7 +169,7 @@ class InFile final : public Shelved {
 
 class FileShelf final : public Shelf {
  public:
-  explicit FileShelf(const std::filesystem::path& folder) : state_(std::make_shared<FileState>(folder)) {}
+  explicit FileShelf(std::shared_ptr<FileState> state) : state_(std::move(state)) {}
   std::shared_ptr<Shelved> put(const at::Tensor& tensor) override { return std::make_shared<InFile>(state_, tensor); }
   [[nodiscard]] int64_t bytes() const override { return state_->places.end(); }
 
@@ -176,7 +183,10 @@ std::shared_ptr<Shelf> device_shelf() {
   return std::make_shared<DeviceShelf>();
 }
 std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder) {
-  return std::make_shared<FileShelf>(folder);
+  return std::make_shared<FileShelf>(std::make_shared<FileState>(folder));
+}
+std::shared_ptr<Shelf> dry_file_shelf() {
+  return std::make_shared<FileShelf>(std::make_shared<FileState>());
 }
 
 }  // namespace longfold::techniques

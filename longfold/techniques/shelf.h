@@ -31,9 +31,16 @@ class Shelf {
 // Nothing moves.
 [[nodiscard]] std::shared_ptr<Shelf> device_shelf();
 
+// The host's memory, for tensors of a GPU: one arena of `bytes`, registered with it, so that copies run beside the
+// kernels, on streams of their own. Of what was put there the last two stay on the device until the next is put. More
+// than fits: base::RunError. Tensors without data (meta): nothing is copied, and nothing is too much.
+[[nodiscard]] std::shared_ptr<Shelf> host_shelf(int64_t bytes);
+
 // A file without a name in `folder`, which is gone when the process is. Written while the caller goes on: of what was
-// put there, the last one stays in memory until the next is put or one is read. Tensors of any device; without data
-// (meta) nothing is written. base::UserError where there can be no file.
+// put there, the last one stays in memory until the next is put or one is read. Tensors of any device.
+// base::UserError where there can be no file.
 [[nodiscard]] std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder);
+// The same for tensors without data (meta), without a file.
+[[nodiscard]] std::shared_ptr<Shelf> dry_file_shelf();
 
 }  // namespace longfold::techniques

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "longfold/base/error.h"
 #include "longfold/techniques/checkpoints.h"
 #include "longfold/techniques/chunked_attention.h"
 #include "longfold/techniques/dense_attention.h"
@@ -12,9 +11,9 @@
 namespace longfold::techniques {
 namespace {
 
-std::shared_ptr<Shelf> make_shelf(const std::string& place, const std::string& folder) {
+std::shared_ptr<Shelf> make_shelf(const std::string& place, const std::string& folder, int64_t host_bytes) {
   if (place == "file") return file_shelf(folder);
-  if (place == "host") throw base::UserError("memory: host is not there yet");
+  if (place == "host") return host_shelf(host_bytes);
   return device_shelf();
 }
 
@@ -30,9 +29,17 @@ model::BlockForward without_checkpoint(Pieces pieces, bool by_chunks, bool by_ti
 
 }  // namespace
 
-Shelves make_shelves(const MemoryConfig& config, const std::string& folder) {
+Shelves make_shelves(const MemoryConfig& config, const std::string& folder, const HostBytes& host_bytes) {
   const std::string& place = config.folder.empty() ? folder : config.folder;
-  return {make_shelf(config.offload, place), make_shelf(config.chunked_attention, place)};
+  return {make_shelf(config.offload, place, host_bytes.checkpoints),
+          make_shelf(config.chunked_attention, place, host_bytes.chunks)};
+}
+
+Shelves make_dry_shelves(const MemoryConfig& config) {
+  const auto make = [](const std::string& place) {
+    return place == "file" ? dry_file_shelf() : make_shelf(place, "", 0);
+  };
+  return {make(config.offload), make(config.chunked_attention)};
 }
 
 model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves) {

@@ -11,8 +11,14 @@ namespace longfold::techniques {
 struct Shelves {
   std::shared_ptr<Shelf> checkpoints, chunks;
 };
-// `folder` for files where the section names none.
-[[nodiscard]] Shelves make_shelves(const MemoryConfig& config, const std::string& folder);
+// `folder` for files where the section names none; `host_bytes` as a dry run counts them (train/dry_step.h).
+struct HostBytes {
+  int64_t checkpoints = 0, chunks = 0;
+};
+[[nodiscard]] Shelves make_shelves(const MemoryConfig& config, const std::string& folder,
+                                   const HostBytes& host_bytes = {});
+
+[[nodiscard]] Shelves make_dry_shelves(const MemoryConfig& config);  // for tensors without data: nothing is made
 
 [[nodiscard]] model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves);
 

@@ -9,15 +9,16 @@
 
 namespace longfold::train {
 
-MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype) {
+MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device) {
   const at::NoGradGuard no_grad;
   const auto parameters = model->named_parameters();
   masters_ = named_parameters(*model);
   if (dtype == at::kFloat) return;
   for (NamedTensor& master : masters_) master.tensor = master.tensor.detach().clone();
   model.ptr()->compute_in(dtype);
+  const bool is_dry = masters_.front().tensor.is_meta();
   first_stays_rounded_ =
-      dtype == at::kBFloat16 && masters_.front().tensor.is_cuda() && kernels::cuda::has_training_kernels();
+      dtype == at::kBFloat16 && device == at::kCUDA && (is_dry || kernels::cuda::has_training_kernels());
   for (NamedTensor& master : masters_) {
     const at::Tensor& own = parameters[master.name];
     if (own.scalar_type() == at::kFloat) {

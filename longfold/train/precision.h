@@ -16,8 +16,8 @@ namespace longfold::train {
 // model rounds are kept besides.
 class MasterParameters {
  public:
-  // Rounds the model's parameters to `dtype`.
-  MasterParameters(const model::Transformer& model, at::ScalarType dtype);
+  // Rounds the model's parameters to `dtype`. Of a dry run (meta) `device` is whose ways are followed.
+  MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device = at::kCPU);
 
   [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model
 

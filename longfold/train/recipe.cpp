@@ -153,6 +153,7 @@ void Recipe::validate() const {
   optimizer.validate();
   train.validate();
   compute.validate();
+  memory.validate();
   expect(optimizer.warmup_steps <= train.steps, "optimizer.warmup_steps",
          "at most train.steps, which is " + std::to_string(train.steps), optimizer.warmup_steps);
   const Schedule schedule = schedule_of(*this);
@@ -233,6 +234,9 @@ std::string describe_changes(const Recipe& recipe, const Json& trained, int64_t 
   compare("compute", "deterministic");
   compare("compute", "dtype");
   compare("compute", "threads");
+  for (const auto& [key, unused] : now["memory"].items()) {
+    if (key != "folder") compare("memory", key);
+  }
   if (other_schedule && done < recipe.train.steps) {
     const double last = learning_rate(schedule_of(before), done), next = learning_rate(schedule_of(recipe), done + 1);
     changes.push_back(last == next

@@ -12,6 +12,7 @@
 #include "longfold/base/fields.h"
 #include "longfold/data/sampler.h"
 #include "longfold/model/config.h"
+#include "longfold/techniques/config.h"
 #include "longfold/train/optimizer.h"
 #include "longfold/train/schedule.h"
 
@@ -84,6 +85,7 @@ struct Recipe {
   OptimizerConfig optimizer;
   RunConfig train;
   ComputeConfig compute;
+  techniques::MemoryConfig memory;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
@@ -92,6 +94,7 @@ struct Recipe {
     visit("optimizer", self.optimizer, "");
     visit("train", self.train, "");
     visit("compute", self.compute, "");
+    visit("memory", self.memory, "");
   }
   void validate() const;
   friend bool operator==(const Recipe&, const Recipe&) = default;

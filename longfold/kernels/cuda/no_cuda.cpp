@@ -2,6 +2,7 @@
 #include <stdexcept>
 
 #include "longfold/kernels/cuda/evoformer_attention.h"
+#include "longfold/kernels/cuda/host_memory.h"
 #include "longfold/kernels/cuda/training.h"
 
 namespace longfold::kernels::cuda {
@@ -54,6 +55,11 @@ template <class T>
 void add_heads(const AddHeadsArgs<T>&, Stream) {
   refuse("add_heads");
 }
+
+std::string register_host_memory(void*, size_t) {
+  return LONGFOLD_WHY_NO_CUDA;
+}
+void unregister_host_memory(void*) {}
 
 std::string engine_status() {
   return "missing: " LONGFOLD_WHY_NO_CUDA;
