@@ -15,8 +15,12 @@ namespace {
 
 template <class Args>
 CausalShape shape_of(const Args& args) {
-  return {
-      .B = args.q.sizes[0], .S = args.q.sizes[1], .H = args.q.sizes[2], .KV = args.k.sizes[2], .D = args.q.sizes[3]};
+  return {.B = args.q.sizes[0],
+          .Sq = args.q.sizes[1],
+          .Sk = args.k.sizes[1],
+          .H = args.q.sizes[2],
+          .KV = args.k.sizes[2],
+          .D = args.q.sizes[3]};
 }
 
 template <class T>
@@ -52,20 +56,17 @@ int64_t num_documents(DocumentStarts documents) {
   return static_cast<int64_t>(documents.size()) - 1;
 }
 
-int64_t tokens_of(DocumentStarts documents, size_t document) {
-  return documents[document + 1] - documents[document];
-}
-
 // The squares of all documents, by colour.
-void add_squares(DocumentStarts documents, int64_t window, CausalBackwardPlan& plan) {
+template <class Args>
+void add_squares(const Args& args, CausalBackwardPlan& plan) {
   std::vector<std::vector<CausalSquare>> by_colour;
-  for (size_t d = 0; d + 1 < documents.size(); ++d) {
-    const int64_t tokens = tokens_of(documents, d);
-    if (tokens == 0) continue;
-    const ChunkGrid grid(tokens, window);
+  for (size_t d = 0; d + 1 < args.documents.size(); ++d) {
+    const CausalTokens tokens = tokens_of(args, d);
+    if (tokens.queries == 0) continue;
+    const ChunkGrid grid(tokens, args.window);
     if (std::ssize(by_colour) < grid.num_colours()) by_colour.resize(static_cast<size_t>(grid.num_colours()));
-    for (int64_t i = 0; i < grid.num_chunks; ++i) {
-      for (int64_t j = grid.first_k_chunk(i); j <= i; ++j) {
+    for (int64_t i = 0; i < grid.q_chunks; ++i) {
+      for (int64_t j = grid.first_k_chunk(i); j < grid.end_k_chunk(i); ++j) {
         by_colour[static_cast<size_t>(grid.colour(i, j))].push_back(
             {static_cast<int32_t>(d), static_cast<int32_t>(i), static_cast<int32_t>(j)});
       }
@@ -86,11 +87,12 @@ CausalForwardPlan plan_causal_forward(const CausalForwardArgs<T>& args) {
   CausalForwardPlan plan;
   if constexpr (kOnReference<T>) {
     plan.num_items = num_documents(args.documents) * shape.KV;
-    plan.scratch_bytes = reference_causal_scratch(args.documents, shape.D) * int64_t{sizeof(double)};
+    plan.scratch_bytes =
+        reference_causal_scratch(args.documents, shape.Sk - shape.Sq, shape.D) * int64_t{sizeof(double)};
   } else {
     plan.document_groups = {0};
     for (size_t d = 0; d + 1 < args.documents.size(); ++d) {
-      plan.document_groups.push_back(plan.document_groups.back() + num_panel_groups(tokens_of(args.documents, d)));
+      plan.document_groups.push_back(plan.document_groups.back() + num_panel_groups(tokens_of(args, d).queries));
     }
     plan.num_items = plan.document_groups.back() * shape.H;
     plan.scratch_bytes = CausalForwardBuffers(shape, nullptr).num_floats * int64_t{sizeof(float)};
@@ -113,13 +115,14 @@ CausalBackwardPlan plan_causal_backward(const CausalBackwardArgs<T>& args) {
   CausalBackwardPlan plan;
   if constexpr (kOnReference<T>) {
     plan.phases = {num_documents(args.documents) * shape.KV};
-    plan.scratch_bytes = reference_causal_scratch(args.documents, shape.D) * int64_t{sizeof(double)};
+    plan.scratch_bytes =
+        reference_causal_scratch(args.documents, shape.Sk - shape.Sq, shape.D) * int64_t{sizeof(double)};
   } else {
-    add_squares(args.documents, args.window, plan);
+    add_squares(args, plan);
     const int64_t colours = std::ssize(plan.colours) - 1;
     const int64_t of_one_head = divide_up(std::ssize(plan.squares), std::max<int64_t>(1, colours));
     plan.heads_at_once = std::min(shape.KV, divide_up(kEnoughSquares, std::max<int64_t>(1, of_one_head)));
-    const int64_t blocks = shape.B * divide_up(shape.S, kCausalTokens);
+    const int64_t blocks = shape.B * num_token_blocks(shape);
     for (int64_t head = 0; head < shape.KV; head += plan.heads_at_once) {
       const int64_t heads = std::min(plan.heads_at_once, shape.KV - head);
       plan.phases.push_back(heads * blocks);

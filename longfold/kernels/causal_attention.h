@@ -1,7 +1,11 @@
 // Causal attention without torch: out = softmax(scale * q k^T) v, where a query sees itself and the keys before it in
 // its own document. No [S, S] mask or matrix is ever in memory.
 //
-// B batch, S tokens, H heads, D head dim; G = H / KV heads of q share one head of k and v (grouped-query attention).
+// B batch, Sq queries, Sk keys, H heads, D head dim; G = H / KV heads of q share one head of k and v (grouped-query
+// attention). Sq = Sk = S tokens, each a query and a key, unless queries are another part of a sequence than the keys:
+// query s stands at the place first_query + s among the keys, and sees keys 0 to min(first_query + s, Sk - 1). That is
+// for rows of one document and without a window.
+//
 // All tensors by view, any strides. T is float, bfloat16, float16 or double; sums are kept in fp32 (double for double).
 //
 // The caller owns threads and memory: it asks for a plan, and calls run_* with ranges that together cover the items, in
@@ -17,35 +21,39 @@
 
 namespace longfold::kernels {
 
-// Tokens are counted through the batch: token s of row b is b * S + s. starts[d] is the first token of document d, the
-// last entry is B * S; they do not fall, and every b * S is among them, so that no document spans two rows.
+// Queries are counted through the batch: query s of row b is b * Sq + s. starts[d] is the first of document d, the last
+// entry is B * Sq; they do not fall, and every b * Sq is among them, so that no document spans two rows.
 using DocumentStarts = std::span<const int64_t>;
 
 template <class T>
 struct CausalForwardArgs {
-  TensorView<const T, 4> q;                   // [B, S, H, D]
-  TensorView<const T, 4> k;                   // [B, S, KV heads, D]
-  TensorView<const T, 4> v;                   // [B, S, KV heads, D]
+  TensorView<const T, 4> q;                   // [B, Sq, H, D]
+  TensorView<const T, 4> k;                   // [B, Sk, KV heads, D]
+  TensorView<const T, 4> v;                   // [B, Sk, KV heads, D]
   DocumentStarts documents;                   //
   int64_t window = 0;                         // keys that a query sees at most, itself among them; 0: no limit
-  TensorView<T, 4> out;                       // [B, S, H, D]
-  TensorView<Accumulator<T>, 3> log_sum_exp;  // [B, H, S]
+  int64_t first_query = 0;                    // place of the first query among the keys
+  TensorView<T, 4> out;                       // [B, Sq, H, D]
+  TensorView<Accumulator<T>, 3> log_sum_exp;  // [B, H, Sq]
   double scale = 1;
 };
 
+// out and log_sum_exp are those of the forward pass, or of a larger attention that it is a part of, over more keys:
+// weights are exp(logits - log_sum_exp), whatever their sum, and results then this part's share of the gradients.
 template <class T>
 struct CausalBackwardArgs {
-  TensorView<const T, 4> q;                         // [B, S, H, D]
-  TensorView<const T, 4> k;                         // [B, S, KV heads, D]
-  TensorView<const T, 4> v;                         // [B, S, KV heads, D]
+  TensorView<const T, 4> q;                         // [B, Sq, H, D]
+  TensorView<const T, 4> k;                         // [B, Sk, KV heads, D]
+  TensorView<const T, 4> v;                         // [B, Sk, KV heads, D]
   DocumentStarts documents;                         // as in the forward pass
   int64_t window = 0;                               // as in the forward pass
-  TensorView<const T, 4> out;                       // [B, S, H, D], from the forward pass
-  TensorView<const Accumulator<T>, 3> log_sum_exp;  // [B, H, S], from the forward pass
-  TensorView<const T, 4> grad_out;                  // [B, S, H, D]
-  TensorView<T, 4> grad_q;                          // [B, S, H, D]
-  TensorView<T, 4> grad_k;                          // [B, S, KV heads, D]
-  TensorView<T, 4> grad_v;                          // [B, S, KV heads, D]
+  int64_t first_query = 0;                          // as in the forward pass
+  TensorView<const T, 4> out;                       // [B, Sq, H, D]
+  TensorView<const Accumulator<T>, 3> log_sum_exp;  // [B, H, Sq]
+  TensorView<const T, 4> grad_out;                  // [B, Sq, H, D]
+  TensorView<T, 4> grad_q;                          // [B, Sq, H, D]
+  TensorView<T, 4> grad_k;                          // [B, Sk, KV heads, D]
+  TensorView<T, 4> grad_v;                          // [B, Sk, KV heads, D]
   double scale = 1;
 };
 

@@ -16,24 +16,23 @@ auto find_op(const char* name) {
 
 std::tuple<at::Tensor, at::Tensor> call_causal_forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                        const std::optional<at::Tensor>& documents, int64_t window,
-                                                       std::optional<double> scale) {
+                                                       std::optional<double> scale, int64_t first_query) {
   static const auto op = find_op<CausalForwardSignature>("longfold::causal_attention");
-  return op.call(q, k, v, documents, window, scale);
+  return op.call(q, k, v, documents, window, scale, first_query);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> call_causal_backward(const at::Tensor& grad_out, const at::Tensor& q,
-                                                                    const at::Tensor& k, const at::Tensor& v,
-                                                                    const at::Tensor& out,
-                                                                    const at::Tensor& log_sum_exp,
-                                                                    const std::optional<at::Tensor>& documents,
-                                                                    int64_t window, std::optional<double> scale) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_causal_backward(
+    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+    const at::Tensor& log_sum_exp, const std::optional<at::Tensor>& documents, int64_t window,
+    std::optional<double> scale, int64_t first_query) {
   static const auto op = find_op<CausalBackwardSignature>("longfold::causal_attention_backward");
-  return op.call(grad_out, q, k, v, out, log_sum_exp, documents, window, scale);
+  return op.call(grad_out, q, k, v, out, log_sum_exp, documents, window, scale, first_query);
 }
 
 CausalAttentionResult causal_attention_with_log_sum_exp(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                         const CausalAttentionOptions& options) {
-  auto [out, log_sum_exp] = call_causal_forward(q, k, v, options.documents, options.window, options.scale);
+  auto [out, log_sum_exp] =
+      call_causal_forward(q, k, v, options.documents, options.window, options.scale, options.first_query);
   return {std::move(out), std::move(log_sum_exp)};
 }
 

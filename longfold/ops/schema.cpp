@@ -19,14 +19,16 @@ TORCH_LIBRARY(longfold, m) {
       "bool[] bias_needs_grad, bool heads_first=False) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor[] "
       "grad_biases)",
       {at::Tag::pt2_compliant_tag});
-  // out [B, S, H, D] and log_sum_exp [B, H, S]; documents int64 on the CPU, see causal_attention.h.
+  // q and out [B, Sq, H, D], k and v [B, Sk, KV heads, D], log_sum_exp [B, H, Sq]; documents int64 on the CPU, see
+  // causal_attention.h. out and log_sum_exp of the backward op may be those of attention over more keys.
   m.def(
-      "causal_attention(Tensor q, Tensor k, Tensor v, *, Tensor? documents=None, int window=0, float? scale=None) -> "
-      "(Tensor out, Tensor log_sum_exp)",
+      "causal_attention(Tensor q, Tensor k, Tensor v, *, Tensor? documents=None, int window=0, float? scale=None, "
+      "int first_query=0) -> (Tensor out, Tensor log_sum_exp)",
       {at::Tag::pt2_compliant_tag});
   m.def(
       "causal_attention_backward(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor log_sum_exp, *, "
-      "Tensor? documents=None, int window=0, float? scale=None) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v)",
+      "Tensor? documents=None, int window=0, float? scale=None, int first_query=0) -> (Tensor grad_q, Tensor grad_k, "
+      "Tensor grad_v)",
       {at::Tag::pt2_compliant_tag});
   m.def("first_keys(Tensor lengths, SymInt num_keys) -> Tensor", {at::Tag::pt2_compliant_tag});
 }

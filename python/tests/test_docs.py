@@ -22,12 +22,15 @@ def test_block(code):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_example_of_causal_attention():
+def test_the_examples_of_causal_attention():
     page = (ROOT / "docs" / "causal.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    check = "assert out.shape == q.shape and torch.isfinite(out).all()"
+    example, merging = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "python")}
-    subprocess.run([sys.executable, "-c", code + check], env=environment, check=True, timeout=120)
+    for code in (
+        example + "assert out.shape == q.shape and torch.isfinite(out).all()",
+        merging + "torch.testing.assert_close(out, longfold.causal_attention(q, k, v)[:, 600:])",
+    ):
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
 
 
 def test_every_block_is_python_and_checks_something():

@@ -5,45 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <initializer_list>
 #include <limits>
-#include <sstream>
+#include <set>
+#include <utility>
 
 #include "longfold/kernels/causal/tile_size.h"
-#include "tests/kernels/causal_problem.h"
+#include "tests/kernels/causal_accuracy.h"
 
 namespace longfold::kernels {
 namespace {
-
-// At most twice the error of plain loops in the same dtype, plus what the result's rounding, and one rounding of each
-// logit, must be allowed to cost. 16-bit types sum delta from a rounded output: so does every kernel that keeps no
-// more.
-template <class T>
-double floor_of(const std::string& name, const CausalProblem& p, const CausalSolution& exact) {
-  const double epsilon = (std::is_same_v<T, bfloat16>  ? 0x1p-9
-                          : std::is_same_v<T, float16> ? 0x1p-12
-                                                       : 0x1p-22) +
-                         0x1p-25 * largest(exact.lse);
-  const double grad_weights = largest(p.grad_out) * largest(p.v) * std::sqrt(static_cast<double>(p.shape.D));
-  if (name == "log_sum_exp") return 0x1p-22 * (1 + largest(exact.lse));
-  if (name == "out") return epsilon * largest(p.v);
-  if (name == "grad_v") return epsilon * largest(exact.grad_v);
-  return epsilon * grad_weights * std::abs(p.scale) * largest(name == "grad_q" ? p.k : p.q);
-}
-
-template <class T>
-std::string broken_rule(const CausalProblem& p, const CausalSolution& got) {
-  if (!got.damage.empty()) return "written " + got.damage;
-  const CausalSolution plain = solve_causal_with_reference<T>(p), exact = solve_causal_with_reference<double>(p);
-  const auto fast = got.all(), slow = plain.all(), truth = exact.all();
-  std::ostringstream message;
-  for (size_t i = 0; i < fast.size(); ++i) {
-    const std::string& name = fast[i].first;
-    const double allowed = 2 * error(*slow[i].second, *truth[i].second) + floor_of<T>(name, p, exact);
-    const double made = error(*fast[i].second, *truth[i].second);
-    if (!(made <= allowed)) message << name << ": error " << made << ", allowed " << allowed << "; ";
-  }
-  return message.str();
-}
 
 std::vector<CausalCase> cases_of_causal() {
   using cases::Layout;
@@ -65,6 +37,20 @@ std::vector<CausalCase> cases_of_causal() {
       {.name = "wide_window", .S = 800, .H = 1, .KV = 1, .D = 16, .window = 600},
       {.name = "window_and_documents", .S = 700, .H = 4, .KV = 2, .D = 40, .documents = {400, 300}, .window = 77},
   };
+  const std::vector<CausalCase> rectangles = {
+      {.name = "later_queries", .S = 192, .H = 2, .KV = 1, .D = 32, .Sk = 192, .first_query = 192},
+      {.name = "all_keys_seen", .B = 2, .S = 130, .H = 2, .KV = 2, .D = 32, .Sk = 200, .first_query = 200},
+      {.name = "part_way", .B = 2, .S = 150, .H = 4, .KV = 2, .D = 32, .Sk = 333, .first_query = 100},
+      {.name = "last_queries", .S = 70, .H = 2, .KV = 2, .D = 64, .Sk = 500, .first_query = 430},
+      {.name = "more_queries", .B = 2, .S = 700, .H = 2, .KV = 1, .D = 16, .Sk = 130, .first_query = 37},
+      {.name = "one_query", .B = 2, .S = 1, .H = 4, .KV = 2, .D = 24, .Sk = 300, .first_query = 299},
+      {.name = "one_key_seen", .S = 1, .H = 1, .KV = 1, .D = 16, .Sk = 50},
+      {.name = "one_key_there", .S = 300, .H = 1, .KV = 1, .D = 16, .Sk = 1, .first_query = 5},
+      {.name = "keys_that_none_sees", .S = 100, .H = 2, .KV = 1, .D = 17, .Sk = 1300, .first_query = 151},
+      {.name = "many_chunks_of_both", .S = 1100, .H = 1, .KV = 1, .D = 16, .Sk = 1500, .first_query = 411},
+      {.name = "far_behind", .S = 66, .H = 1, .KV = 1, .D = 16, .Sk = 65, .first_query = INT64_MAX},
+  };
+  all.insert(all.end(), rectangles.begin(), rectangles.end());
   for (const int64_t D : {1, 5, 17, 24, 31, 96, 100, 128}) {
     all.push_back({.name = "head_dim", .S = 150, .H = 2, .KV = 1, .D = D});
   }
@@ -218,7 +204,7 @@ TEST(CausalPlan, ColoursShareNothing) {
   for (const int64_t tokens : {1, 64, 256, 257, 4096, 5000, 20000, 300000}) {
     for (const int64_t window : {0, 1, 63, 300, 3000, 19000}) {
       const int64_t chunk = chunk_tokens(tokens);
-      const ChunkGrid grid(tokens, window);
+      const ChunkGrid grid({.queries = tokens, .keys = tokens}, window);
       ASSERT_LE(grid.num_chunks, kMostChunks);
       std::vector<std::vector<bool>> rows(static_cast<size_t>(grid.num_colours())), columns = rows;
       for (auto* seen : {&rows, &columns}) {
@@ -234,6 +220,26 @@ TEST(CausalPlan, ColoursShareNothing) {
           ASSERT_FALSE(columns[colour][static_cast<size_t>(j)]) << tokens << " tokens, window " << window;
           rows[colour][static_cast<size_t>(i)] = columns[colour][static_cast<size_t>(j)] = true;
         }
+      }
+    }
+  }
+}
+
+// The same of rectangles, and no square is empty.
+TEST(CausalPlan, ColoursOfRectanglesShareNothing) {
+  for (const auto& [queries, keys, first_query] : std::initializer_list<CausalTokens>{
+           {1, 5000, 4999}, {5000, 1, 0}, {700, 5000, 0}, {700, 5000, 2500}, {5000, 700, 100}, {4096, 70000, 70000}}) {
+    const ChunkGrid grid({queries, keys, first_query}, 0);
+    std::set<std::pair<int64_t, int64_t>> rows, columns;
+    for (int64_t i = 0; i < grid.q_chunks; ++i) {
+      const int64_t last_query = std::min((i + 1) * grid.q_chunk, queries) - 1;
+      const int64_t last_key = std::min(first_query + last_query, keys - 1);
+      ASSERT_EQ(grid.first_k_chunk(i), 0);
+      ASSERT_EQ(grid.end_k_chunk(i), last_key / grid.k_chunk + 1) << queries << " queries, " << keys << " keys";
+      for (int64_t j = 0; j < grid.end_k_chunk(i); ++j) {
+        ASSERT_LT(grid.colour(i, j), grid.num_colours());
+        ASSERT_TRUE(rows.insert({grid.colour(i, j), i}).second) << queries << " queries, " << keys << " keys";
+        ASSERT_TRUE(columns.insert({grid.colour(i, j), j}).second) << queries << " queries, " << keys << " keys";
       }
     }
   }

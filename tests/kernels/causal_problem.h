@@ -19,7 +19,11 @@ struct CausalCase {
   int64_t B = 1, S = 1, H = 1, KV = 1, D = 1;
   std::vector<int64_t> documents = {};  // lengths; they fill B * S
   int64_t window = 0;
+  int64_t Sk = 0;  // 0: S
+  int64_t first_query = 0;
   cases::Layout layout = cases::Layout::kContiguous;
+
+  [[nodiscard]] int64_t keys() const { return Sk == 0 ? S : Sk; }
 };
 
 struct CausalProblem {
@@ -27,6 +31,7 @@ struct CausalProblem {
   std::vector<int64_t> starts;
   Numbers q, k, v, grad_out;
   double scale = 1;
+  Numbers larger_out, larger_lse;  // of the attention that this is a part of, for the backward pass; empty: its own
 };
 
 struct CausalSolution {
@@ -41,14 +46,16 @@ struct CausalSolution {
 template <class T>
 CausalProblem make_causal_problem(const CausalCase& c, uint64_t seed = 1) {
   const DType dtype = dtype_of<T>();
-  const int64_t of_q = c.B * c.S * c.H * c.D, of_k = c.B * c.S * c.KV * c.D;
+  const int64_t of_q = c.B * c.S * c.H * c.D, of_k = c.B * c.keys() * c.KV * c.D;
   CausalProblem p{.shape = c,
                   .starts = {0},
                   .q = random_numbers(dtype, of_q, 1, seed),
                   .k = random_numbers(dtype, of_k, 1, seed + 1),
                   .v = random_numbers(dtype, of_k, 1, seed + 2),
                   .grad_out = random_numbers(dtype, of_q, 1, seed + 3),
-                  .scale = 1 / std::sqrt(static_cast<double>(c.D))};
+                  .scale = 1 / std::sqrt(static_cast<double>(c.D)),
+                  .larger_out = {},
+                  .larger_lse = {}};
   if (c.documents.empty()) {
     for (int64_t b = 0; b < c.B; ++b) p.starts.push_back((b + 1) * c.S);
   }
@@ -99,6 +106,7 @@ class PlacedCausalProblem {
             .v = v_.const_view(),
             .documents = p_.starts,
             .window = p_.shape.window,
+            .first_query = p_.shape.first_query,
             .out = out_.view(),
             .log_sum_exp = lse_.view(),
             .scale = p_.scale};
@@ -109,6 +117,7 @@ class PlacedCausalProblem {
             .v = v_.const_view(),
             .documents = p_.starts,
             .window = p_.shape.window,
+            .first_query = p_.shape.first_query,
             .out = out_.const_view(),
             .log_sum_exp = lse_.const_view(),
             .grad_out = grad_out_.const_view(),
@@ -116,6 +125,12 @@ class PlacedCausalProblem {
             .grad_k = grad_k_.view(),
             .grad_v = grad_v_.view(),
             .scale = p_.scale};
+  }
+
+  // Between the passes.
+  void place_larger() {
+    if (!p_.larger_out.empty()) out_.write(p_.larger_out);
+    if (!p_.larger_lse.empty()) lse_.write(p_.larger_lse);
   }
 
   [[nodiscard]] CausalSolution solution() const {
@@ -134,7 +149,7 @@ class PlacedCausalProblem {
 
  private:
   [[nodiscard]] std::array<int64_t, 4> queries() const { return {p_.shape.B, p_.shape.S, p_.shape.H, p_.shape.D}; }
-  [[nodiscard]] std::array<int64_t, 4> keys() const { return {p_.shape.B, p_.shape.S, p_.shape.KV, p_.shape.D}; }
+  [[nodiscard]] std::array<int64_t, 4> keys() const { return {p_.shape.B, p_.shape.keys(), p_.shape.KV, p_.shape.D}; }
 
   const CausalProblem& p_;
   PlacedTensor<T, 4> q_, k_, v_, grad_out_, out_, grad_q_, grad_k_, grad_v_;
@@ -144,9 +159,11 @@ class PlacedCausalProblem {
 template <class T>
 CausalSolution solve_causal_with_reference(const CausalProblem& p) {
   PlacedCausalProblem<T> placed(p, cases::Layout::kContiguous, {});
-  std::vector<Accumulator<T>> scratch(static_cast<size_t>(reference_causal_scratch(p.starts, p.shape.D)));
+  std::vector<Accumulator<T>> scratch(
+      static_cast<size_t>(reference_causal_scratch(p.starts, p.shape.keys() - p.shape.S, p.shape.D)));
   const int64_t items = (std::ssize(p.starts) - 1) * p.shape.KV;
   reference_causal_forward(placed.forward_args(), 0, items, std::span(scratch));
+  placed.place_larger();
   reference_causal_backward(placed.backward_args(), 0, items, std::span(scratch));
   return placed.solution();
 }
@@ -171,6 +188,7 @@ CausalSolution solve_causal_with_kernels(const CausalProblem& p, const Condition
   };
   run_all(plan.num_items, plan.scratch_bytes,
           [&](int64_t begin, int64_t end, auto scratch) { run_causal_forward(forward, plan, begin, end, scratch); });
+  placed.place_larger();
   for (size_t phase = 0; phase < back.phases.size(); ++phase) {
     run_all(back.phases[phase], back.scratch_bytes, [&](int64_t begin, int64_t end, auto scratch) {
       run_causal_backward(backward, back, static_cast<int64_t>(phase), begin, end, scratch, workspace.span());

@@ -1,11 +1,16 @@
 #include "longfold/ops/causal_attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/Allocator.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
+#include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "longfold/memory/meter.h"
 
@@ -148,6 +153,100 @@ TEST(CausalAttention, NoTokensGiveNoTokens) {
   EXPECT_EQ(none.grad().sizes(), none.sizes());
 }
 
+// Query s sees keys 0 to first_query + s.
+at::Tensor dense_rectangle(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t first_query) {
+  const at::Tensor score = at::einsum("bihd,bjhd->bhij", {q, k}) / std::sqrt(static_cast<double>(q.size(3)));
+  const at::Tensor seen = at::arange(k.size(1)).unsqueeze(0) <= at::arange(q.size(1)).unsqueeze(1) + first_query;
+  return at::einsum("bhij,bjhd->bihd", {score.masked_fill(seen.logical_not(), -INFINITY).softmax(-1), v});
+}
+
+TEST(CausalAttention, QueriesMayBeALaterPartThanTheKeys) {
+  struct Rectangle {
+    int64_t Sq, Sk, first_query;
+  };
+  for (const auto& [Sq, Sk, first_query] :
+       {Rectangle{70, 70, 70}, {70, 200, 130}, {70, 200, 55}, {300, 65, 7}, {1, 90, 89}, {40, 90, 0}, {5, 1, 0}}) {
+    for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+      std::vector<at::Tensor> inputs, exact;
+      for (const auto& [tokens, heads] : {std::pair<int64_t, int64_t>{Sq, 4}, {Sk, 2}, {Sk, 2}}) {
+        inputs.push_back(at::randn({2, tokens, heads, 8}, type).requires_grad_());
+        exact.push_back(as_exact(inputs.back()));
+      }
+      const at::Tensor out = causal_attention(inputs[0], inputs[1], inputs[2], {.first_query = first_query});
+      const at::Tensor expected =
+          dense_rectangle(exact[0], exact[1].repeat_interleave(2, 2), exact[2].repeat_interleave(2, 2), first_query);
+      const at::Tensor weight = at::randn(out.sizes());
+      const double epsilon = type == at::kFloat ? 1e-5 : 1e-13;
+      EXPECT_LT((out - expected).abs().max().item<double>(), epsilon * expected.abs().max().item<double>());
+      const auto grads = torch::autograd::grad({(out * weight).sum()}, inputs);
+      const auto right = torch::autograd::grad({(expected * weight).sum()}, exact);
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(grads[i].sizes(), inputs[i].sizes());
+        EXPECT_LT((grads[i] - right[i]).abs().max().item<double>(), epsilon * (1 + right[i].abs().max().item<double>()))
+            << "gradient " << i << ", " << Sq << " queries, " << Sk << " keys, first_query " << first_query;
+      }
+    }
+  }
+}
+
+TEST(CausalAttention, NoQueriesLeaveKeysWithoutGradients) {
+  const at::Tensor q = at::zeros({2, 0, 4, 8}).requires_grad_(), k = at::randn({2, 9, 2, 8}).requires_grad_();
+  causal_attention(q, k, k, {.first_query = 9}).sum().backward();
+  EXPECT_TRUE(at::equal(k.grad(), at::zeros_like(k)));
+}
+
+// Gives nothing, as the meta device's own does, and remembers how much of it.
+class CountingMetaAllocator final : public c10::Allocator {
+ public:
+  CountingMetaAllocator() { c10::SetAllocator(c10::kMeta, this); }
+  ~CountingMetaAllocator() override { c10::SetAllocator(c10::kMeta, before_); }
+
+  c10::DataPtr allocate(size_t bytes) override {
+    asked_for.push_back(static_cast<int64_t>(bytes));
+    return {nullptr, nullptr, nullptr, c10::kMeta};
+  }
+  void copy_data(void*, const void*, size_t) const override {}
+
+  std::vector<int64_t> asked_for;
+
+ private:
+  c10::Allocator* before_ = c10::GetAllocator(c10::kMeta);
+};
+
+std::vector<int64_t> asked_for_on_meta(const std::vector<at::Tensor>& inputs, const CausalAttentionOptions& options) {
+  std::vector<at::Tensor> meta;
+  for (const at::Tensor& input : inputs) meta.push_back(input.detach().to(at::kMeta).requires_grad_());
+  const at::Tensor out = causal_attention(meta[0], meta[1], meta[2], options);
+  const at::Tensor grad = at::empty_like(out);
+  CountingMetaAllocator counting;
+  (void)torch::autograd::grad({out}, meta, {grad});
+  return counting.asked_for;
+}
+
+// The scratch of its one thread is all that the CPU takes beyond what a dry run counts.
+TEST(CausalAttention, TheMetaDeviceCountsTheWorkspace) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const at::Tensor documents = at::tensor({0, 300, 600, 900, 1200, 1500}, at::kLong);
+  const std::vector<CausalAttentionOptions> many = {
+      {}, {.documents = documents}, {.window = 100}, {.first_query = 700}, {.first_query = 2500}};
+  for (const CausalAttentionOptions& options : many) {
+    const int64_t Sk = options.first_query == 0 ? 1500 : 4000;
+    const std::vector<at::Tensor> inputs = {at::randn({1, 1500, 20, 16}).requires_grad_(),
+                                            at::randn({1, Sk, 20, 16}).requires_grad_(),
+                                            at::randn({1, Sk, 20, 16}).requires_grad_()};
+    const std::vector<int64_t> dry = asked_for_on_meta(inputs, options);
+    const int64_t workspace = dry.back(), all = std::accumulate(dry.begin(), dry.end(), int64_t{0});
+    EXPECT_GE(workspace, 2 << 20) << "a workspace to speak of";
+    EXPECT_GE(all - workspace, 4 * 16 * 20 * (1500 + 2 * Sk)) << "three gradients";
+    const at::Tensor out = causal_attention(inputs[0], inputs[1], inputs[2], options), grad = at::ones_like(out);
+    const int64_t taken = extra_peak([&] { (void)torch::autograd::grad({out}, inputs, {grad}); });
+    EXPECT_GE(taken, all);
+    EXPECT_LE(taken, all + (1 << 20));
+  }
+  at::set_num_threads(threads);
+}
+
 std::string refusal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const CausalAttentionOptions& options = {}) {
   try {
@@ -162,15 +261,28 @@ TEST(CausalAttention, RefusesWhatItCannotUse) {
   const at::Tensor x = at::randn({2, 4, 2, 8});
   EXPECT_EQ(refusal(x, x, x), "fine");
   const at::Tensor longer = at::randn({2, 5, 2, 8});
-  EXPECT_EQ(refusal(x, longer, longer),
-            "[causal_attention] expected k of shape [B, S, KV heads, D] = [2, 4, 2, 8], got [2, 5, 2, 8]");
+  EXPECT_EQ(refusal(x, longer, x),
+            "[causal_attention] expected v of shape [B, Sk, KV heads, D] = [2, 5, 2, 8], got [2, 4, 2, 8]");
   const at::Tensor three = at::randn({2, 4, 3, 8});
   EXPECT_EQ(refusal(x, three, three),
             "[causal_attention] expected a number of heads of q that those of k divide, got 2 and 3");
-  EXPECT_EQ(refusal(x[0], x[0], x[0]), "[causal_attention] expected q of shape [B, S, H, D], got [4, 2, 8]");
+  EXPECT_EQ(refusal(x[0], x[0], x[0]), "[causal_attention] expected q of shape [B, Sq, H, D], got [4, 2, 8]");
   EXPECT_EQ(refusal(x, x.to(at::kDouble), x), "[causal_attention] expected k of the dtype of q, Float, got Double");
   EXPECT_EQ(refusal(x, x, x, {.window = -1}),
             "[causal_attention] expected a window of at least 1, or 0 for none, got -1");
+  EXPECT_EQ(refusal(x, longer, longer), "fine");
+  EXPECT_EQ(refusal(x, longer, longer, {.first_query = 1}), "fine");
+  EXPECT_EQ(refusal(x, x, x, {.first_query = -1}), "[causal_attention] expected first_query to be at least 0, got -1");
+  const std::string cut =
+      "[causal_attention] expected documents and a window only where queries are the tokens of the keys, got ";
+  const std::string way_out = ": leave both out, one sequence in a row";
+  EXPECT_EQ(refusal(x, longer, longer, {.window = 3}), cut + "4 queries, 5 keys and first_query 0" + way_out);
+  EXPECT_EQ(refusal(x, x, x, {.window = 3, .first_query = 4}), cut + "4 queries, 4 keys and first_query 4" + way_out);
+  EXPECT_EQ(refusal(x, x, x, {.documents = at::tensor({0, 4, 8}, at::kLong), .first_query = 4}),
+            cut + "4 queries, 4 keys and first_query 4" + way_out);
+  const at::Tensor none = at::randn({2, 0, 2, 8});
+  EXPECT_EQ(refusal(x, none, none, {.first_query = 4}),
+            "[causal_attention] expected Sk to be at least 1, got k of shape [2, 0, 2, 8] for 4 queries");
   const auto with = [&](std::vector<int64_t> starts) { return refusal(x, x, x, {.documents = at::tensor(starts)}); };
   EXPECT_EQ(with({0, 4, 8}), "fine");
   EXPECT_EQ(with({0, 4}), "[causal_attention] expected documents from 0 to B * S = 8, got from 0 to 4");

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+
+#include "longfold/kernels/causal/tokens.h"
 
 namespace longfold::kernels {
 namespace {
@@ -42,20 +43,23 @@ struct Part {
     G = args.q.sizes[2] / KV;
     const auto document = static_cast<size_t>(item / KV);
     kv = item % KV;
-    length = args.documents[document + 1] - args.documents[document];
+    tokens = tokens_of(args, document);
     b = args.documents[document] / S;
     s = args.documents[document] % S;
-    window = args.window == 0 ? length : args.window;
+    window = args.window == 0 ? tokens.keys : args.window;
   }
-  [[nodiscard]] int64_t first_key(int64_t query) const { return std::max<int64_t>(0, query - window + 1); }
+  // The keys that a query sees.
+  [[nodiscard]] int64_t first_key(int64_t query) const { return std::max<int64_t>(0, end_key(query) - window); }
+  [[nodiscard]] int64_t end_key(int64_t query) const { return tokens.end_key(query + 1); }
 
-  int64_t KV, D, G, kv, length, b, s, window;
+  CausalTokens tokens;
+  int64_t KV, D, G, kv, b, s, window;
 };
 
 // logit[j] = scale * q[i] . k[j] for the keys that query i of head h sees
 template <class Args, class Acc>
 void logits(const Args& args, const Part<Args>& part, int64_t h, int64_t i, Acc* logit) {
-  for (int64_t j = part.first_key(i); j <= i; ++j) {
+  for (int64_t j = part.first_key(i); j < part.end_key(i); ++j) {
     Acc dot = 0;
     for (int64_t d = 0; d < part.D; ++d) {
       dot += load(args.q(part.b, part.s + i, h, d)) * load(args.k(part.b, part.s + j, part.kv, d));
@@ -70,19 +74,19 @@ template <class T>
 void reference_causal_forward(const CausalForwardArgs<T>& args, int64_t begin, int64_t end,
                               std::span<Accumulator<T>> scratch) {
   using Acc = Accumulator<T>;
-  Acc* weight = scratch.data();  // [length]
+  Acc* weight = scratch.data();  // [keys]
   for (int64_t item = begin; item < end; ++item) {
     const Part part(args, item);
     for (int64_t h = part.kv * part.G; h < (part.kv + 1) * part.G; ++h) {
-      for (int64_t i = 0; i < part.length; ++i) {
+      for (int64_t i = 0; i < part.tokens.queries; ++i) {
         logits(args, part, h, i, weight);
-        const int64_t first = part.first_key(i);
-        const Acc largest = *std::max_element(weight + first, weight + i + 1);
+        const int64_t first = part.first_key(i), last = part.end_key(i);
+        const Acc largest = *std::max_element(weight + first, weight + last);
         Acc sum = 0;
-        for (int64_t j = first; j <= i; ++j) sum += weight[j] = std::exp(weight[j] - largest);
+        for (int64_t j = first; j < last; ++j) sum += weight[j] = std::exp(weight[j] - largest);
         for (int64_t d = 0; d < part.D; ++d) {
           Acc out = 0;
-          for (int64_t j = first; j <= i; ++j) out += weight[j] * load(args.v(part.b, part.s + j, part.kv, d));
+          for (int64_t j = first; j < last; ++j) out += weight[j] * load(args.v(part.b, part.s + j, part.kv, d));
           store(args.out(part.b, part.s + i, h, d), out / sum);
         }
         args.log_sum_exp(part.b, h, part.s + i) = largest + std::log(sum);
@@ -91,7 +95,8 @@ void reference_causal_forward(const CausalForwardArgs<T>& args, int64_t begin, i
   }
 }
 
-// With p = softmax weights: dv += p do, dp = do . v, ds = p (dp - sum of p dp), dq += scale ds k, dk += scale ds q.
+// With p = softmax weights: dv += p do, dp = do . v, ds = p (dp - do . out), dq += scale ds k, dk += scale ds q. The
+// sum of p dp is do . out only where it is over all keys that out is made of.
 template <class T>
 void reference_causal_backward(const CausalBackwardArgs<T>& args, int64_t begin, int64_t end,
                                std::span<Accumulator<T>> scratch) {
@@ -99,18 +104,22 @@ void reference_causal_backward(const CausalBackwardArgs<T>& args, int64_t begin,
   const auto scale = static_cast<Acc>(args.scale);
   for (int64_t item = begin; item < end; ++item) {
     const Part part(args, item);
-    Acc* weight = scratch.data();                 // [length]
-    Acc* grad_p = weight + part.length;           // [length]
-    Acc* grad_q = grad_p + part.length;           // [D]
-    Acc* grad_k = grad_q + part.D;                // [length, D]
-    Acc* grad_v = grad_k + part.length * part.D;  // [length, D]
-    std::fill(grad_k, grad_v + part.length * part.D, Acc{0});
+    const int64_t keys = part.tokens.keys;
+    Acc* weight = scratch.data();          // [keys]
+    Acc* grad_p = weight + keys;           // [keys]
+    Acc* grad_q = grad_p + keys;           // [D]
+    Acc* grad_k = grad_q + part.D;         // [keys, D]
+    Acc* grad_v = grad_k + keys * part.D;  // [keys, D]
+    std::fill(grad_k, grad_v + keys * part.D, Acc{0});
     for (int64_t h = part.kv * part.G; h < (part.kv + 1) * part.G; ++h) {
-      for (int64_t i = 0; i < part.length; ++i) {
+      for (int64_t i = 0; i < part.tokens.queries; ++i) {
         logits(args, part, h, i, weight);
         const Acc lse = args.log_sum_exp(part.b, h, part.s + i);
         Acc delta = 0;
-        for (int64_t j = part.first_key(i); j <= i; ++j) {
+        for (int64_t d = 0; d < part.D; ++d) {
+          delta += load(args.grad_out(part.b, part.s + i, h, d)) * load(args.out(part.b, part.s + i, h, d));
+        }
+        for (int64_t j = part.first_key(i); j < part.end_key(i); ++j) {
           weight[j] = std::exp(weight[j] - lse);
           grad_p[j] = 0;
           for (int64_t d = 0; d < part.D; ++d) {
@@ -118,10 +127,9 @@ void reference_causal_backward(const CausalBackwardArgs<T>& args, int64_t begin,
             grad_p[j] += grad_out * load(args.v(part.b, part.s + j, part.kv, d));
             grad_v[j * part.D + d] += weight[j] * grad_out;
           }
-          delta += weight[j] * grad_p[j];
         }
         std::fill(grad_q, grad_q + part.D, Acc{0});
-        for (int64_t j = part.first_key(i); j <= i; ++j) {
+        for (int64_t j = part.first_key(i); j < part.end_key(i); ++j) {
           const Acc grad_s = weight[j] * (grad_p[j] - delta);
           for (int64_t d = 0; d < part.D; ++d) {
             grad_q[d] += scale * grad_s * load(args.k(part.b, part.s + j, part.kv, d));
@@ -131,7 +139,7 @@ void reference_causal_backward(const CausalBackwardArgs<T>& args, int64_t begin,
         for (int64_t d = 0; d < part.D; ++d) store(args.grad_q(part.b, part.s + i, h, d), grad_q[d]);
       }
     }
-    for (int64_t j = 0; j < part.length; ++j) {
+    for (int64_t j = 0; j < keys; ++j) {
       for (int64_t d = 0; d < part.D; ++d) {
         store(args.grad_k(part.b, part.s + j, part.kv, d), grad_k[j * part.D + d]);
         store(args.grad_v(part.b, part.s + j, part.kv, d), grad_v[j * part.D + d]);
@@ -140,9 +148,11 @@ void reference_causal_backward(const CausalBackwardArgs<T>& args, int64_t begin,
   }
 }
 
-int64_t reference_causal_scratch(DocumentStarts documents, int64_t head_dim) {
+int64_t reference_causal_scratch(DocumentStarts documents, int64_t more_keys, int64_t head_dim) {
   int64_t longest = 0;
-  for (size_t d = 0; d + 1 < documents.size(); ++d) longest = std::max(longest, documents[d + 1] - documents[d]);
+  for (size_t d = 0; d + 1 < documents.size(); ++d) {
+    longest = std::max(longest, documents[d + 1] - documents[d] + more_keys);
+  }
   return 2 * longest + head_dim + 2 * longest * head_dim;
 }
 

@@ -11,11 +11,11 @@ namespace {
 template <c10::DeviceType Device>
 std::tuple<at::Tensor, at::Tensor> forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const std::optional<at::Tensor>& documents, int64_t window,
-                                           std::optional<double> scale) {
+                                           std::optional<double> scale, int64_t first_query) {
   const c10::impl::ExcludeDispatchKeyGuard once(at::autocast::get_autocast_dispatch_key_from_device_type(Device));
   const auto type = at::autocast::get_autocast_dtype(Device);
   const auto cast = [&](const at::Tensor& tensor) { return at::autocast::cached_cast(type, tensor, Device); };
-  return call_causal_forward(cast(q), cast(k), cast(v), documents, window, scale);
+  return call_causal_forward(cast(q), cast(k), cast(v), documents, window, scale, first_query);
 }
 
 }  // namespace

@@ -26,14 +26,27 @@ void check_shape(const at::Tensor& tensor, const char* name, const char* letters
               expected, ", got ", tensor.sym_sizes());
 }
 
+void check_rectangle(const at::Tensor& q, const at::Tensor& k, bool is_cut, int64_t first_query) {
+  TORCH_CHECK(first_query >= 0, "[causal_attention] expected first_query to be at least 0, got ", first_query);
+  const c10::SymInt queries = q.sym_size(1), keys = k.sym_size(1);
+  if (first_query == 0 && queries == keys) return;
+  TORCH_CHECK(!is_cut,
+              "[causal_attention] expected documents and a window only where queries are the tokens of the keys, ",
+              "got ", queries, " queries, ", keys, " keys and first_query ", first_query,
+              ": leave both out, one sequence in a row");
+  TORCH_CHECK(keys >= 1 || queries == 0, "[causal_attention] expected Sk to be at least 1, got k of shape ",
+              k.sym_sizes(), " for ", queries, " queries");
+}
+
 }  // namespace
 
 double check_causal_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const std::optional<at::Tensor>& documents, int64_t window, std::optional<double> scale) {
+                              const std::optional<at::Tensor>& documents, int64_t window, std::optional<double> scale,
+                              int64_t first_query) {
   for (const auto& [tensor, name] : {std::pair(&q, "q"), std::pair(&k, "k"), std::pair(&v, "v")}) {
     TORCH_CHECK(tensor->defined(), "[causal_attention] expected ", name, " to be a tensor, got None");
-    TORCH_CHECK(tensor->dim() == 4, "[causal_attention] expected ", name, " of shape [B, S, ",
-                name[0] == 'q' ? "H" : "KV heads", ", D], got ", tensor->sym_sizes());
+    TORCH_CHECK(tensor->dim() == 4, "[causal_attention] expected ", name, " of shape [B, ",
+                name[0] == 'q' ? "Sq, H" : "Sk, KV heads", ", D], got ", tensor->sym_sizes());
   }
   const auto dtype = q.scalar_type();
   TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf || dtype == at::kDouble,
@@ -44,10 +57,10 @@ double check_causal_arguments(const at::Tensor& q, const at::Tensor& k, const at
   TORCH_CHECK(kv_heads >= 1 && s[2] >= 1 && s[2] % kv_heads == 0,
               "[causal_attention] expected a number of heads of q that those of k divide, got ", s[2], " and ",
               kv_heads);
-  const std::array<c10::SymInt, 4> expected{s[0], s[1], kv_heads, s[3]};
+  const std::array<c10::SymInt, 4> expected{s[0], k.sym_size(1), kv_heads, s[3]};
   for (const auto& [tensor, name] : {std::pair(&k, "k"), std::pair(&v, "v")}) {
     check_like_q(*tensor, name, q);
-    check_shape(*tensor, name, "[B, S, KV heads, D]", expected);
+    check_shape(*tensor, name, "[B, Sk, KV heads, D]", expected);
   }
   TORCH_CHECK(window >= 0, "[causal_attention] expected a window of at least 1, or 0 for none, got ", window);
   TORCH_CHECK(!scale || std::isfinite(*scale), "[causal_attention] expected a finite scale, got ", *scale);
@@ -56,20 +69,21 @@ double check_causal_arguments(const at::Tensor& q, const at::Tensor& k, const at
                 "[causal_attention] expected documents as int64 [documents + 1], got ", documents->scalar_type(), " ",
                 documents->sym_sizes());
   }
+  check_rectangle(q, k, documents.has_value() || window > 0, first_query);
   return scale ? *scale : 1 / std::sqrt(static_cast<double>(s[3].guard_int(__FILE__, __LINE__)));
 }
 
 double check_causal_backward_arguments(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k,
                                        const at::Tensor& v, const at::Tensor& out, const at::Tensor& log_sum_exp,
                                        const std::optional<at::Tensor>& documents, int64_t window,
-                                       std::optional<double> scale) {
-  const double factor = check_causal_arguments(q, k, v, documents, window, scale);
+                                       std::optional<double> scale, int64_t first_query) {
+  const double factor = check_causal_arguments(q, k, v, documents, window, scale, first_query);
   for (const auto& [tensor, name] : {std::pair(&grad_out, "grad_out"), std::pair(&out, "out")}) {
     check_like_q(*tensor, name, q);
-    check_shape(*tensor, name, "[B, S, H, D]", q.sym_sizes());
+    check_shape(*tensor, name, "[B, Sq, H, D]", q.sym_sizes());
   }
   const std::array<c10::SymInt, 3> expected{q.sym_size(0), q.sym_size(2), q.sym_size(1)};
-  check_shape(log_sum_exp, "log_sum_exp", "[B, H, S]", expected);
+  check_shape(log_sum_exp, "log_sum_exp", "[B, H, Sq]", expected);
   TORCH_CHECK(log_sum_exp.device() == q.device() && log_sum_exp.scalar_type() == accumulator_type(q.scalar_type()),
               "[causal_attention] expected log_sum_exp of dtype ", accumulator_type(q.scalar_type()), " on ",
               q.device(), ", got ", log_sum_exp.scalar_type(), " on ", log_sum_exp.device());

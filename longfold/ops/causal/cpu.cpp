@@ -1,5 +1,4 @@
 // The ops on the CPU: tensors to views, results allocated, items spread over threads. The arithmetic is in kernels/.
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "longfold/kernels/causal_attention.h"
@@ -13,8 +12,8 @@ namespace {
 
 std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                           const std::optional<at::Tensor>& documents, int64_t window,
-                                          std::optional<double> scale) {
-  const double factor = check_causal_arguments(q, k, v, documents, window, scale);
+                                          std::optional<double> scale, int64_t first_query) {
+  const double factor = check_causal_arguments(q, k, v, documents, window, scale, first_query);
   const std::vector<int64_t> starts = checked_documents(documents, q.size(0), q.size(1));
   const auto out = contiguous_like(q);
   const auto log_sum_exp =
@@ -26,6 +25,7 @@ std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor&
                                              .v = view<const T, 4>(v),
                                              .documents = starts,
                                              .window = window,
+                                             .first_query = first_query,
                                              .out = view<T, 4>(out),
                                              .log_sum_exp = view<Accumulator<T>, 3>(log_sum_exp),
                                              .scale = factor};
@@ -41,17 +41,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> differentiate(const at::Tensor& g
                                                              const at::Tensor& k, const at::Tensor& v,
                                                              const at::Tensor& out, const at::Tensor& log_sum_exp,
                                                              const std::optional<at::Tensor>& documents, int64_t window,
-                                                             std::optional<double> scale) {
-  const double factor = check_causal_backward_arguments(grad_out, q, k, v, out, log_sum_exp, documents, window, scale);
+                                                             std::optional<double> scale, int64_t first_query) {
+  const double factor =
+      check_causal_backward_arguments(grad_out, q, k, v, out, log_sum_exp, documents, window, scale, first_query);
   const std::vector<int64_t> starts = checked_documents(documents, q.size(0), q.size(1));
   const auto grad_q = contiguous_like(q), grad_k = contiguous_like(k), grad_v = contiguous_like(v);
-  if (q.numel() == 0) return {grad_q, grad_k, grad_v};
+  if (q.numel() == 0) return {grad_q, grad_k.zero_(), grad_v.zero_()};
   with_element_type(q.scalar_type(), [&]<class T>(T) {
     const kernels::CausalBackwardArgs<T> args{.q = view<const T, 4>(q),
                                               .k = view<const T, 4>(k),
                                               .v = view<const T, 4>(v),
                                               .documents = starts,
                                               .window = window,
+                                              .first_query = first_query,
                                               .out = view<const T, 4>(out),
                                               .log_sum_exp = view<const Accumulator<T>, 3>(log_sum_exp),
                                               .grad_out = view<const T, 4>(grad_out),

@@ -37,8 +37,10 @@ class CausalBackwardItem {
     const int64_t heads = std::min(plan_.heads_at_once, shape_.KV - first_kv_);
     kv_ = first_kv_ + item % heads;
     const int64_t rest = item / heads;
-    if (step == 0) return tokens(rest, [&](int64_t b, int64_t s, int64_t count) { begin_sums(b, s, count); });
-    if (step > colours) return tokens(rest, [&](int64_t b, int64_t s, int64_t count) { end_sums(b, s, count); });
+    if (step == 0 || step > colours) {
+      const int64_t blocks = num_token_blocks(shape_), b = rest / blocks, s = rest % blocks * kCausalTokens;
+      return step == 0 ? begin_sums(b, s) : end_sums(b, s);
+    }
     square(plan_.squares[static_cast<size_t>(plan_.colours[static_cast<size_t>(step - 1)] + rest)]);
   }
 
@@ -48,9 +50,9 @@ class CausalBackwardItem {
   [[nodiscard]] float* grad_v(int64_t token) const { return sums_.grad_v + at_kv(token) * width_; }
   [[nodiscard]] float* grad_q(int64_t head, int64_t token) const { return sums_.grad_q + at_q(head, token) * width_; }
   [[nodiscard]] float* delta(int64_t head, int64_t token) const { return sums_.delta + at_q(head, token); }
-  [[nodiscard]] int64_t at_kv(int64_t token) const { return (kv_ - first_kv_) * shape_.B * shape_.S + token; }
+  [[nodiscard]] int64_t at_kv(int64_t token) const { return (kv_ - first_kv_) * shape_.B * shape_.Sk + token; }
   [[nodiscard]] int64_t at_q(int64_t head, int64_t token) const {
-    return (head - first_kv_ * G_) * shape_.B * shape_.S + token;
+    return (head - first_kv_ * G_) * shape_.B * shape_.Sq + token;
   }
 
   template <class U>
@@ -58,19 +60,17 @@ class CausalBackwardItem {
     return {from.at(b, s, head), from.strides[1], from.strides[3]};
   }
 
-  template <class Body>
-  void tokens(int64_t block, Body&& body) const {
-    const int64_t blocks = divide_up(shape_.S, kCausalTokens), s = block % blocks * kCausalTokens;
-    body(block / blocks, s, std::min(kCausalTokens, shape_.S - s));
-  }
-
-  void begin_sums(int64_t b, int64_t s, int64_t count) const {
-    const int64_t token = b * shape_.S + s;
-    std::fill_n(grad_k(token), count * width_, 0.0f);
-    std::fill_n(grad_v(token), count * width_, 0.0f);
+  // Of the queries and keys of a block of a row, as far as there are any.
+  void begin_sums(int64_t b, int64_t s) const {
+    if (const int64_t keys = std::min(kCausalTokens, shape_.Sk - s); keys > 0) {
+      std::fill_n(grad_k(b * shape_.Sk + s), keys * width_, 0.0f);
+      std::fill_n(grad_v(b * shape_.Sk + s), keys * width_, 0.0f);
+    }
+    const int64_t queries = std::min(kCausalTokens, shape_.Sq - s), token = b * shape_.Sq + s;
+    if (queries <= 0) return;
     for (int64_t head = kv_ * G_; head < (kv_ + 1) * G_; ++head) {
-      std::fill_n(grad_q(head, token), count * width_, 0.0f);
-      find_delta(rows(args_.out, b, s, head), rows(args_.grad_out, b, s, head), count, delta(head, token));
+      std::fill_n(grad_q(head, token), queries * width_, 0.0f);
+      find_delta(rows(args_.out, b, s, head), rows(args_.grad_out, b, s, head), queries, delta(head, token));
     }
   }
 
@@ -90,34 +90,40 @@ class CausalBackwardItem {
     }
   }
 
-  void end_sums(int64_t b, int64_t s, int64_t count) const {
-    const int64_t token = b * shape_.S + s;
+  void end_sums(int64_t b, int64_t s) const {
     const auto scale = static_cast<float>(args_.scale);
-    unpack_sums(grad_k(token), 1, width_, scale, rows(args_.grad_k, b, s, kv_), count, shape_.D);
-    unpack_sums(grad_v(token), 1, width_, 1.0f, rows(args_.grad_v, b, s, kv_), count, shape_.D);
+    if (const int64_t keys = std::min(kCausalTokens, shape_.Sk - s); keys > 0) {
+      const int64_t token = b * shape_.Sk + s;
+      unpack_sums(grad_k(token), 1, width_, scale, rows(args_.grad_k, b, s, kv_), keys, shape_.D);
+      unpack_sums(grad_v(token), 1, width_, 1.0f, rows(args_.grad_v, b, s, kv_), keys, shape_.D);
+    }
+    const int64_t queries = std::min(kCausalTokens, shape_.Sq - s), token = b * shape_.Sq + s;
+    if (queries <= 0) return;
     for (int64_t head = kv_ * G_; head < (kv_ + 1) * G_; ++head) {
-      unpack_sums(grad_q(head, token), 1, width_, scale, rows(args_.grad_q, b, s, head), count, shape_.D);
+      unpack_sums(grad_q(head, token), 1, width_, scale, rows(args_.grad_q, b, s, head), queries, shape_.D);
     }
   }
 
   void square(const CausalSquare& square) {
     const Document document(args_, square.document);
-    const int64_t chunk = chunk_tokens(document.length), at_once = keys_at_once(shape_);
-    const int64_t q_begin = square.q_chunk * chunk, q_end = std::min(q_begin + chunk, document.length);
-    const int64_t k_begin = square.k_chunk * chunk, k_end = std::min(k_begin + chunk, document.length);
+    const auto [queries_there, keys_there, first_query] = document.tokens;
+    const int64_t q_chunk = chunk_tokens(queries_there), k_chunk = chunk_tokens(keys_there);
+    const int64_t q_begin = square.q_chunk * q_chunk, q_end = std::min(q_begin + q_chunk, queries_there);
+    const int64_t k_begin = square.k_chunk * k_chunk, k_end = std::min(k_begin + k_chunk, document.end_key(q_end));
+    const int64_t at_once = keys_at_once(shape_), first_token = document.b * shape_.Sk + document.s;
     for (int64_t key = k_begin; key < k_end; key += at_once) {
       const int64_t keys = std::min(at_once, k_end - key);
       load_keys(document, key, keys);
       for (int64_t head = kv_ * G_; head < (kv_ + 1) * G_; ++head) {
         for (int64_t query = q_begin; query < q_end; query += kLanes) {
           const int64_t queries = std::min(kLanes, q_end - query);
-          if (key < query + queries && key + keys > document.first_key(query)) {
+          if (key < document.end_key(query + queries) && key + keys > document.first_key(query)) {
             panel(document, head, query, queries, key, keys);
           }
         }
       }
-      add(buffers_.grad_k, keys * width_, grad_k(document.first + key));
-      add(buffers_.grad_v, keys * width_, grad_v(document.first + key));
+      add(buffers_.grad_k, keys * width_, grad_k(first_token + key));
+      add(buffers_.grad_v, keys * width_, grad_v(first_token + key));
     }
   }
 
@@ -134,19 +140,23 @@ class CausalBackwardItem {
     std::fill_n(buffers_.grad_v, keys * width_, 0.0f);
   }
 
+  [[nodiscard]] int64_t query_token(const Document& document, int64_t query) const {
+    return document.b * shape_.Sq + document.s + query;
+  }
+
   // The keys that were loaded, as far as these queries see them.
   void panel(const Document& document, int64_t head, int64_t query, int64_t queries, int64_t first, int64_t keys) {
     load_panel(document, head, query, queries);
-    const int64_t end = std::min(first + keys, query + queries);
+    const int64_t end = std::min(first + keys, document.end_key(query + queries));
     bool adds = false;
     for (int64_t key = std::max(first, document.first_key(query)); key < end; key += kCausalKeys) {
-      const int64_t some = std::min(kCausalKeys, first + keys - key);
-      with_causal_logit(args_.scale, key - query, queries, document.window,
+      const int64_t some = std::min(kCausalKeys, end - key);
+      with_causal_logit(args_.scale, document.distance(key, query), queries, document.window,
                         [&](const auto& logit) { weights(key - first, some, logit); });
       products(key - first, some, queries, adds);
       adds = true;
     }
-    add(buffers_.grad_q_rows, queries * width_, grad_q(head, document.first + query));
+    add(buffers_.grad_q_rows, queries * width_, grad_q(head, query_token(document, query)));
   }
 
   // Queries and grad_out by rows and by lanes, log-sum-exp and delta.
@@ -156,7 +166,7 @@ class CausalBackwardItem {
     rows_to_panel<kPack<T>>(grad_out, queries, shape_.D, buffers_.grad_out_panel);
     pack_scatter_rows<kPack<T>, 1>(q, queries, shape_.D, nullptr, width_, buffers_.q_rows);
     pack_scatter_rows<kPack<T>, 1>(grad_out, queries, shape_.D, nullptr, width_, buffers_.grad_out_rows);
-    const float* deltas = delta(head, document.first + query);
+    const float* deltas = delta(head, query_token(document, query));
     for (int64_t i = 0; i < kLanes; ++i) {
       const bool there = i < queries;
       buffers_.log_sum_exp[i] = there ? args_.log_sum_exp(document.b, head, document.s + query + i)
@@ -165,9 +175,10 @@ class CausalBackwardItem {
     }
   }
 
-  // weights[key][64] = exp(logits - log-sum-exp)
+  // weights[key][64] = exp(logits - log-sum-exp). A function of its own: among the loops of a square the compiler runs
+  // out of registers.
   template <class Logit>
-  void weights(int64_t at, int64_t keys, Logit logit) {
+  [[gnu::noinline]] void weights(int64_t at, int64_t keys, Logit logit) {
     constexpr int C = kTileColumns;
     const int64_t words = divide_up(shape_.D, kPack<T>);
     const float* const log_sum_exp = buffers_.log_sum_exp;

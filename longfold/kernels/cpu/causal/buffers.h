@@ -93,19 +93,19 @@ struct CausalBackwardBuffers {
 // The workspace of a backward call: sums in fp32, of some heads of k and v and the heads of q that share them. Tokens
 // are counted through the batch.
 struct CausalSums {
-  float* grad_q;  // [heads at once * G][B S][width]
-  float* grad_k;  // [heads at once][B S][width]
-  float* grad_v;  // [heads at once][B S][width]
-  float* delta;   // [heads at once * G][B S]
+  float* grad_q;  // [heads at once * G][B Sq][width]
+  float* grad_k;  // [heads at once][B Sk][width]
+  float* grad_v;  // [heads at once][B Sk][width]
+  float* delta;   // [heads at once * G][B Sq]
   int64_t num_floats;
 
   [[gnu::always_inline]] inline CausalSums(const CausalShape& shape, int64_t heads, float* base) {
     Bump bump{base};
-    const int64_t tokens = shape.B * shape.S, all = heads * tokens * causal_width(shape), G = shape.H / shape.KV;
-    grad_q = bump.take(G * all);
-    grad_k = bump.take(all);
-    grad_v = bump.take(all);
-    delta = bump.take(G * heads * tokens);
+    const int64_t width = causal_width(shape), q_heads = heads * (shape.H / shape.KV);
+    grad_q = bump.take(q_heads * shape.B * shape.Sq * width);
+    grad_k = bump.take(heads * shape.B * shape.Sk * width);
+    grad_v = bump.take(heads * shape.B * shape.Sk * width);
+    delta = bump.take(q_heads * shape.B * shape.Sq);
     num_floats = bump.used;
   }
 };

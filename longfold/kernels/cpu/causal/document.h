@@ -1,32 +1,34 @@
 // One document of a call, and blocks of its keys and values as words that products read.
 #pragma once
 
-#include "longfold/kernels/causal_attention.h"
+#include "longfold/kernels/causal/tokens.h"
 #include "longfold/kernels/cpu/pack.h"
 
 namespace longfold::kernels {
 namespace {
 
-// Queries and keys are counted from its first token.
+// Queries and keys are counted from its first of each.
 struct Document {
-  int64_t first = 0;   // token, counted through the batch
-  int64_t length = 0;  // tokens
-  int64_t b = 0, s = 0;
-  int64_t window = 0;  // 0: none
+  CausalTokens tokens;
+  int64_t b = 0, s = 0;  // row, and the first token there
+  int64_t window = 0;    // 0: none
 
   template <class Args>
   Document(const Args& args, int64_t index)
-      : first(args.documents[static_cast<size_t>(index)]),
-        length(args.documents[static_cast<size_t>(index) + 1] - first),
-        b(first / args.q.sizes[1]),
-        s(first % args.q.sizes[1]),
-        window(args.window >= length ? 0 : args.window) {}
+      : tokens(tokens_of(args, static_cast<size_t>(index))),
+        b(args.documents[static_cast<size_t>(index)] / args.q.sizes[1]),
+        s(args.documents[static_cast<size_t>(index)] % args.q.sizes[1]),
+        window(args.window >= tokens.queries ? 0 : args.window) {}
 
   // Keys that some query from `query` on sees, from the first of its block on.
   [[nodiscard]] int64_t first_key(int64_t query) const {
     if (window == 0 || query < window) return 0;
     return (query - window + 1) / kCausalKeys * kCausalKeys;
   }
+  // Behind the keys that some query before this one sees.
+  [[nodiscard]] int64_t end_key(int64_t query) const { return tokens.end_key(query); }
+  // A key's distance from the place of a query.
+  [[nodiscard]] int64_t distance(int64_t key, int64_t query) const { return key - tokens.first_query - query; }
 
   // Rows from a token on, of one head of a tensor [B, S, H, D].
   template <class T>

@@ -35,7 +35,7 @@ class CausalForwardItem {
     const Document document(args_, after - groups.begin() - 1);
     // The long ones first: threads end at about the same time.
     const int64_t first = (*after - 1 - group) * kCausalPanels * kLanes;
-    run_group(document, first, std::min(first + kCausalPanels * kLanes, document.length));
+    run_group(document, first, std::min(first + kCausalPanels * kLanes, document.tokens.queries));
   }
 
  private:
@@ -58,7 +58,7 @@ class CausalForwardItem {
     Softmax softmax;
     PanelSum out;
     int64_t query = 0, queries = 0;
-    int64_t first_key = 0;
+    int64_t first_key = 0, end_key = 0;
   };
 
   template <size_t... i>
@@ -73,13 +73,16 @@ class CausalForwardItem {
       const int64_t query = begin + i * kLanes;
       start_panel(document, query, std::min(kLanes, end - query), panels_[static_cast<size_t>(i)]);
     }
-    for (int64_t key = document.first_key(begin); key < end; key += kCausalKeys) {
-      const int64_t keys = std::min(kCausalKeys, document.length - key);
+    const int64_t end_key = document.end_key(end);
+    for (int64_t key = document.first_key(begin); key < end_key; key += kCausalKeys) {
+      const int64_t keys = std::min(kCausalKeys, end_key - key);
       const float* k = row_words(document.rows(args_.k, key, kv), keys, shape_.D, buffers_.k_rows);
       const float* v = row_pair_words(document.rows(args_.v, key, kv), keys, shape_.D, buffers_.v_pairs);
       for (int64_t i = 0; i < num_panels; ++i) {
         Panel& panel = panels_[static_cast<size_t>(i)];
-        if (key >= panel.first_key && key < panel.query + panel.queries) block(document, panel, key, keys, k, v);
+        if (key >= panel.first_key && key < panel.end_key) {
+          block(document, panel, key, std::min(keys, panel.end_key - key), k, v);
+        }
       }
     }
     for (int64_t i = 0; i < num_panels; ++i) finish_panel(document, panels_[static_cast<size_t>(i)]);
@@ -89,8 +92,9 @@ class CausalForwardItem {
     panel.query = query;
     panel.queries = queries;
     panel.first_key = document.first_key(query);
+    panel.end_key = document.end_key(query + queries);
     const CausalPanelBuffers& own = panel.buffers;
-    panel.out = PanelSum(own.out_panel, own.out_sum, own.out_rest, shape_.D * kLanes, query + kLanes - panel.first_key);
+    panel.out = PanelSum(own.out_panel, own.out_sum, own.out_rest, shape_.D * kLanes, panel.end_key - panel.first_key);
     panel.softmax.start_panel();
     rows_to_panel<kPack<T>>(document.rows(args_.q, query, head_), queries, shape_.D, own.q_panel);
   }
@@ -99,9 +103,10 @@ class CausalForwardItem {
     const int64_t passed = key - panel.first_key;
     const bool may_weigh = passed > 0 && keys == kCausalKeys;
     bool moved = false;
-    with_causal_logit(args_.scale, key - panel.query, panel.queries, document.window, [&](const auto& logit) {
-      moved = panel.softmax.block(k, divide_up(shape_.D, kPack<T>), keys, may_weigh, logit);
-    });
+    with_causal_logit(args_.scale, document.distance(key, panel.query), panel.queries, document.window,
+                      [&](const auto& logit) {
+                        moved = panel.softmax.block(k, divide_up(shape_.D, kPack<T>), keys, may_weigh, logit);
+                      });
     const float *weights = buffers_.weights, *correction = buffers_.correction;
     float* out = panel.buffers.out_panel;
     if (moved) panel.out.scale(passed, correction);

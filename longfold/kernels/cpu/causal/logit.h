@@ -17,7 +17,7 @@ constexpr auto kLaneNumbers = [] {
   return numbers;
 }();
 
-// Keys and queries are counted from the panel's first query: lane i sees keys j with i - window < j <= i.
+// Keys and queries are counted from the place of the panel's first query: lane i sees keys j with i - window < j <= i.
 template <bool HasDiagonal, bool HasWindow>
 struct CausalLogit {
   Vec scale;
@@ -37,8 +37,8 @@ struct CausalLogit {
   }
 };
 
-// Calls body(logit) for the block of keys that begins `first_key` after the panel's first query (before it, if
-// negative); window 0 is none.
+// Calls body(logit) for the block of keys that begins `first_key` after that place (before it, if negative); window 0
+// is none.
 template <class Body>
 LONGFOLD_INLINE void with_causal_logit(double scale, int64_t first_key, int64_t queries, int64_t window, Body&& body) {
   const Vec factor = splat(static_cast<float>(scale));
