@@ -1,11 +1,5 @@
 // longfold bench step: how long a training step takes, with random weights and tokens.
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/randint.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,15 +10,11 @@
 #include <vector>
 
 #include "longfold/base/error.h"
+#include "longfold/base/fields.h"
 #include "longfold/base/text.h"
+#include "longfold/cli/bench_model.h"
 #include "longfold/cli/commands.h"
 #include "longfold/cli/step_profile.h"
-#include "longfold/memory/meter.h"
-#include "longfold/model/transformer.h"
-#include "longfold/train/device.h"
-#include "longfold/train/gradients.h"
-#include "longfold/train/optimizer.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::cli {
 namespace {
@@ -32,22 +22,9 @@ namespace {
 struct BenchOptions {
   std::string preset = "genslm-25m", device = "cpu", dtype = "fp32", linear = "auto", attention = "auto";
   int64_t tokens = 2048, steps = 5, threads = 0;
-  bool json = false, any_order = false, profile = false;
+  bool json = false, any_order = false, profile = false, no_warm_up = false;
+  std::vector<std::pair<std::string, std::string>> memory;  // "memory.key", text
 };
-
-constexpr int64_t kVocabulary = 69;  // of genslm69
-
-data::Batch random_batch(int64_t tokens) {
-  const auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
-  data::Batch batch;
-  batch.tokens = at::randint(kVocabulary, {1, tokens}, generator, at::kLong);
-  batch.labels = at::randint(kVocabulary, {1, tokens}, generator, at::kLong);
-  batch.positions = at::arange(tokens, at::kLong).unsqueeze(0);
-  batch.weights = at::ones({1, tokens}, at::kFloat);
-  batch.held_out_weights = at::zeros({1, tokens}, at::kFloat);
-  batch.documents = at::arange(2, at::kLong) * tokens;
-  return batch;
-}
 
 void expect_at_least_one(const char* option, int64_t value) {
   if (value >= 1) return;
@@ -72,40 +49,24 @@ void bench_step(const BenchOptions& options) {
   expect_at_least_one("--steps", options.steps);
   if (options.json && options.profile) throw base::UserError("expected --json or --profile, got both");
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-  auto meter = memory::MemoryMeter::install();
-  model::ModelConfig config = model::named_config(options.preset, "");
-  config.vocab_size = kVocabulary;
-  if (config.has_learned_positions()) config.max_positions = options.tokens;
-  train::ComputeConfig compute;
-  compute.device = options.device;
-  compute.dtype = options.dtype;
-  compute.linear = options.linear;
-  compute.attention = options.attention;
-  compute.deterministic = !options.any_order;
-  compute.validate();
-  train::resolve(compute);
-  const at::Device device = train::compute_device(compute.device);
-  const at::ScalarType dtype = train::compute_dtype(compute.dtype);
-  const model::Transformer transformer(config, model::local_layers(train::engines_of(compute)));
-  transformer.ptr()->initialise(1);
-  transformer.ptr()->to(device);
-  if (!device.is_cpu()) meter = memory::MemoryMeter::on_gpu(device);
-  const train::MasterParameters parameters(transformer, dtype);
-  train::AdamW optimizer({}, parameters.tensors(), parameters.rounded());
-  const std::vector<data::Batch> batches{random_batch(options.tokens)};
+  (void)memory::MemoryMeter::install();  // from the first tensor on
+  train::Recipe recipe;
+  recipe.model = bench_config(options.preset, options.tokens);
+  recipe.compute.device = options.device;
+  recipe.compute.dtype = options.dtype;
+  recipe.compute.linear = options.linear;
+  recipe.compute.attention = options.attention;
+  recipe.compute.deterministic = !options.any_order;
+  for (const auto& [name, text] : options.memory) base::set_field(recipe, name, text);
+  BenchModel model(std::move(recipe), options.tokens);
+  const train::ComputeConfig& compute = model.recipe().compute;
 
   std::vector<double> seconds;
   std::vector<double> losses;
-  const auto take_step = [&] {
-    const train::StepLosses result = train::add_gradients(transformer, parameters, batches);
-    const double norm = train::gradient_norm(parameters.tensors());
-    optimizer.update(std::ssize(losses) + 1, 1e-4, train::clip_factor(norm, 1));
-    if (!device.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
-    losses.push_back(result.loss.value());
-  };
   for (int64_t step = 0; step <= options.steps; ++step) {  // the first, which fills the caches, does not count
+    if (step == 0 && options.no_warm_up) continue;
     const auto start = std::chrono::steady_clock::now();
-    take_step();
+    losses.push_back(model.take_step());
     if (step > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   std::vector<double> sorted = seconds;
@@ -116,7 +77,8 @@ void bench_step(const BenchOptions& options) {
         {"preset", options.preset},         {"dtype", options.dtype},   {"tokens", options.tokens},
         {"threads", at::get_num_threads()}, {"linear", compute.linear}, {"device", compute.device},
         {"attention", compute.attention},   {"seconds", seconds},       {"losses", losses},
-        {"peak_bytes", meter.peak()}};
+        {"peak_bytes", model.meter().peak()},
+        {"flops", step_flops(model.recipe().model, options.tokens)}};
     std::printf("%s\n", line.dump().c_str());
     return;
   }
@@ -124,10 +86,10 @@ void bench_step(const BenchOptions& options) {
       "%s, %s, %lld tokens, %d threads, linear by %s: %.3f s a step (%.3f to %.3f), %.0f tokens/s, peak %.0f MiB\n",
       options.preset.c_str(), options.dtype.c_str(), static_cast<long long>(options.tokens), at::get_num_threads(),
       compute.linear.c_str(), median, sorted.front(), sorted.back(), static_cast<double>(options.tokens) / median,
-      static_cast<double>(meter.peak()) / (1 << 20));
+      static_cast<double>(model.meter().peak()) / (1 << 20));
   if (!options.profile) return;
-  StepProfile profile(!device.is_cpu());
-  take_step();
+  StepProfile profile(!model.device().is_cpu());
+  (void)model.take_step();
   print_profile(profile.rows());
 }
 
@@ -148,11 +110,19 @@ void add_bench(CLI::App& app) {
   step->add_option("--device", options->device, "compute.device")->capture_default_str();
   step->add_option("--attention", options->attention, "compute.attention")->capture_default_str();
   step->add_flag("--any-order", options->any_order, "compute.deterministic = false");
+  for (const std::string& name : base::option_names(train::Recipe())) {
+    if (!name.starts_with("memory.")) continue;
+    step->add_option_function<std::string>(
+            "--" + name, [options, name](const std::string& text) { options->memory.emplace_back(name, text); })
+        ->group("Memory techniques, as in a recipe (longfold train --help)");
+  }
+  step->add_flag("--no-warm-up", options->no_warm_up, "the first step counts");
   step->add_option("--dtype", options->dtype, "compute.dtype")->capture_default_str();
   step->add_option("--linear", options->linear, "compute.linear")->capture_default_str();
   step->add_flag("--profile", options->profile, "where the time goes, by operator (on a GPU by kernel)");
   step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
   step->callback([options] { bench_step(*options); });
+  add_bench_reach(*bench);
 }
 
 }  // namespace longfold::cli

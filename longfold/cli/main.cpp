@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   longfold::cli::add_info(app);
   longfold::cli::add_train(app);
+  longfold::cli::add_plan(app);
   longfold::cli::add_prepare(app);
   longfold::cli::add_inspect(app);
   longfold::cli::add_eval(app);

@@ -86,8 +86,7 @@ class LongfoldAttention final : public AttentionCore {
  private:
   static ops::CausalAttentionOptions options(const Qkv& qkv, const Documents& documents, bool causal) {
     if (causal) return {.documents = documents.begins};
-    TORCH_CHECK(qkv.k.size(1) < 0, "[attention] rectangles");
-    return {};
+    return {.first_query = qkv.k.size(1)};
   }
 };
 

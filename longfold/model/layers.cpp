@@ -60,7 +60,8 @@ Layers local_layers(const Engines& engines) {
 }
 
 BlockContext BlockContext::narrow(int64_t begin, int64_t num_tokens) const {
-  return {.rotary = {rotary.cos.narrow(1, begin, num_tokens), rotary.sin.narrow(1, begin, num_tokens)},
+  const auto part = [&](const at::Tensor& table) { return table.narrow(1, begin, num_tokens).contiguous(); };
+  return {.rotary = {part(rotary.cos), part(rotary.sin)},
           .documents = documents,
           .dropout = dropout.from_token(begin)};
 }

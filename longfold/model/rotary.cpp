@@ -160,6 +160,8 @@ Qkv split_and_rotate(const at::Tensor& qkv, int64_t head_size, const RotaryTable
               "[split_and_rotate] expected qkv of shape [B, S, KV heads, (G + 2) ", head_size, "], got ", qkv.sizes());
   TORCH_CHECK(qkv.size(0) == tables.cos.size(0) && qkv.size(1) == tables.cos.size(1),
               "[split_and_rotate] expected rotary tables for qkv ", qkv.sizes(), ", got ", tables.cos.sizes());
+  TORCH_CHECK(tables.cos.is_contiguous() && tables.sin.is_contiguous(),
+              "[split_and_rotate] expected contiguous rotary tables, got strides ", tables.cos.strides());
   const auto parts = SplitAndRotate::apply(qkv, head_size, tables.cos, tables.sin);
   return {parts[0], parts[1], parts[2]};
 }

@@ -59,6 +59,16 @@ void resolve(ComputeConfig& compute) {
   at::globalContext().setAllowFP16ReductionCuBLAS(false);
 }
 
+void check_places(const Recipe& recipe) {
+  if (recipe.compute.device != "cpu") return;
+  for (const auto& [key, place] : {std::pair{"offload", recipe.memory.offload},
+                                   std::pair{"chunked_attention", recipe.memory.chunked_attention}}) {
+    if (place != "host") continue;
+    throw base::UserError(std::string("expected memory.") + key +
+                          " to be file or none on the CPU, whose memory is the host's, got \"host\"");
+  }
+}
+
 model::Engines engines_of(const ComputeConfig& compute) {
   return {.linear = model::linear_engine(compute.linear),
           .attention = model::attention_engine(compute.attention, compute_device(compute.device).type()),

@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "longfold/base/error.h"
+#include "longfold/techniques/techniques.h"
 #include "longfold/train/device.h"
+#include "longfold/train/dry_step.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/initial_weights.h"
 #include "longfold/train/retention.h"
@@ -40,7 +42,15 @@ Recipe resolved(Recipe recipe) {
     throw base::UserError("expected model.dropout to be 0 on a GPU, where it is not there yet, got " +
                           nlohmann::json(recipe.model.dropout).dump());
   }
+  check_places(recipe);
   return recipe;
+}
+
+// Exactly what will wait there, which is registered at once.
+techniques::HostBytes waiting_on_host(const Recipe& recipe, const data::TokenFile& file) {
+  if (recipe.memory.offload != "host" && recipe.memory.chunked_attention != "host") return {};
+  const int64_t length = recipe.data.sequence_length;
+  return dry_step(recipe, recipe.data.batch_size, length > 0 ? length : file.longest()).on_host;
 }
 
 model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
@@ -52,7 +62,10 @@ model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
                           std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
-  model::Transformer transformer(recipe.model, model::local_layers(engines_of(recipe.compute)));
+  const auto host_bytes = waiting_on_host(recipe, file);
+  const auto shelves = techniques::make_shelves(recipe.memory, recipe.train.output, host_bytes);
+  const model::Layers layers = model::local_layers(engines_of(recipe.compute));
+  model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
   transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
   transformer->to(compute_device(recipe.compute.device));
   return transformer;
@@ -67,7 +80,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
       model_(make_model(recipe_, file_)),
-      parameters_(model_, compute_dtype(recipe.compute.dtype)),
+      parameters_(model_, compute_dtype(recipe.compute.dtype), compute_device(recipe_.compute.device).type()),
       optimizer_(recipe.optimizer, parameters_.tensors(), parameters_.rounded()) {
   if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
   if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {

@@ -36,7 +36,7 @@ Result run(const ModelConfig& config, const Layers& layers, at::ScalarType dtype
   const at::Tensor tokens = at::randint(config.vocab_size, {kRows, kTokens}, at::kLong);
   const at::Tensor labels = at::randint(config.vocab_size, {kRows, kTokens}, at::kLong);
   labels[1].narrow(0, 12, 11).fill_(model::kIgnoredLabel);
-  const at::Tensor positions = at::arange(kTokens).expand({kRows, kTokens}).contiguous();
+  const at::Tensor positions = at::arange(kTokens) + at::tensor({0, 9}).unsqueeze(1);
   const auto documents = packed ? std::optional(at::tensor(kDocuments, at::kLong)) : std::nullopt;
   const std::optional<model::DropoutKey> key = model::DropoutKey{.step = model::dropout_key(1, 2)};
   const at::Tensor losses = transformer->token_losses(tokens, labels, positions, documents, key);

@@ -69,10 +69,10 @@ TEST(Techniques, TakeLessEach) {
   measure("selective");
   set.checkpoint = "full";
   measure("full");
-  set.tiled_mlp = true;
-  measure("tiled_mlp");
   set.tiled_loss = true;
   measure("tiled_loss");
+  set.tiled_mlp = true;
+  measure("tiled_mlp");
   set.chunked_attention = "device";
   measure("chunked_attention device");
   set.chunked_attention = "file";

@@ -1,0 +1,81 @@
+#include "longfold/cli/bench_model.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+
+#include "longfold/techniques/techniques.h"
+#include "longfold/train/device.h"
+#include "longfold/train/dry_step.h"
+#include "longfold/train/gradients.h"
+
+namespace longfold::cli {
+namespace {
+
+train::Recipe resolved(train::Recipe recipe, int64_t tokens) {
+  recipe.data.sequence_length = tokens;
+  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = kBenchVocabulary;
+  if (recipe.model.has_learned_positions()) recipe.model.max_positions = std::max(recipe.model.max_positions, tokens);
+  recipe.compute.validate();
+  recipe.memory.validate();
+  train::resolve(recipe.compute);
+  train::check_places(recipe);
+  return recipe;
+}
+
+model::Transformer make_model(const train::Recipe& recipe, int64_t tokens, at::Device device) {
+  techniques::HostBytes on_host;
+  if (!device.is_cpu()) on_host = train::dry_step(recipe, 1, tokens).on_host;
+  const auto shelves = techniques::make_shelves(recipe.memory, "/tmp", on_host);
+  const model::Layers layers = model::local_layers(train::engines_of(recipe.compute));
+  model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
+  transformer->initialise(1);
+  transformer->to(device);
+  return transformer;
+}
+
+data::Batch random_batch(int64_t vocabulary, int64_t tokens) {
+  const auto generator = at::make_generator<at::CPUGeneratorImpl>(1);
+  data::Batch batch;
+  batch.tokens = at::randint(vocabulary, {1, tokens}, generator, at::kLong);
+  batch.labels = at::randint(vocabulary, {1, tokens}, generator, at::kLong);
+  batch.positions = at::arange(tokens, at::kLong).unsqueeze(0);
+  batch.weights = at::ones({1, tokens}, at::kFloat);
+  batch.held_out_weights = at::zeros({1, tokens}, at::kFloat);
+  batch.documents = at::arange(2, at::kLong) * tokens;
+  return batch;
+}
+
+}  // namespace
+
+BenchModel::BenchModel(train::Recipe recipe, int64_t tokens)
+    : recipe_(resolved(std::move(recipe), tokens)),
+      device_(train::compute_device(recipe_.compute.device)),
+      meter_(device_.is_cpu() ? memory::MemoryMeter::install() : memory::MemoryMeter::on_gpu(device_)),
+      transformer_(make_model(recipe_, tokens, device_)),
+      parameters_(transformer_, train::compute_dtype(recipe_.compute.dtype), device_.type()),
+      optimizer_(recipe_.optimizer, parameters_.tensors(), parameters_.rounded()),
+      batch_(random_batch(recipe_.model.vocab_size, tokens)) {}
+
+double BenchModel::take_step() {
+  const train::StepLosses result = train::add_gradients(transformer_, parameters_, {&batch_, 1});
+  const double norm = train::gradient_norm(parameters_.tensors());
+  optimizer_.update(++steps_, 1e-4, train::clip_factor(norm, 1));
+  if (!device_.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device_.index());
+  return result.loss.value();
+}
+
+model::ModelConfig bench_config(const std::string& preset, int64_t tokens) {
+  model::ModelConfig config = model::named_config(preset, "");
+  config.vocab_size = kBenchVocabulary;
+  if (config.has_learned_positions()) config.max_positions = tokens;
+  return config;
+}
+
+double step_flops(const model::ModelConfig& config, int64_t tokens) {
+  const auto S = static_cast<double>(tokens), wide = static_cast<double>(config.head_size() * config.num_heads);
+  return S * (6 * static_cast<double>(config.num_parameters()) +
+              6 * static_cast<double>(config.num_layers) * wide * S);
+}
+
+}  // namespace longfold::cli

@@ -1,0 +1,142 @@
+#include "longfold/train/plan.h"
+
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include <algorithm>
+
+#include "longfold/base/error.h"
+#include "longfold/base/fields.h"
+#include "longfold/base/text.h"
+#include "longfold/train/device.h"
+
+namespace longfold::train {
+namespace {
+
+using techniques::MemoryConfig;
+
+// Only sizes and folder of another.
+MemoryConfig plain(const MemoryConfig& like) {
+  MemoryConfig memory;
+  memory.tile_tokens = like.tile_tokens, memory.chunk_tokens = like.chunk_tokens, memory.folder = like.folder;
+  return memory;
+}
+
+memory::Term largest(const StepMemory& step) {
+  const auto* const most = std::ranges::max_element(step.by_term);
+  return static_cast<memory::Term>(most - step.by_term.begin());
+}
+
+}  // namespace
+
+std::vector<Rung> ways_to_fit(const MemoryConfig& like, bool on_gpu) {
+  const char* const away = on_gpu ? "host" : "file";
+  MemoryConfig memory = plain(like);
+  std::vector<Rung> rungs{{"nothing", memory}};
+  const auto add = [&](const char* name) { rungs.push_back({name, memory}); };
+  memory.tiled_loss = true;
+  add("tiled loss");
+  memory.checkpoint = "selective";
+  add("selective checkpoints");
+  memory.tiled_mlp = true;
+  add("tiled MLP");
+  if (on_gpu) {
+    memory.offload = away;
+    add("offload");
+  }
+  memory.checkpoint = "full";
+  add("full checkpoints");
+  memory.chunked_attention = "device";
+  add("chunked attention");
+  memory.offload = away;
+  if (!on_gpu) add("offload");
+  memory.chunked_attention = away;
+  add(on_gpu ? "chunks on the host" : "chunks in a file");
+  return rungs;
+}
+
+std::vector<Rung> ladder(const MemoryConfig& like, bool on_gpu) {
+  const char* const away = on_gpu ? "host" : "file";
+  MemoryConfig memory = plain(like);
+  std::vector<Rung> rungs;
+  const auto add = [&](const std::string& name) { rungs.push_back({name, memory}); };
+  memory.attention = "dense";
+  add("dense");
+  memory.attention = "flash";
+  add("flash");
+  memory.checkpoint = "full";
+  add("+ checkpoints");
+  memory.tiled_mlp = true;
+  add("+ tiled MLP");
+  memory.tiled_loss = true;
+  add("+ tiled loss");
+  memory.chunked_attention = "device";
+  add("+ chunked attention");
+  memory.offload = away;
+  add(std::string("+ offload, ") + away);
+  memory.chunked_attention = away;
+  add(std::string("+ chunks, ") + away);
+  return rungs;
+}
+
+std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit) {
+  for (Rung& rung : ways_to_fit(recipe.memory, recipe.compute.device != "cpu")) {
+    Recipe changed = recipe;
+    changed.memory = rung.memory;
+    if (dry_step(changed, rows, tokens).device <= limit) return std::move(rung);
+  }
+  return std::nullopt;
+}
+
+std::string removed_by(memory::Term term, const MemoryConfig& memory) {
+  switch (term) {
+    case memory::Term::kActivations:
+      return memory.checkpoint_every() == 0         ? "checkpoint = selective or full"
+             : !memory.tiled_mlp                    ? "tiled_mlp"
+             : memory.chunked_attention == "none"   ? "chunked_attention"
+             : memory.chunked_attention == "device" ? "chunked_attention = host or file"
+                                                    : "smaller tile_tokens and chunk_tokens";
+    case memory::Term::kCheckpoints:
+      return memory.keeps_attention() ? "checkpoint = full" : memory.offload == "none" ? "offload" : "";
+    case memory::Term::kAttention:
+      return memory.attention == "dense" ? "attention = flash" : memory.chunked_attention == "none" ? "chunked_attention" : "";
+    case memory::Term::kScores:
+      return memory.tiled_loss ? "smaller tile_tokens" : "tiled_loss";
+    default:
+      return "";
+  }
+}
+
+std::string as_options(const MemoryConfig& memory) {
+  const auto now = base::to_json(memory), defaults = base::to_json(MemoryConfig());
+  std::vector<std::string> options;
+  for (const auto& [key, value] : now.items()) {
+    if (value == defaults[key]) continue;
+    options.push_back("--memory." + key + " " + (value.is_string() ? value.get<std::string>() : value.dump()));
+  }
+  return base::join(options, " ");
+}
+
+int64_t limit_of(const ComputeConfig& compute) {
+  if (compute.memory_limit.count > 0) return compute.memory_limit.count;
+  const at::Device device = compute_device(compute.device);
+  if (device.is_cpu()) return 0;
+  return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).second);
+}
+
+void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit) {
+  if (limit <= 0 || step.device <= limit) return;
+  const memory::Term most = largest(step);
+  std::string advice = removed_by(most, recipe.memory);
+  if (!advice.empty()) advice = ", which memory." + advice + " makes smaller";
+  const auto rung = fastest_that_fits(recipe, rows, tokens, limit);
+  throw base::UserError(
+      "a step of " + std::to_string(rows) + " x " + std::to_string(tokens) + " tokens takes " +
+      base::format_bytes(step.device) + ", " + base::format_bytes(step.device - limit) + " more than the limit of " +
+      base::format_bytes(limit) + "; most of it are " + memory::to_string(most) + ", " +
+      base::format_bytes(step.by_term[static_cast<size_t>(most)]) + advice + " (" +
+      (rung ? "it fits with " + as_options(rung->memory) : "no set of techniques makes it fit: shorter sequences do") +
+      "; longfold plan shows the table, --force runs it all the same)");
+}
+
+}  // namespace longfold::train

@@ -1,0 +1,41 @@
+// What a run will take, and what to turn on where that is too much.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longfold/train/dry_step.h"
+
+namespace longfold::train {
+
+// A set of techniques and what it is called.
+struct Rung {
+  std::string name;
+  techniques::MemoryConfig memory;
+};
+
+// Sets of techniques from the one that costs no time to the one that takes least memory, in the order in which a second
+// buys most bytes. What waits does so in the host's memory, on the CPU in a file. Sizes of tiles and chunks are `like`'s.
+[[nodiscard]] std::vector<Rung> ways_to_fit(const techniques::MemoryConfig& like, bool on_gpu);
+
+// The techniques one by one, each with those before it, after the dense baseline: what each brings.
+[[nodiscard]] std::vector<Rung> ladder(const techniques::MemoryConfig& like, bool on_gpu);
+
+// The first of ways_to_fit() whose step fits, if any. `limit` in bytes of the device.
+[[nodiscard]] std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit);
+
+// What could take the place of this term's bytes, for a table; "" for nothing.
+[[nodiscard]] std::string removed_by(memory::Term term, const techniques::MemoryConfig& memory);
+
+// As options on a command line: "--memory.checkpoint full --memory.tiled_mlp true".
+[[nodiscard]] std::string as_options(const techniques::MemoryConfig& memory);
+
+// Bytes that a run may take: compute.memory_limit, else the device's memory; 0: not known.
+[[nodiscard]] int64_t limit_of(const ComputeConfig& compute);
+
+// UserError that says by how much a step is too large, what takes most, and what to turn on; nothing where it fits.
+void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit);
+
+}  // namespace longfold::train
