@@ -13,6 +13,7 @@
 #include "longfold/cli/signals.h"
 #include "longfold/cli/train_report.h"
 #include "longfold/parallel/engine.h"
+#include "longfold/train/plan.h"
 #include "longfold/train/trainer.h"
 
 namespace longfold::cli {
@@ -27,6 +28,7 @@ enum class Resume {
 struct Arguments {
   std::string recipe;
   Resume resume = Resume::kNo;
+  bool force = false;
   std::vector<std::pair<std::string, std::string>> options;  // "section.key", text
 };
 
@@ -111,6 +113,21 @@ bool run_steps(train::Trainer& trainer, const train::Events& events, const std::
   }
 }
 
+// What a step will take, beside what its techniques are.
+void print_plan(const train::Plan& plan) {
+  const std::string techniques = train::as_options(plan.recipe.memory);
+  const int64_t on_host = plan.step.on_host.checkpoints + plan.step.on_host.chunks;
+  std::printf("plan         %s%s%s a step%s%s\n", base::format_bytes(plan.step.device).c_str(),
+              on_host > 0 ? (" and " + base::format_bytes(on_host) + " of the host").c_str() : "",
+              plan.step.in_files > 0 ? (" and " + base::format_bytes(plan.step.in_files) + " in files").c_str() : "",
+              techniques.empty() ? "" : "; ", techniques.c_str());
+}
+
+std::string chosen(const techniques::MemoryConfig& memory) {
+  const std::string options = train::as_options(memory);
+  return options.empty() ? "no technique is wanted" : options;
+}
+
 void print_note(const train::FolderLock& lock) {
   if (lock.left_by().empty()) return;
   std::fprintf(stderr,
@@ -121,7 +138,7 @@ void print_note(const train::FolderLock& lock) {
 
 void run_train(const Arguments& arguments) {
   parallel::require_engine(parallel::mpi_engine(), num_launched_processes());
-  const train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
+  train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
   check_output(recipe, arguments);
   const auto meter = memory::MemoryMeter::install();
   meter.set_limit(recipe.compute.memory_limit);
@@ -129,6 +146,10 @@ void run_train(const Arguments& arguments) {
 
   StopSignals signals(before_the_steps(recipe));
   Progress progress;
+  progress.begin("planning the memory of a step");
+  const train::Plan plan = train::plan_run(recipe, arguments.force);
+  if (recipe.memory.automatic) std::printf("memory       auto: %s\n", chosen(plan.recipe.memory).c_str());
+  recipe.memory = plan.recipe.memory;
   progress.begin("checking the tokens of " + recipe.data.path + " and building the model");
   train::Trainer trainer(recipe, meter);
   check_output(recipe, arguments);  // again: nobody else can write there from here on
@@ -139,6 +160,7 @@ void run_train(const Arguments& arguments) {
   print_note(trainer.lock());
   print_start(trainer, changes);
 
+  print_plan(plan);
   if (recipe.compute.device == "auto") std::printf("device       auto: %s\n", trainer.recipe().compute.device.c_str());
   const std::string resume_command = command_to_go_on(arguments, true);
   train::Events events;
@@ -183,6 +205,7 @@ void add_train(CLI::App& app) {
           ->expected(0, 1)
           ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
           ->type_name("[auto]");
+  command->add_flag("--force", arguments->force, "runs a step that the plan says does not fit in the memory");
   for (const std::string& name : base::option_names(train::Recipe())) {
     const std::string shorter = name == "compute.memory_limit" ? "--memory-limit,"
                                 : name == "data.tokenizer"     ? "--tokenizer,"

@@ -7,6 +7,7 @@
 namespace longfold::techniques {
 
 struct MemoryConfig {
+  bool automatic = false;
   std::string attention = "flash";
   std::string checkpoint = "none";
   std::string offload = "none";
@@ -19,6 +20,7 @@ struct MemoryConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
+    visit("auto", self.automatic, "true: the fastest set of the techniques below that fits, in place of what they say");
     visit("attention", self.attention, "flash; dense builds mask, scores and weights of tokens x tokens, to compare with");
     visit("checkpoint", self.checkpoint,
           "what a block keeps for backward: none: all; full: its input; selective: attention's output besides; every-N: "

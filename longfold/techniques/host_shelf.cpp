@@ -7,6 +7,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -66,7 +67,7 @@ class Arena {
 };
 
 struct HostState {
-  explicit HostState(int64_t most) : bytes(most) {}
+  HostState(int64_t most, memory::Term of) : bytes(most), term(of) {}
 
   // Where copies run, and the arena: made with the first tensor.
   void prepare(at::Device device) {
@@ -77,14 +78,16 @@ struct HostState {
   }
 
   int64_t bytes;
+  memory::Term term;
   Places places;
   std::optional<Arena> arena;
   std::optional<c10::Stream> out, in;  // to the host, and from it
   struct Copy {
+    const Shelved* owner;
     at::Tensor from;
     std::optional<c10::Event> done;
   };
-  std::deque<Copy> in_flight;
+  std::deque<Copy> in_flight;  // its memory is free for kernels that come after the copy
 };
 
 class OnHost final : public Shelved {
@@ -101,13 +104,9 @@ class OnHost final : public Shelved {
                            " to wait on the host, got " + base::format_bytes(offset_ + size_));
     }
     state_->prepare(tensor.device());
-    // The memory of what was copied long ago is free for kernels that come after the copy.
     auto& in_flight = state_->in_flight;
-    if (in_flight.size() == kMostInFlight) {
-      if (in_flight.front().done) in_flight.front().done->block(current());
-      in_flight.pop_front();
-    }
-    HostState::Copy copy{tensor.detach().contiguous(), {}};
+    if (in_flight.size() == kMostInFlight) release_oldest();
+    HostState::Copy copy{this, tensor.detach().contiguous(), {}};
     if (!is_dry()) {
       wait(*state_->out, current());
       wait(*state_->out, *state_->in);  // what was here before may be on its way still
@@ -116,7 +115,7 @@ class OnHost final : public Shelved {
       copy.done.emplace(at::kCUDA);
       copy.done->record(*state_->out);
     }
-    memory::assign_term(copy.from, memory::Term::kCheckpoints);
+    memory::assign_term(copy.from, state_->term);
     in_flight.push_back(std::move(copy));
   }
   ~OnHost() override {
@@ -128,6 +127,16 @@ class OnHost final : public Shelved {
 
   void prefetch() override {
     if (to_.defined()) return;
+    // What is on its way out is still here; all else that is makes room.
+    auto& in_flight = state_->in_flight;
+    const auto own = std::ranges::find(in_flight, this, &HostState::Copy::owner);
+    if (own != in_flight.end()) {
+      to_ = own->from;
+      there_ = std::move(own->done);  // who changes it waits for the copy
+      in_flight.erase(own);
+      return;
+    }
+    while (!in_flight.empty()) release_oldest();
     to_ = at::empty(sizes_, options_);
     if (is_dry()) return;
     wait(*state_->in, current());  // its memory was another tensor's before
@@ -156,6 +165,11 @@ class OnHost final : public Shelved {
     event.record(for_stream);
     event.block(waits);
   }
+  void release_oldest() {
+    auto& oldest = state_->in_flight.front();
+    if (oldest.done) oldest.done->block(current());
+    state_->in_flight.pop_front();
+  }
   void forget_copy() {
     if (there_) there_->block(current());  // kernels may write to its memory when it is free
     to_.reset();
@@ -171,7 +185,7 @@ class OnHost final : public Shelved {
 
 class HostShelf final : public Shelf {
  public:
-  explicit HostShelf(int64_t bytes) : state_(std::make_shared<HostState>(bytes)) {}
+  HostShelf(int64_t bytes, memory::Term term) : state_(std::make_shared<HostState>(bytes, term)) {}
   std::shared_ptr<Shelved> put(const at::Tensor& tensor) override { return std::make_shared<OnHost>(state_, tensor); }
   [[nodiscard]] int64_t bytes() const override { return state_->places.end(); }
 
@@ -181,8 +195,8 @@ class HostShelf final : public Shelf {
 
 }  // namespace
 
-std::shared_ptr<Shelf> host_shelf(int64_t bytes) {
-  return std::make_shared<HostShelf>(bytes);
+std::shared_ptr<Shelf> host_shelf(int64_t bytes, memory::Term term) {
+  return std::make_shared<HostShelf>(bytes, term);
 }
 
 }  // namespace longfold::techniques

@@ -31,10 +31,15 @@ class OnDevice final : public Shelved {
 
 class DeviceShelf final : public Shelf {
  public:
+  explicit DeviceShelf(memory::Term term) : term_(term) {}
   std::shared_ptr<Shelved> put(const at::Tensor& tensor) override {
-    memory::assign_term(tensor, memory::Term::kCheckpoints);
-    return std::make_shared<OnDevice>(tensor);
+    at::Tensor kept = tensor.contiguous();
+    memory::assign_term(kept, term_);
+    return std::make_shared<OnDevice>(std::move(kept));
   }
+
+ private:
+  memory::Term term_;
 };
 
 // The file behind a shelf; reads and writes bytes at an offset.
@@ -95,8 +100,8 @@ class File {
 
 // Shared by a shelf and what lies on it. One thread of the model uses it; only File's calls are made by others.
 struct FileState {
-  explicit FileState(const std::filesystem::path& folder) { file.emplace(folder); }
-  FileState() = default;
+  FileState(const std::filesystem::path& folder, memory::Term of) : term(of) { file.emplace(folder); }
+  explicit FileState(memory::Term of) : term(of) {}
   FileState(const FileState&) = delete;
   FileState& operator=(const FileState&) = delete;
   ~FileState() {
@@ -106,11 +111,14 @@ struct FileState {
   void finish_writing() {
     if (written.valid()) written.get();
     in_flight.reset();
+    owner = nullptr;
   }
 
   std::optional<File> file;  // none of a dry run
+  memory::Term term;
   Places places;
   at::Tensor in_flight;  // what is being written
+  const void* owner = nullptr;  // the one whose it is
   std::future<void> written;
 };
 
@@ -130,8 +138,9 @@ class InFile final : public Shelved {
         file->write(from.const_data_ptr(), bytes, offset);
       });
     }
-    memory::assign_term(from, memory::Term::kCheckpoints);
+    memory::assign_term(from, state_->term);
     state_->in_flight = from;
+    state_->owner = this;
   }
   ~InFile() override {
     if (read_.valid()) read_.wait();
@@ -142,7 +151,12 @@ class InFile final : public Shelved {
 
   void prefetch() override {
     if (to_.defined()) return;
+    const at::Tensor written = state_->owner == this ? state_->in_flight : at::Tensor();
     state_->finish_writing();
+    if (written.defined()) {  // it is still there
+      to_ = written;
+      return;
+    }
     const bool has_data = options_.device().type() != at::kMeta;
     to_ = at::empty(sizes_, has_data ? options_.device(at::kCPU) : options_);
     if (!has_data) return;
@@ -179,14 +193,14 @@ class FileShelf final : public Shelf {
 
 }  // namespace
 
-std::shared_ptr<Shelf> device_shelf() {
-  return std::make_shared<DeviceShelf>();
+std::shared_ptr<Shelf> device_shelf(memory::Term term) {
+  return std::make_shared<DeviceShelf>(term);
 }
-std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder) {
-  return std::make_shared<FileShelf>(std::make_shared<FileState>(folder));
+std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder, memory::Term term) {
+  return std::make_shared<FileShelf>(std::make_shared<FileState>(folder, term));
 }
-std::shared_ptr<Shelf> dry_file_shelf() {
-  return std::make_shared<FileShelf>(std::make_shared<FileState>());
+std::shared_ptr<Shelf> dry_file_shelf(memory::Term term) {
+  return std::make_shared<FileShelf>(std::make_shared<FileState>(term));
 }
 
 }  // namespace longfold::techniques

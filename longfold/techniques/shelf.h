@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <string>
+
+#include "longfold/memory/dry_run.h"
 
 namespace longfold::techniques {
 
@@ -28,19 +29,21 @@ class Shelf {
   [[nodiscard]] virtual int64_t bytes() const { return 0; }  // most that waited at once, off the device
 };
 
-// Nothing moves.
-[[nodiscard]] std::shared_ptr<Shelf> device_shelf();
+// All shelves: `term` is what a dry run counts as that for which things wait (memory/dry_run.h).
+
+// Nothing moves, but what is not contiguous is copied, so that what it is a part of can go.
+[[nodiscard]] std::shared_ptr<Shelf> device_shelf(memory::Term term);
 
 // The host's memory, for tensors of a GPU: one arena of `bytes`, registered with it, so that copies run beside the
 // kernels, on streams of their own. Of what was put there the last two stay on the device until the next is put. More
 // than fits: base::RunError. Tensors without data (meta): nothing is copied, and nothing is too much.
-[[nodiscard]] std::shared_ptr<Shelf> host_shelf(int64_t bytes);
+[[nodiscard]] std::shared_ptr<Shelf> host_shelf(int64_t bytes, memory::Term term);
 
 // A file without a name in `folder`, which is gone when the process is. Written while the caller goes on: of what was
 // put there, the last one stays in memory until the next is put or one is read. Tensors of any device.
 // base::UserError where there can be no file.
-[[nodiscard]] std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder);
+[[nodiscard]] std::shared_ptr<Shelf> file_shelf(const std::filesystem::path& folder, memory::Term term);
 // The same for tensors without data (meta), without a file.
-[[nodiscard]] std::shared_ptr<Shelf> dry_file_shelf();
+[[nodiscard]] std::shared_ptr<Shelf> dry_file_shelf(memory::Term term);
 
 }  // namespace longfold::techniques

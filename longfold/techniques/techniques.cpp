@@ -11,10 +11,12 @@
 namespace longfold::techniques {
 namespace {
 
-std::shared_ptr<Shelf> make_shelf(const std::string& place, const std::string& folder, int64_t host_bytes) {
-  if (place == "file") return file_shelf(folder);
-  if (place == "host") return host_shelf(host_bytes);
-  return device_shelf();
+using memory::Term;
+
+std::shared_ptr<Shelf> make_shelf(const std::string& place, const std::string& folder, int64_t host_bytes, Term term) {
+  if (place == "file") return file_shelf(folder, term);
+  if (place == "host") return host_shelf(host_bytes, term);
+  return device_shelf(term);
 }
 
 // Without checkpoints: what tiles and chunks do not do is autograd's.
@@ -31,15 +33,15 @@ model::BlockForward without_checkpoint(Pieces pieces, bool by_chunks, bool by_ti
 
 Shelves make_shelves(const MemoryConfig& config, const std::string& folder, const HostBytes& host_bytes) {
   const std::string& place = config.folder.empty() ? folder : config.folder;
-  return {make_shelf(config.offload, place, host_bytes.checkpoints),
-          make_shelf(config.chunked_attention, place, host_bytes.chunks)};
+  return {make_shelf(config.offload, place, host_bytes.checkpoints, Term::kCheckpoints),
+          make_shelf(config.chunked_attention, place, host_bytes.chunks, Term::kAttention)};
 }
 
 Shelves make_dry_shelves(const MemoryConfig& config) {
-  const auto make = [](const std::string& place) {
-    return place == "file" ? dry_file_shelf() : make_shelf(place, "", 0);
+  const auto make = [](const std::string& place, Term term) {
+    return place == "file" ? dry_file_shelf(term) : make_shelf(place, "", 0, term);
   };
-  return {make(config.offload), make(config.chunked_attention)};
+  return {make(config.offload, Term::kCheckpoints), make(config.chunked_attention, Term::kAttention)};
 }
 
 model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves) {

@@ -5,6 +5,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
+#include <nlohmann/json.hpp>
+
 #include "longfold/base/error.h"
 #include "longfold/model/cudnn_attention.h"
 
@@ -57,6 +59,18 @@ void resolve(ComputeConfig& compute) {
   // Sums of matrix products in fp32 to their end.
   at::globalContext().setAllowBF16ReductionCuBLAS(false);
   at::globalContext().setAllowFP16ReductionCuBLAS(false);
+}
+
+void resolve(Recipe& recipe) {
+  // cuDNN compiles for each length of a row: whole records have many.
+  const bool many_lengths = recipe.data.sequence_length == 0 && recipe.compute.attention == "auto";
+  if (many_lengths && !compute_device(recipe.compute.device).is_cpu()) recipe.compute.attention = "flash";
+  resolve(recipe.compute);
+  if (recipe.compute.device != "cpu" && recipe.model.dropout > 0) {
+    throw base::UserError("expected model.dropout to be 0 on a GPU, where it is not there yet, got " +
+                          nlohmann::json(recipe.model.dropout).dump());
+  }
+  check_places(recipe);
 }
 
 void check_places(const Recipe& recipe) {

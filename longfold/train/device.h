@@ -18,6 +18,9 @@ namespace longfold::train {
 // Puts what "auto" chose in the place of "auto": device, linear, attention. UserError for what the device cannot do.
 void resolve(ComputeConfig& compute);
 
+// The same for what depends on several sections; the model is not built yet.
+void resolve(Recipe& recipe);
+
 // UserError where [memory] of a resolved recipe lets something wait in a place that the device does not have.
 void check_places(const Recipe& recipe);
 

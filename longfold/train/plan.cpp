@@ -4,16 +4,20 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/base/text.h"
+#include "longfold/data/token_file.h"
 #include "longfold/train/device.h"
 
 namespace longfold::train {
 namespace {
 
 using techniques::MemoryConfig;
+
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 // Only sizes and folder of another.
 MemoryConfig plain(const MemoryConfig& like) {
@@ -137,6 +141,24 @@ void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int6
       base::format_bytes(step.by_term[static_cast<size_t>(most)]) + advice + " (" +
       (rung ? "it fits with " + as_options(rung->memory) : "no set of techniques makes it fit: shorter sequences do") +
       "; longfold plan shows the table, --force runs it all the same)");
+}
+
+Plan plan_run(Recipe recipe, bool force) {
+  Plan plan;
+  const data::TokenFile file(recipe.data.path, recipe.data.tokenizer);
+  resolve(recipe);
+  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = file.tokenizer().vocab_size();
+  plan.rows = recipe.data.batch_size;
+  plan.tokens = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
+  plan.limit = limit_of(recipe.compute);
+  if (recipe.memory.automatic) {
+    const auto rung = fastest_that_fits(recipe, plan.rows, plan.tokens, plan.limit > 0 ? plan.limit : kNoLimit);
+    if (rung) recipe.memory = rung->memory;
+  }
+  plan.step = dry_step(recipe, plan.rows, plan.tokens);
+  if (!force) check_fits(recipe, plan.step, plan.rows, plan.tokens, plan.limit);
+  plan.recipe = std::move(recipe);
+  return plan;
 }
 
 }  // namespace longfold::train

@@ -35,6 +35,15 @@ struct Rung {
 // Bytes that a run may take: compute.memory_limit, else the device's memory; 0: not known.
 [[nodiscard]] int64_t limit_of(const ComputeConfig& compute);
 
+// Of the recipe's longest row; with "auto" put in its place, as by resolve() for [compute]. Opens the data set.
+struct Plan {
+  Recipe recipe;
+  int64_t rows = 0, tokens = 0, limit = 0;
+  StepMemory step;
+};
+// UserError as check_fits(), unless `force`; with memory.auto where nothing fits.
+[[nodiscard]] Plan plan_run(Recipe recipe, bool force);
+
 // UserError that says by how much a step is too large, what takes most, and what to turn on; nothing where it fits.
 void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit);
 

@@ -34,15 +34,7 @@ void check_positions(const Recipe& recipe, const data::TokenFile& file) {
 }
 
 Recipe resolved(Recipe recipe) {
-  // cuDNN compiles for each length of a row: whole records have many.
-  const bool many_lengths = recipe.data.sequence_length == 0 && recipe.compute.attention == "auto";
-  if (many_lengths && !compute_device(recipe.compute.device).is_cpu()) recipe.compute.attention = "flash";
-  resolve(recipe.compute);
-  if (recipe.compute.device != "cpu" && recipe.model.dropout > 0) {
-    throw base::UserError("expected model.dropout to be 0 on a GPU, where it is not there yet, got " +
-                          nlohmann::json(recipe.model.dropout).dump());
-  }
-  check_places(recipe);
+  resolve(recipe);
   return recipe;
 }
 

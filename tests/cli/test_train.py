@@ -176,7 +176,9 @@ def test_full_disk_keeps_the_previous_checkpoint(longfold, recipe, tmp_path):
 
 def test_memory_limit_is_one_explained_line(longfold, recipe):
     done = longfold("train", recipe(), "--memory-limit", "1MiB")
-    assert "1.00 MiB" in done.one_line_error(1)
+    line = done.one_line_error(2)
+    assert "more than the limit of 1.00 MiB; most of it are " in line and "longfold plan shows the table" in line, line
+    assert "1.00 MiB" in longfold("train", recipe(), "--memory-limit", "1MiB", "--force").one_line_error(1)
     assert longfold("train", recipe(), "--memory-limit", "1GiB").code == 0
 
 
@@ -335,7 +337,7 @@ def test_the_last_of_a_repeated_option_counts(longfold, recipe, tmp_path):
     assert longfold("train", recipe(), "--train.steps", 3, "--train.steps=4").code == 0
     assert checkpoints(tmp_path / "run") == ["step-00000004"]
     limits = ("--memory-limit", "1GiB", "--compute.memory_limit", "1MiB")
-    assert "1.00 MiB" in longfold("train", recipe(), "--train.output", tmp_path / "b", *limits).one_line_error(1)
+    assert "1.00 MiB" in longfold("train", recipe(), "--train.output", tmp_path / "b", *limits).one_line_error(2)
     assert longfold("train", recipe(), "--train.output", tmp_path / "c", *limits, "--memory-limit=2GiB").code == 0
 
 

@@ -223,8 +223,7 @@ std::vector<int64_t> asked_for_on_meta(const std::vector<at::Tensor>& inputs, co
   return counting.asked_for;
 }
 
-// The scratch of its one thread is all that the CPU takes beyond what a dry run counts.
-TEST(CausalAttention, TheMetaDeviceCountsTheWorkspace) {
+TEST(CausalAttention, TheMetaDeviceCountsTheWorkspaceAndTheScratch) {
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   const at::Tensor documents = at::tensor({0, 300, 600, 900, 1200, 1500}, at::kLong);
@@ -241,8 +240,7 @@ TEST(CausalAttention, TheMetaDeviceCountsTheWorkspace) {
     EXPECT_GE(all - workspace, 4 * 16 * 20 * (1500 + 2 * Sk)) << "three gradients";
     const at::Tensor out = causal_attention(inputs[0], inputs[1], inputs[2], options), grad = at::ones_like(out);
     const int64_t taken = extra_peak([&] { (void)torch::autograd::grad({out}, inputs, {grad}); });
-    EXPECT_GE(taken, all);
-    EXPECT_LE(taken, all + (1 << 20));
+    EXPECT_NEAR(static_cast<double>(taken), static_cast<double>(all), 1 << 12);
   }
   at::set_num_threads(threads);
 }

@@ -13,6 +13,8 @@
 namespace longfold::techniques {
 namespace {
 
+constexpr auto kTerm = memory::Term::kCheckpoints;
+
 TEST(Places, AreTheFirstGapThatIsLargeEnough) {
   Places places;
   EXPECT_EQ(places.take(10), 0);
@@ -27,7 +29,7 @@ TEST(Places, AreTheFirstGapThatIsLargeEnough) {
 
 TEST(Shelf, GivesBackTheBitsInAnyOrderAndAsOften) {
   const ScratchFolder scratch;
-  for (const auto& shelf : {device_shelf(), file_shelf(scratch.path())}) {
+  for (const auto& shelf : {device_shelf(kTerm), file_shelf(scratch.path(), kTerm)}) {
     std::vector<at::Tensor> tensors;
     std::vector<std::shared_ptr<Shelved>> shelved;
     for (const auto dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kLong}) {
@@ -47,7 +49,7 @@ TEST(Shelf, GivesBackTheBitsInAnyOrderAndAsOften) {
 TEST(FileShelf, KeepsInMemoryOnlyWhatIsBeingWritten) {
   const auto meter = memory::MemoryMeter::install();
   const ScratchFolder scratch;
-  const auto shelf = file_shelf(scratch.path());
+  const auto shelf = file_shelf(scratch.path(), kTerm);
   const int64_t before = meter.live(), bytes = 1 << 20;
   std::vector<std::shared_ptr<Shelved>> shelved;
   for (int i = 0; i < 4; ++i) {
@@ -67,7 +69,7 @@ TEST(FileShelf, SaysWhichFolderItCannotUse) {
   const ScratchFolder scratch;
   std::ofstream(scratch / "file") << "x";
   try {
-    (void)file_shelf(scratch / "file");
+    (void)file_shelf(scratch / "file", kTerm);
     FAIL() << "expected an error";
   } catch (const base::UserError& error) {
     EXPECT_EQ(std::string(error.what()), "cannot make a file for memory.offload in '" + (scratch / "file").string() +

@@ -1,4 +1,5 @@
 // Shapes and dtypes of the results without data: for torch.compile, fake tensors and the meta device.
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/SymIntArrayRef.h>
 #include <torch/library.h>
@@ -16,23 +17,31 @@ at::Tensor contiguous_like(const at::Tensor& tensor) {
   return at::empty_symint(tensor.sym_sizes(), tensor.options(), at::MemoryFormat::Contiguous);
 }
 
-// Takes and gives back as much as the CPU's backward pass does for a while, so that a dry run counts it. The plan is
-// made of sizes and documents alone. Not where sizes are symbols, as in a compiler; documents without data count as one
-// a row. float64 has no workspace.
-void count_workspace(const at::Tensor& q, const at::Tensor& k, const std::optional<at::Tensor>& documents,
-                     int64_t window, int64_t first_query) {
+// Takes and gives back as much as the CPU does for a while in a call, so that a dry run counts it: a workspace in
+// backward, and each thread's scratch. Plans are made of sizes and documents alone. Not where sizes are symbols, as in a
+// compiler; documents without data count as one a row. float64 has neither.
+template <class Args>
+void count_memory(const at::Tensor& q, const at::Tensor& k, const std::optional<at::Tensor>& documents, int64_t window,
+                  int64_t first_query) {
   const auto q_sizes = c10::asIntArrayRefSlowOpt(q.sym_sizes()), k_sizes = c10::asIntArrayRefSlowOpt(k.sym_sizes());
   if (!q_sizes || !k_sizes || q.scalar_type() == at::kDouble || q.sym_numel() == 0) return;
   const bool has_data = documents && documents->is_cpu();
   const std::vector<int64_t> starts =
       checked_documents(has_data ? documents : std::nullopt, (*q_sizes)[0], (*q_sizes)[1]);
-  kernels::CausalBackwardArgs<float> args;  // the workspace is in fp32 for any of the other types
+  Args args;  // both are in fp32 for any of the other types
   std::ranges::copy(*q_sizes, args.q.sizes.begin());
   std::ranges::copy(*k_sizes, args.k.sizes.begin());
   args.documents = starts;
   args.window = window;
   args.first_query = first_query;
-  (void)at::empty({kernels::plan_causal_backward(args).workspace_bytes}, q.options().dtype(at::kByte));
+  int64_t bytes = 0;
+  if constexpr (std::is_same_v<Args, kernels::CausalForwardArgs<float>>) {
+    bytes = at::get_num_threads() * kernels::plan_causal_forward(args).scratch_bytes;
+  } else {
+    const kernels::CausalBackwardPlan plan = kernels::plan_causal_backward(args);
+    bytes = plan.workspace_bytes + at::get_num_threads() * plan.scratch_bytes;
+  }
+  (void)at::empty({bytes}, q.options().dtype(at::kByte));
 }
 
 std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -41,7 +50,9 @@ std::tuple<at::Tensor, at::Tensor> attend(const at::Tensor& q, const at::Tensor&
   check_causal_arguments(q, k, v, documents, window, scale, first_query);
   auto log_sum_exp = at::empty_symint({q.sym_size(0), q.sym_size(2), q.sym_size(1)},
                                       q.options().dtype(accumulator_type(q.scalar_type())));
-  return {contiguous_like(q), std::move(log_sum_exp)};
+  std::tuple results{contiguous_like(q), std::move(log_sum_exp)};
+  count_memory<kernels::CausalForwardArgs<float>>(q, k, documents, window, first_query);
+  return results;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> differentiate(const at::Tensor& grad_out, const at::Tensor& q,
@@ -51,7 +62,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> differentiate(const at::Tensor& g
                                                              std::optional<double> scale, int64_t first_query) {
   check_causal_backward_arguments(grad_out, q, k, v, out, log_sum_exp, documents, window, scale, first_query);
   std::tuple results{contiguous_like(q), contiguous_like(k), contiguous_like(v)};
-  count_workspace(q, k, documents, window, first_query);  // while the results are there, as on the CPU
+  count_memory<kernels::CausalBackwardArgs<float>>(q, k, documents, window, first_query);  // while the results are there, as on the CPU
   return results;
 }
 
