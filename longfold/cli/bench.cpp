@@ -78,6 +78,8 @@ void bench_step(const BenchOptions& options) {
         {"threads", at::get_num_threads()}, {"linear", compute.linear}, {"device", compute.device},
         {"attention", compute.attention},   {"seconds", seconds},       {"losses", losses},
         {"peak_bytes", model.meter().peak()},
+        {"planned_bytes", model.planned().device},
+        {"host_bytes", model.planned().on_host.checkpoints + model.planned().on_host.chunks},
         {"flops", step_flops(model.recipe().model, options.tokens)}};
     std::printf("%s\n", line.dump().c_str());
     return;

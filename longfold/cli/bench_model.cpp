@@ -4,9 +4,10 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
+#include <filesystem>
+
 #include "longfold/techniques/techniques.h"
 #include "longfold/train/device.h"
-#include "longfold/train/dry_step.h"
 #include "longfold/train/gradients.h"
 
 namespace longfold::cli {
@@ -18,15 +19,12 @@ train::Recipe resolved(train::Recipe recipe, int64_t tokens) {
   if (recipe.model.has_learned_positions()) recipe.model.max_positions = std::max(recipe.model.max_positions, tokens);
   recipe.compute.validate();
   recipe.memory.validate();
-  train::resolve(recipe.compute);
-  train::check_places(recipe);
+  train::resolve(recipe);
   return recipe;
 }
 
-model::Transformer make_model(const train::Recipe& recipe, int64_t tokens, at::Device device) {
-  techniques::HostBytes on_host;
-  if (!device.is_cpu()) on_host = train::dry_step(recipe, 1, tokens).on_host;
-  const auto shelves = techniques::make_shelves(recipe.memory, "/tmp", on_host);
+model::Transformer make_model(const train::Recipe& recipe, const techniques::HostBytes& on_host, at::Device device) {
+  const auto shelves = techniques::make_shelves(recipe.memory, std::filesystem::temp_directory_path().string(), on_host);
   const model::Layers layers = model::local_layers(train::engines_of(recipe.compute));
   model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
   transformer->initialise(1);
@@ -51,8 +49,9 @@ data::Batch random_batch(int64_t vocabulary, int64_t tokens) {
 BenchModel::BenchModel(train::Recipe recipe, int64_t tokens)
     : recipe_(resolved(std::move(recipe), tokens)),
       device_(train::compute_device(recipe_.compute.device)),
+      planned_(train::dry_step(recipe_, 1, tokens)),
       meter_(device_.is_cpu() ? memory::MemoryMeter::install() : memory::MemoryMeter::on_gpu(device_)),
-      transformer_(make_model(recipe_, tokens, device_)),
+      transformer_(make_model(recipe_, planned_.on_host, device_)),
       parameters_(transformer_, train::compute_dtype(recipe_.compute.dtype), device_.type()),
       optimizer_(recipe_.optimizer, parameters_.tensors(), parameters_.rounded()),
       batch_(random_batch(recipe_.model.vocab_size, tokens)) {}

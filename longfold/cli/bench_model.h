@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "longfold/memory/meter.h"
+#include "longfold/train/dry_step.h"
 #include "longfold/train/optimizer.h"
 #include "longfold/train/precision.h"
 #include "longfold/train/recipe.h"
@@ -22,10 +23,12 @@ class BenchModel {
   [[nodiscard]] const train::Recipe& recipe() const { return recipe_; }
   [[nodiscard]] at::Device device() const { return device_; }
   [[nodiscard]] const memory::MemoryMeter& meter() const { return meter_; }
+  [[nodiscard]] const train::StepMemory& planned() const { return planned_; }
 
  private:
   train::Recipe recipe_;
   at::Device device_;
+  train::StepMemory planned_;
   memory::MemoryMeter meter_;
   model::Transformer transformer_;
   train::MasterParameters parameters_;

@@ -51,7 +51,7 @@ train::Recipe recipe_of(const ReachOptions& options) {
   }
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = kBenchVocabulary;
   recipe.memory.validate();
-  train::resolve(recipe.compute);
+  train::resolve(recipe);
   return recipe;
 }
 

@@ -52,7 +52,8 @@ int64_t fill_in_from_data(train::Recipe& recipe) {
 
 // As if the device were here.
 void put_on(const train::DeviceRates* device, train::Recipe& recipe) {
-  if (device == nullptr) return train::resolve(recipe.compute);
+  if (device == nullptr) return train::resolve(recipe);
+  recipe.memory.set_sizes(/*on_gpu=*/true);
   recipe.compute.device = "cuda";
   recipe.compute.linear = "torch";
   if (recipe.compute.attention == "auto") recipe.compute.attention = "cudnn";

@@ -77,6 +77,8 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     TORCH_CHECK(kept.x != nullptr, "[checkpoint] expected one backward pass, got a second: what it needs is gone");
     variable_list inputs = inputs_of_blocks(kept);
     if (const auto before = kept.before ? kept.before->lock() : nullptr) before->prefetch();
+    // Autograd holds it until the end, and nobody else: blocks follow each other, and a norm the last. So its memory is
+    // taken for the gradient that goes on.
     at::Tensor grad = std::move(grads[0]);
     for (size_t i = inputs.size(); i-- > 0;) {
       grad = differentiate_block(kept, i, std::exchange(inputs[i], {}), std::exchange(grad, {}));
@@ -108,9 +110,9 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     ParameterGradients gradients(block.block.module->parameters());
     auto [grad_x, grad_attended] = block.finish->backward(grad, x, attended.out, kept.context, gradients);
     grad.reset();
-    const at::Tensor by_attention = block.attend->backward(grad_attended, x, attended, kept.context, gradients);
+    block.attend->backward(grad_attended, x, attended, kept.context, grad_x, gradients);
     gradients.publish();
-    return grad_x.add_(by_attention);
+    return grad_x;
   }
 };
 

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <optional>
@@ -71,8 +70,8 @@ class AttendByChunks final : public AttendPiece {
     return all;
   }
 
-  [[nodiscard]] at::Tensor backward(const at::Tensor& grad, const at::Tensor& x, const Attended& attended,
-                                    const BlockContext& context, ParameterGradients& gradients) const override {
+  void backward(const at::Tensor& grad, const at::Tensor& x, const Attended& attended, const BlockContext& context,
+                const at::Tensor& grad_x, ParameterGradients& gradients) const override {
     const std::vector<Chunk> chunks = chunks_of(x.size(1), chunk_tokens_);
     std::vector<std::shared_ptr<Shelved>> queries, sums;  // of the chunks after the one whose keys are at work
     for (size_t i = 1; i < chunks.size(); ++i) {
@@ -80,7 +79,6 @@ class AttendByChunks final : public AttendPiece {
       queries.push_back(shelf_->put(project(x, context, chunks[i]).q));
     }
     sums.resize(queries.size());
-    const at::Tensor grad_x = at::empty(x.sizes(), x.options());
     at::Tensor own_sum;  // gradients of the queries of the chunk at work, by the keys before it
     for (size_t j = 0; j < chunks.size(); ++j) {
       const at::AutoGradMode with_grad(true);
@@ -99,15 +97,10 @@ class AttendByChunks final : public AttendPiece {
         }
         grads = {std::move(sum.q), std::move(sum.k), std::move(sum.v)};
       }
-      variable_list inputs{leaf};
-      inputs.insert(inputs.end(), gradients.parameters().begin(), gradients.parameters().end());
-      const variable_list results = torch::autograd::grad({projected.q, projected.k, projected.v}, inputs, grads,
-                                                          /*retain_graph=*/false, /*create_graph=*/false,
-                                                          /*allow_unused=*/true);
-      gradients.add({results.begin() + 1, results.end()});
-      grad_x.narrow(1, chunks[j].begin, chunks[j].count).copy_(results[0]);
+      const at::Tensor by_x = differentiate_outputs({projected.q, projected.k, projected.v}, leaf, grads, gradients);
+      const at::NoGradGuard no_grad;
+      grad_x.narrow(1, chunks[j].begin, chunks[j].count).add_(by_x);
     }
-    return grad_x;
   }
 
  private:

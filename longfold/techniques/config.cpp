@@ -29,14 +29,19 @@ void expect_one_of(const char* key, const std::string& value, std::initializer_l
 }
 
 void expect_tokens(const char* key, int64_t value) {
-  if (value >= 1) return;
-  throw base::UserError(std::string("expected memory.") + key + " to be at least 1, got " + std::to_string(value));
+  if (value >= 0) return;
+  throw base::UserError(std::string("expected memory.") + key + " to be 0 or more, got " + std::to_string(value));
 }
 
 }  // namespace
 
 int64_t MemoryConfig::checkpoint_every() const {
   return checkpoint == "none" ? 0 : checkpoint == "full" || keeps_attention() ? 1 : number_of(checkpoint);
+}
+
+void MemoryConfig::set_sizes(bool on_gpu) {
+  if (tile_tokens == 0) tile_tokens = on_gpu ? 16384 : 1024;
+  if (chunk_tokens == 0) chunk_tokens = on_gpu ? 65536 : 4096;
 }
 
 void MemoryConfig::validate() const {

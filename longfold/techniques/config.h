@@ -14,8 +14,8 @@ struct MemoryConfig {
   bool tiled_mlp = false;
   bool tiled_loss = false;
   std::string chunked_attention = "none";
-  int64_t tile_tokens = 4096;
-  int64_t chunk_tokens = 16384;
+  int64_t tile_tokens = 0;
+  int64_t chunk_tokens = 0;
   std::string folder = "";
 
   template <class Self, class Visitor>
@@ -30,13 +30,15 @@ struct MemoryConfig {
     visit("tiled_loss", self.tiled_loss, "scores of the next token and the loss, tile_tokens at a time");
     visit("chunked_attention", self.chunked_attention,
           "attention chunk_tokens of queries and keys at a time, which wait: none: not so; on the device; host; file");
-    visit("tile_tokens", self.tile_tokens, "tokens in a tile of the MLP and the loss");
-    visit("chunk_tokens", self.chunk_tokens, "tokens in a chunk of attention");
+    visit("tile_tokens", self.tile_tokens, "tokens in a tile of the MLP and the loss; 0 = 1024, on a GPU 16384");
+    visit("chunk_tokens", self.chunk_tokens, "tokens in a chunk of attention; 0 = 4096, on a GPU 65536");
     visit("folder", self.folder, "for what waits in a file; empty = train.output");
   }
   // base::UserError with one line that names the key.
   void validate() const;
   friend bool operator==(const MemoryConfig&, const MemoryConfig&) = default;
+
+  void set_sizes(bool on_gpu);  // in place of 0
 
   [[nodiscard]] bool keeps_attention() const { return checkpoint == "selective"; }
   // Blocks whose input is one checkpoint; 0: there are none.

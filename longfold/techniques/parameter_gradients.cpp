@@ -67,4 +67,14 @@ variable_list differentiate(const std::function<variable_list(const variable_lis
   return results;
 }
 
+at::Tensor differentiate_outputs(const variable_list& outputs, const at::Tensor& leaf, const variable_list& grads,
+                                 ParameterGradients& gradients) {
+  variable_list inputs{leaf};
+  inputs.insert(inputs.end(), gradients.parameters().begin(), gradients.parameters().end());
+  variable_list results = torch::autograd::grad(outputs, inputs, grads, /*retain_graph=*/false, /*create_graph=*/false,
+                                                /*allow_unused=*/true);
+  gradients.add({results.begin() + 1, results.end()});
+  return std::move(results[0]);
+}
+
 }  // namespace longfold::techniques

@@ -31,4 +31,8 @@ class ParameterGradients {
                                           const variable_list& inputs, const variable_list& grads,
                                           ParameterGradients& gradients);
 
+// The same of outputs that f gave on `leaf`: its gradient.
+[[nodiscard]] at::Tensor differentiate_outputs(const variable_list& outputs, const at::Tensor& leaf,
+                                               const variable_list& grads, ParameterGradients& gradients);
+
 }  // namespace longfold::techniques

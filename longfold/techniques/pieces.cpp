@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace longfold::techniques {
@@ -22,8 +21,8 @@ class AttendAtOnce final : public AttendPiece {
     return block_.attention->forward(block_.project(x, context), context.documents, /*causal=*/true);
   }
 
-  [[nodiscard]] at::Tensor backward(const at::Tensor& grad, const at::Tensor& x, const Attended& attended,
-                                    const BlockContext& context, ParameterGradients& gradients) const override {
+  void backward(const at::Tensor& grad, const at::Tensor& x, const Attended& attended, const BlockContext& context,
+                const at::Tensor& grad_x, ParameterGradients& gradients) const override {
     // Attention is differentiated while its inputs stand, which autograd would hold until the end.
     const at::AutoGradMode with_grad(true);
     const at::Tensor leaf = x.detach().requires_grad_();
@@ -36,20 +35,12 @@ class AttendAtOnce final : public AttendPiece {
       qkv = block_.attention->backward(grad, inputs, attended, context.documents, /*causal=*/true);
       grads = {std::move(qkv.q), std::move(qkv.k), std::move(qkv.v)};
     }
-    return differentiate_outputs(std::move(outputs), leaf, grads, gradients);
+    const at::Tensor by_x = differentiate_outputs(outputs, leaf, grads, gradients);
+    const at::NoGradGuard no_grad;
+    grad_x.add_(by_x);
   }
 
  private:
-  static at::Tensor differentiate_outputs(const variable_list& outputs, const at::Tensor& leaf,
-                                          const variable_list& grads, ParameterGradients& gradients) {
-    variable_list inputs{leaf};
-    inputs.insert(inputs.end(), gradients.parameters().begin(), gradients.parameters().end());
-    variable_list results = torch::autograd::grad(outputs, inputs, grads, /*retain_graph=*/false,
-                                                  /*create_graph=*/false, /*allow_unused=*/true);
-    gradients.add({results.begin() + 1, results.end()});
-    return results[0];
-  }
-
   model::BlockParts block_;
 };
 
@@ -102,7 +93,8 @@ class Attend : public torch::autograd::Function<Attend> {
     const Call& call = call_of(context);
     ParameterGradients gradients(call.pieces.block.module->parameters());
     const Attended attended{kept[1], kept[2], variable_list(kept.begin() + 3, kept.end())};
-    at::Tensor grad_x = call.pieces.attend->backward(grads[0], kept[0], attended, call.context, gradients);
+    const at::Tensor grad_x = at::zeros_like(kept[0]);
+    call.pieces.attend->backward(grads[0], kept[0], attended, call.context, grad_x, gradients);
     gradients.publish();
     return {grad_x, {}};
   }
@@ -120,7 +112,7 @@ class Finish : public torch::autograd::Function<Finish> {
     const variable_list kept = context->get_saved_variables();
     const Call& call = call_of(context);
     ParameterGradients gradients(call.pieces.block.module->parameters());
-    auto [grad_x, grad_attended] = call.pieces.finish->backward(grads[0], kept[0], kept[1], call.context, gradients);
+    auto [grad_x, grad_attended] = call.pieces.finish->backward(grads[0].clone(), kept[0], kept[1], call.context, gradients);
     gradients.publish();
     return {grad_x, grad_attended, {}};
   }

@@ -16,10 +16,10 @@ class AttendPiece {
   virtual ~AttendPiece() = default;
   // Without autograd.
   [[nodiscard]] virtual model::Attended forward(const at::Tensor& x, const model::BlockContext& context) const = 0;
-  // The gradient by x.
-  [[nodiscard]] virtual at::Tensor backward(const at::Tensor& grad, const at::Tensor& x,
-                                            const model::Attended& attended, const model::BlockContext& context,
-                                            ParameterGradients& gradients) const = 0;
+  // Adds the gradient by x to grad_x.
+  virtual void backward(const at::Tensor& grad, const at::Tensor& x, const model::Attended& attended,
+                        const model::BlockContext& context, const at::Tensor& grad_x,
+                        ParameterGradients& gradients) const = 0;
 };
 
 // x and what attention gave -> the block's output, [B, S, hidden].
@@ -28,7 +28,8 @@ class FinishPiece {
   virtual ~FinishPiece() = default;
   [[nodiscard]] virtual at::Tensor forward(const at::Tensor& x, const at::Tensor& attended,
                                            const model::BlockContext& context) const = 0;
-  // The gradients by x and by what attention gave.
+  // The gradients by x and by what attention gave. That by x may take the place of `grad`, whose memory is the
+  // caller's to give.
   [[nodiscard]] virtual std::pair<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Tensor& x,
                                                                    const at::Tensor& attended,
                                                                    const model::BlockContext& context,

@@ -30,7 +30,8 @@ class FinishByTiles final : public FinishPiece {
   [[nodiscard]] std::pair<at::Tensor, at::Tensor> backward(const at::Tensor& grad, const at::Tensor& x,
                                                            const at::Tensor& attended, const BlockContext& context,
                                                            ParameterGradients& gradients) const override {
-    const at::Tensor grad_x = at::empty(x.sizes(), x.options()), grad_attended = at::empty(attended.sizes(), x.options());
+    const at::Tensor& grad_x = grad;  // a tile of it is done with when that of x is known
+    const at::Tensor grad_attended = at::empty(attended.sizes(), x.options());
     for_tiles(x.size(1), [&](int64_t begin, int64_t count) {
       const auto tile = [&](const at::Tensor& all) { return all.narrow(1, begin, count); };
       const auto [of_x, of_attended] =

@@ -71,6 +71,7 @@ void resolve(Recipe& recipe) {
                           nlohmann::json(recipe.model.dropout).dump());
   }
   check_places(recipe);
+  recipe.memory.set_sizes(recipe.compute.device != "cpu");
 }
 
 void check_places(const Recipe& recipe) {

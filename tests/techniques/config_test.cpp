@@ -37,10 +37,10 @@ TEST(MemoryConfig, NamesTheKeyTheWordsAndTheWayOut) {
             "expected memory.chunked_attention to be none, device, host or file, got \"gpu\"");
   EXPECT_EQ(error_of([](MemoryConfig& c) { c.chunked_attention = "file", c.attention = "dense"; }),
             "expected memory.chunked_attention to be none where memory.attention is dense, got \"file\"");
-  EXPECT_EQ(error_of([](MemoryConfig& c) { c.tile_tokens = 0; }),
-            "expected memory.tile_tokens to be at least 1, got 0");
+  EXPECT_EQ(error_of([](MemoryConfig& c) { c.tile_tokens = -5; }),
+            "expected memory.tile_tokens to be 0 or more, got -5");
   EXPECT_EQ(error_of([](MemoryConfig& c) { c.chunk_tokens = -1; }),
-            "expected memory.chunk_tokens to be at least 1, got -1");
+            "expected memory.chunk_tokens to be 0 or more, got -1");
 }
 
 TEST(MemoryConfig, KnowsHowManyBlocksACheckpointIsOf) {
