@@ -77,7 +77,7 @@ void add_by_kernel(const at::Tensor& from, const at::Tensor& to) {
 
 // Adds heads of 16 bits [B, L, heads, D] to sums of fp32, each of whose B is contiguous.
 void add_to_sum(const at::Tensor& from, const at::Tensor& to) {
-  if (!kernels::cuda::has_training_kernels()) {
+  if (to.is_meta() || !kernels::cuda::has_training_kernels()) {
     to.add_(from);
   } else if (from.scalar_type() == at::kBFloat16) {
     add_by_kernel<kernels::bfloat16>(from, to);

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -48,7 +49,6 @@ at::Tensor bounds(const at::Tensor& like, int64_t end) {
 // What a call of torch's works on: tokens one after the other, the ends of documents among them.
 struct Parts {
   at::Tensor q, k, v, out, lse, grad_out;  // lse [H, tokens]
-  std::vector<at::Tensor> rest;
 };
 
 // [B, H, S] and [H, B * S].
@@ -66,9 +66,10 @@ at::Tensor rows_of(const at::Tensor& x) {
 
 Qkv of_documents(const Parts& parts, const at::Tensor& q_begins, const at::Tensor& k_begins, int64_t longest_q,
                  int64_t longest_k, bool causal) {
-  auto [q, k, v] =
-      at::_flash_attention_backward(parts.grad_out, parts.q, parts.k, parts.v, parts.out, parts.lse, q_begins, k_begins,
-                                    longest_q, longest_k, /*dropout_p=*/0, causal, parts.rest[0], parts.rest[1]);
+  const at::Tensor no_random_state = at::zeros({2}, parts.q.options().dtype(at::kUInt64));  // of dropout alone
+  auto [q, k, v] = at::_flash_attention_backward(parts.grad_out, parts.q, parts.k, parts.v, parts.out, parts.lse,
+                                                 q_begins, k_begins, longest_q, longest_k, /*dropout_p=*/0, causal,
+                                                 no_random_state, no_random_state);
   return {q, k, v};
 }
 
@@ -80,8 +81,7 @@ Qkv of_chunk(const Parts& parts, int64_t key_begin, int64_t begin, int64_t end) 
                        .v = slice(parts.v, key_begin, end),
                        .out = slice(parts.out, begin, end),
                        .lse = parts.lse.slice(1, begin, end).contiguous(),
-                       .grad_out = slice(parts.grad_out, begin, end),
-                       .rest = parts.rest},
+                       .grad_out = slice(parts.grad_out, begin, end)},
                       bounds(parts.q, end - begin), bounds(parts.q, end - key_begin), end - begin, end - key_begin,
                       /*causal=*/true);
 }
@@ -114,7 +114,7 @@ class FlashAttention final : public AttentionCore {
     auto [out, lse, state, unused, debug] = at::_flash_attention_forward(
         tokens_of(qkv.q), tokens_of(qkv.k), tokens_of(qkv.v), of_q, of_k, causal ? documents.longest : qkv.q.size(1),
         causal ? documents.longest : qkv.k.size(1), /*dropout_p=*/0, causal, /*return_debug_mask=*/false);
-    return {out.view(qkv.q.sizes()), lse_of_rows(lse, qkv.q.size(0)), {state, unused}};
+    return {out.view(qkv.q.sizes()), lse_of_rows(lse, qkv.q.size(0))};
   }
 
   [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
@@ -126,8 +126,7 @@ class FlashAttention final : public AttentionCore {
                       .v = tokens_of(qkv.v),
                       .out = tokens_of(attended.out),
                       .lse = lse_of_tokens(attended.log_sum_exp),
-                      .grad_out = tokens_of(grad_out.contiguous()),
-                      .rest = attended.rest};
+                      .grad_out = tokens_of(grad_out.contiguous())};
     const int64_t longest = documents.longest;
     Qkv grads;
     if (!causal) {
