@@ -23,7 +23,7 @@ struct BenchOptions {
   std::string preset = "genslm-25m", device = "cpu", dtype = "fp32", linear = "auto", attention = "auto";
   int64_t tokens = 2048, steps = 5, threads = 0;
   bool json = false, any_order = false, profile = false, no_warm_up = false;
-  std::vector<std::pair<std::string, std::string>> memory;  // "memory.key", text
+  std::vector<std::pair<std::string, std::string>> of_recipe;  // "memory.key", text
 };
 
 void expect_at_least_one(const char* option, int64_t value) {
@@ -57,7 +57,7 @@ void bench_step(const BenchOptions& options) {
   recipe.compute.linear = options.linear;
   recipe.compute.attention = options.attention;
   recipe.compute.deterministic = !options.any_order;
-  for (const auto& [name, text] : options.memory) base::set_field(recipe, name, text);
+  for (const auto& [name, text] : options.of_recipe) base::set_field(recipe, name, text);
   BenchModel model(std::move(recipe), options.tokens);
   const train::ComputeConfig& compute = model.recipe().compute;
 
@@ -113,10 +113,10 @@ void add_bench(CLI::App& app) {
   step->add_option("--attention", options->attention, "compute.attention")->capture_default_str();
   step->add_flag("--any-order", options->any_order, "compute.deterministic = false");
   for (const std::string& name : base::option_names(train::Recipe())) {
-    if (!name.starts_with("memory.")) continue;
+    if (!name.starts_with("memory.") && (!name.starts_with("model.") || name == "model.preset")) continue;
     step->add_option_function<std::string>(
-            "--" + name, [options, name](const std::string& text) { options->memory.emplace_back(name, text); })
-        ->group("Memory techniques, as in a recipe (longfold train --help)");
+            "--" + name, [options, name](const std::string& text) { options->of_recipe.emplace_back(name, text); })
+        ->group("Sizes and memory techniques, as in a recipe (longfold train --help)");
   }
   step->add_flag("--no-warm-up", options->no_warm_up, "the first step counts");
   step->add_option("--dtype", options->dtype, "compute.dtype")->capture_default_str();

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "longfold/base/error.h"
@@ -21,6 +22,7 @@ namespace {
 struct PlanOptions {
   std::string recipe, device, limit;
   int64_t tokens = 0;
+  bool json = false;
   std::vector<std::pair<std::string, std::string>> options;
 };
 
@@ -83,6 +85,23 @@ void print_terms(const train::StepMemory& step, const techniques::MemoryConfig& 
   }
 }
 
+void print_json(const train::Recipe& recipe, const train::StepMemory& step, int64_t rows, int64_t tokens, int64_t limit,
+                const train::DeviceRates* device) {
+  nlohmann::ordered_json terms;
+  for (size_t i = 0; i < memory::kNumTerms; ++i) {
+    terms[memory::to_string(static_cast<memory::Term>(i))] = step.by_term[i];
+  }
+  nlohmann::ordered_json line{{"rows", rows},
+                              {"tokens", tokens},
+                              {"limit", limit},
+                              {"device_bytes", step.device},
+                              {"host_bytes", step.on_host.checkpoints + step.on_host.chunks},
+                              {"file_bytes", step.in_files},
+                              {"terms", terms}};
+  if (device != nullptr) line["seconds"] = seconds_of(recipe, *device, rows, tokens);
+  std::printf("%s\n", line.dump().c_str());
+}
+
 void run_plan(const PlanOptions& options) {
   const train::DeviceRates* const device = device_named(options.device);
   train::Recipe recipe = train::read_recipe(options.recipe, options.options);
@@ -98,6 +117,7 @@ void run_plan(const PlanOptions& options) {
     limit = given->count;
   }
   const train::StepMemory step = train::dry_step(recipe, rows, tokens);
+  if (options.json) return print_json(recipe, step, rows, tokens, limit, device);
   const std::string where = on_gpu ? (device != nullptr ? std::string(device->name) : "the GPU") : "the CPU";
   std::printf("a step of %s x %s tokens in %s on %s, %s parameters\n\n", base::format_count(rows).c_str(),
               base::format_count(tokens).c_str(), recipe.compute.dtype.c_str(), where.c_str(),
@@ -147,6 +167,7 @@ void add_plan(CLI::App& app) {
   command->add_option("--device", options->device, "plan for h200, h100, a100-80 or a100-40, which need not be here");
   command->add_option("--memory-limit", options->limit, "of the device; else its memory, or compute.memory_limit");
   command->add_option("--seq-length", options->tokens, "data.sequence_length; no data set is read then");
+  command->add_flag("--json", options->json, "one line, with all numbers, without other sets of techniques");
   for (const std::string& name : base::option_names(train::Recipe())) {
     if (name == "compute.memory_limit" || name == "data.sequence_length") continue;
     command

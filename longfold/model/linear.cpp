@@ -69,10 +69,10 @@ class OnednnLinear : public torch::autograd::Function<OnednnLinear> {
     variable_list result(3);
     if (context->needs_input_grad(0)) result[0] = product(grad, saved[1].t()).view_as(saved[0]);
     if (context->needs_input_grad(1)) {
-      // oneDNN is fast if one of the two lies along the summed tokens: the narrower one is copied.
-      const bool copies_grad = grad.size(1) <= input.size(1);
-      result[1] =
-          product(copies_grad ? grad.t().contiguous() : grad.t(), copies_grad ? input.t() : input.t().contiguous());
+      // oneDNN copies a first factor that does not lie along the summed tokens, and is fast if one of the two does: the
+      // narrower one is copied, and comes first.
+      result[1] = grad.size(1) <= input.size(1) ? product(grad.t().contiguous(), input.t())
+                                                : product(input.t().contiguous(), grad.t()).t().contiguous();
     }
     if (context->saved_data["has_bias"].toBool() && context->needs_input_grad(2)) result[2] = grad.sum(0);
     return result;

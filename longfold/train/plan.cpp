@@ -26,6 +26,17 @@ MemoryConfig plain(const MemoryConfig& like) {
   return memory;
 }
 
+// Whether the value is what 0 stands for.
+bool is_own_size(const std::string& key, const MemoryConfig& memory) {
+  for (const bool on_gpu : {false, true}) {
+    MemoryConfig sizes;
+    sizes.set_sizes(on_gpu);
+    if (key == "tile_tokens" && memory.tile_tokens == sizes.tile_tokens) return true;
+    if (key == "chunk_tokens" && memory.chunk_tokens == sizes.chunk_tokens) return true;
+  }
+  return false;
+}
+
 memory::Term largest(const StepMemory& step) {
   const auto* const most = std::ranges::max_element(step.by_term);
   return static_cast<memory::Term>(most - step.by_term.begin());
@@ -115,7 +126,7 @@ std::string as_options(const MemoryConfig& memory) {
   const auto now = base::to_json(memory), defaults = base::to_json(MemoryConfig());
   std::vector<std::string> options;
   for (const auto& [key, value] : now.items()) {
-    if (value == defaults[key]) continue;
+    if (value == defaults[key] || is_own_size(key, memory)) continue;
     options.push_back("--memory." + key + " " + (value.is_string() ? value.get<std::string>() : value.dump()));
   }
   return base::join(options, " ");

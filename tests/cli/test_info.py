@@ -25,7 +25,7 @@ def test_a_wrong_instruction_set_is_one_line(longfold):
 
 def test_an_unknown_command_is_one_line(longfold):
     assert longfold("trian").one_line_error(2) == "unknown command 'trian', did you mean 'train'?"
-    names = "(one of: info, train, prepare, inspect, eval, report, export, import, bench)"
+    names = "(one of: info, train, plan, prepare, inspect, eval, report, export, import, bench)"
     assert longfold("zzzzzzzz", "--help").one_line_error(2) == f"unknown command 'zzzzzzzz' {names}"
 
 
