@@ -4,8 +4,8 @@ Hugging Face's transformers with and without its gradient checkpointing, in fp32
 
     python bench/reach.py genslm-25m --memory-limit 2GiB --confirm 600
 
-longfold's lengths come from dry runs (`longfold bench reach`); with --confirm a real step of each that may take no longer
-than so many seconds shows what it took. transformers has no dry run: its peak is measured at two lengths by the same
+longfold's lengths come from dry runs (`longfold bench reach`); with --confirm a real step of each that may take no
+longer than so many seconds shows what it took. transformers has no dry run: its peak is measured at two lengths by the same
 counter, of which memory without a term of tokens x tokens is a straight line, and a real step at the length that the
 line gives says whether it fits. With --write also a page under docs/results/. Needs `make build` and transformers
 (requirements.txt).
@@ -119,8 +119,10 @@ def main():
     limit = int(float(text.removesuffix(unit)) * UNITS[unit])
     ours = [(row["techniques"], row) for row in of_longfold(arguments.preset, text, arguments.confirm)]
     theirs = [
-        (f"transformers{', checkpointing' if on else ''}",
-         longest_of_transformers(arguments.preset, on, limit, arguments.confirm))
+        (
+            f"transformers{', checkpointing' if on else ''}",
+            longest_of_transformers(arguments.preset, on, limit, arguments.confirm),
+        )
         for on in (False, True)
     ]
     lines = table(ours + theirs, ours[0][1]["tokens"])
@@ -131,8 +133,8 @@ def main():
     command = f"python bench/reach.py {arguments.preset} --memory-limit {text} --confirm {arguments.confirm:g}"
     page = arguments.write / f"reach-cpu-{arguments.preset}-{day}.md"
     page.write_text(
-        f"# The longest sequence that fits in {text}\n\n`{command}`: {arguments.preset}, fp32, one sequence a step, AdamW, on "
-        f"{platform.machine()}, {datetime.date.today().isoformat()}.\n\n" + "\n".join(lines) + "\n"
+        f"# The longest sequence that fits in {text}\n\n`{command}`: {arguments.preset}, fp32, one sequence a step, AdamW, "
+        f"on {platform.machine()}, {datetime.date.today().isoformat()}.\n\n" + "\n".join(lines) + "\n"
     )
     print(page)
 

@@ -16,7 +16,10 @@ ALLOWED = {
     "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
-    "train": ({"train", "data", "parallel", "techniques", "model", "memory", "kernels", "base"}, {"torch", "toml++", "nlohmann", "zlib"}),
+    "train": (
+        {"train", "data", "parallel", "techniques", "model", "memory", "kernels", "base"},
+        {"torch", "toml++", "nlohmann", "zlib"},
+    ),
     "cli": (
         {"cli", "train", "data", "parallel", "exchange", "techniques", "model", "ops", "memory", "kernels", "base"},
         {"torch", "CLI", "nlohmann"},

@@ -74,9 +74,15 @@ void bench_step(const BenchOptions& options) {
   const double median = sorted[sorted.size() / 2];
   if (options.json) {
     const nlohmann::ordered_json line{
-        {"preset", options.preset},         {"dtype", options.dtype},   {"tokens", options.tokens},
-        {"threads", at::get_num_threads()}, {"linear", compute.linear}, {"device", compute.device},
-        {"attention", compute.attention},   {"seconds", seconds},       {"losses", losses},
+        {"preset", options.preset},
+        {"dtype", options.dtype},
+        {"tokens", options.tokens},
+        {"threads", at::get_num_threads()},
+        {"linear", compute.linear},
+        {"device", compute.device},
+        {"attention", compute.attention},
+        {"seconds", seconds},
+        {"losses", losses},
         {"peak_bytes", model.meter().peak()},
         {"planned_bytes", model.planned().device},
         {"host_bytes", model.planned().on_host.checkpoints + model.planned().on_host.chunks},

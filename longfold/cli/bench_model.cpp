@@ -24,7 +24,8 @@ train::Recipe resolved(train::Recipe recipe, int64_t tokens) {
 }
 
 model::Transformer make_model(const train::Recipe& recipe, const techniques::HostBytes& on_host, at::Device device) {
-  const auto shelves = techniques::make_shelves(recipe.memory, std::filesystem::temp_directory_path().string(), on_host);
+  const auto shelves =
+      techniques::make_shelves(recipe.memory, std::filesystem::temp_directory_path().string(), on_host);
   const model::Layers layers = model::local_layers(train::engines_of(recipe.compute));
   model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
   transformer->initialise(1);
@@ -73,8 +74,7 @@ model::ModelConfig bench_config(const std::string& preset, int64_t tokens) {
 
 double step_flops(const model::ModelConfig& config, int64_t tokens) {
   const auto S = static_cast<double>(tokens), wide = static_cast<double>(config.head_size() * config.num_heads);
-  return S * (6 * static_cast<double>(config.num_parameters()) +
-              6 * static_cast<double>(config.num_layers) * wide * S);
+  return S * (6 * static_cast<double>(config.num_parameters()) + 6 * static_cast<double>(config.num_layers) * wide * S);
 }
 
 }  // namespace longfold::cli

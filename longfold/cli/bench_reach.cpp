@@ -76,7 +76,8 @@ void take_real_step(const train::Recipe& recipe, int64_t limit, Row& row) {
 }
 
 void print(const Row& row, int64_t of_dense) {
-  const std::string ratio = of_dense > 0 ? std::to_string(static_cast<double>(row.tokens) / static_cast<double>(of_dense)) : "";
+  const std::string ratio =
+      of_dense > 0 ? std::to_string(static_cast<double>(row.tokens) / static_cast<double>(of_dense)) : "";
   std::string waits;
   if (const int64_t on_host = row.planned.on_host.checkpoints + row.planned.on_host.chunks; on_host > 0) {
     waits = base::format_bytes(on_host) + " on the host";
@@ -108,14 +109,16 @@ nlohmann::ordered_json as_json(const Row& row) {
 
 void bench_reach(const ReachOptions& options) {
   const auto limit = base::parse_bytes(options.limit);
-  if (!limit || limit->count <= 0) throw base::UserError("expected --memory-limit to be a size, got '" + options.limit + "'");
+  if (!limit || limit->count <= 0)
+    throw base::UserError("expected --memory-limit to be a size, got '" + options.limit + "'");
   if (options.step < 1) throw base::UserError("expected --step to be at least 1, got " + std::to_string(options.step));
   if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
   const train::Recipe recipe = recipe_of(options);
   if (!options.json) {
-    std::printf("longest sequence whose training step takes at most %s of the %s; %s\n\n%-22s %11s  %7s  %10s  %-20s %s\n",
-                base::format_bytes(limit->count).c_str(), recipe.compute.device == "cpu" ? "CPU's memory" : "GPU's memory",
-                recipe.compute.dtype.c_str(), "techniques", "tokens", "x dense", "plan", "waits", "a real step");
+    std::printf(
+        "longest sequence whose training step takes at most %s of the %s; %s\n\n%-22s %11s  %7s  %10s  %-20s %s\n",
+        base::format_bytes(limit->count).c_str(), recipe.compute.device == "cpu" ? "CPU's memory" : "GPU's memory",
+        recipe.compute.dtype.c_str(), "techniques", "tokens", "x dense", "plan", "waits", "a real step");
   }
   Progress progress;
   std::vector<Row> rows;
@@ -166,8 +169,8 @@ void add_bench_reach(CLI::App& bench) {
   for (const std::string& name : base::option_names(train::Recipe())) {
     if (name == "compute.memory_limit" || name == "compute.threads") continue;
     reach
-        ->add_option_function<std::string>(
-            "--" + name, [=](const std::string& text) { options->options.emplace_back(name, text); })
+        ->add_option_function<std::string>("--" + name,
+                                           [=](const std::string& text) { options->options.emplace_back(name, text); })
         ->group("Options of a recipe (longfold train --help)");
   }
   reach->callback([options] { bench_reach(*options); });

@@ -123,18 +123,19 @@ void run_plan(const PlanOptions& options) {
               base::format_count(tokens).c_str(), recipe.compute.dtype.c_str(), where.c_str(),
               base::format_count(recipe.model.num_parameters()).c_str());
   print_terms(step, recipe.memory);
-  std::printf("%-12s %11s  %s\n", "in all", base::format_bytes(step.device).c_str(),
-              limit > 0 ? ((step.device <= limit ? "fits in " : "more than ") + base::format_bytes(limit)).c_str() : "");
+  std::printf(
+      "%-12s %11s  %s\n", "in all", base::format_bytes(step.device).c_str(),
+      limit > 0 ? ((step.device <= limit ? "fits in " : "more than ") + base::format_bytes(limit)).c_str() : "");
   const int64_t on_host = step.on_host.checkpoints + step.on_host.chunks;
   if (on_host > 0) std::printf("%-12s %11s\n", "on the host", base::format_bytes(on_host).c_str());
   if (step.in_files > 0) std::printf("%-12s %11s\n", "in files", base::format_bytes(step.in_files).c_str());
   if (device != nullptr) {
     const double seconds = seconds_of(recipe, *device, rows, tokens);
     const double flops = step_flops(recipe.model, tokens) * static_cast<double>(rows);
-    std::printf("%-12s about %s a step, %.0f %% of %.0f TFLOP/s: an estimate from rates %s\n", "time",
-                seconds < 10 ? (std::to_string(seconds).substr(0, 4) + " s").c_str()
-                             : base::format_duration(seconds).c_str(),
-                100 * flops / seconds / device->peak, device->peak / 1e12, std::string(device->source).c_str());
+    std::printf(
+        "%-12s about %s a step, %.0f %% of %.0f TFLOP/s: an estimate from rates %s\n", "time",
+        seconds < 10 ? (std::to_string(seconds).substr(0, 4) + " s").c_str() : base::format_duration(seconds).c_str(),
+        100 * flops / seconds / device->peak, device->peak / 1e12, std::string(device->source).c_str());
   }
   if (limit <= 0) return;
   std::printf("\n%-24s %15s  %s\n", "techniques", "longest", "a step of these tokens");
@@ -153,7 +154,7 @@ void run_plan(const PlanOptions& options) {
   }
   const auto rung = train::fastest_that_fits(recipe, rows, tokens, limit);
   const std::string fits = rung ? train::as_options(rung->memory) : "";
-  std::printf("\n%s\n", !rung ? "nothing makes these tokens fit: take fewer in a row"
+  std::printf("\n%s\n", !rung          ? "nothing makes these tokens fit: take fewer in a row"
                         : fits.empty() ? "it fits as it is"
                                        : ("the fastest set that fits: " + fits).c_str());
 }
@@ -171,8 +172,8 @@ void add_plan(CLI::App& app) {
   for (const std::string& name : base::option_names(train::Recipe())) {
     if (name == "compute.memory_limit" || name == "data.sequence_length") continue;
     command
-        ->add_option_function<std::string>(
-            "--" + name, [=](const std::string& text) { options->options.emplace_back(name, text); })
+        ->add_option_function<std::string>("--" + name,
+                                           [=](const std::string& text) { options->options.emplace_back(name, text); })
         ->group("Options of a recipe (longfold train --help)");
   }
   command->callback([options] { run_plan(*options); });

@@ -18,8 +18,7 @@ at::Tensor embedding(const at::Tensor& weight, const at::Tensor& indices, SymInt
   return at::empty(sizes, weight.options());
 }
 
-at::Tensor embedding_dense_backward(const at::Tensor& grad, const at::Tensor&, SymInt num_weights, SymInt,
-                                    bool) {
+at::Tensor embedding_dense_backward(const at::Tensor& grad, const at::Tensor&, SymInt num_weights, SymInt, bool) {
   return at::empty({num_weights.guard_int(__FILE__, __LINE__), grad.size(-1)}, grad.options());
 }
 
@@ -32,11 +31,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> native_layer_norm(const at::Tenso
   return {at::empty(x.sizes(), x.options()), at::empty(sizes, options), at::empty(sizes, options)};
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> native_layer_norm_backward(const at::Tensor&, const at::Tensor& x,
-                                                                          c10::SymIntArrayRef, const at::Tensor&,
-                                                                          const at::Tensor&, const OptionalTensor& weight,
-                                                                          const OptionalTensor& bias,
-                                                                          std::array<bool, 3> wanted) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> native_layer_norm_backward(
+    const at::Tensor&, const at::Tensor& x, c10::SymIntArrayRef, const at::Tensor&, const at::Tensor&,
+    const OptionalTensor& weight, const OptionalTensor& bias, std::array<bool, 3> wanted) {
   const auto like = [](const OptionalTensor& one, bool is_wanted) {
     return is_wanted && one && one->defined() ? at::empty(one->sizes(), one->options()) : at::Tensor();
   };

@@ -59,8 +59,8 @@ Documents documents_on(at::Device device, const std::optional<at::Tensor>& begin
 }
 
 void check_on_gpu(const char* what, const at::Tensor& q, const Documents& documents) {
-  TORCH_CHECK((q.is_cuda() || q.is_meta()) && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf), "[", what,
-              "] expected bf16 or fp16 on a GPU, got ", q.scalar_type(), " on ", q.device());
+  TORCH_CHECK((q.is_cuda() || q.is_meta()) && (q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf), "[",
+              what, "] expected bf16 or fp16 on a GPU, got ", q.scalar_type(), " on ", q.device());
   TORCH_CHECK(documents.on_gpu.defined() && documents.begins, "[", what, "] expected documents made for ", q.device());
 }
 
@@ -78,8 +78,8 @@ class LongfoldAttention final : public AttentionCore {
   }
   [[nodiscard]] Qkv backward(const at::Tensor& grad_out, const Qkv& qkv, const Attended& attended,
                              const Documents& documents, bool causal) const override {
-    auto grads = ops::causal_attention_backward(
-        grad_out, qkv.q, qkv.k, qkv.v, {attended.out, attended.log_sum_exp}, options(qkv, documents, causal));
+    auto grads = ops::causal_attention_backward(grad_out, qkv.q, qkv.k, qkv.v, {attended.out, attended.log_sum_exp},
+                                                options(qkv, documents, causal));
     return {std::move(grads.q), std::move(grads.k), std::move(grads.v)};
   }
 

@@ -42,8 +42,8 @@ struct Qkv {
   at::Tensor k, v;  // [B, Lk, KV heads, D]
 };
 struct Attended {
-  at::Tensor out;                      // [B, Lq, H, D]
-  at::Tensor log_sum_exp;              // [B, H, Lq], fp32 (fp64 of fp64)
+  at::Tensor out;                     // [B, Lq, H, D]
+  at::Tensor log_sum_exp;             // [B, H, Lq], fp32 (fp64 of fp64)
   std::vector<at::Tensor> rest = {};  // what the engine's backward wants besides
 };
 

@@ -41,7 +41,8 @@ Block::Block(const ModelConfig& config, const Layers& layers, int64_t index)
     : index_(index),
       parallel_residual_(config.parallel_residual),
       input_layernorm_(register_module("input_layernorm", std::make_shared<Norm>(config, layers.device))),
-      post_attention_layernorm_(register_module("post_attention_layernorm", std::make_shared<Norm>(config, layers.device))),
+      post_attention_layernorm_(
+          register_module("post_attention_layernorm", std::make_shared<Norm>(config, layers.device))),
       attention_(register_module("attention", std::make_shared<Attention>(config, layers))),
       mlp_(register_module("mlp", std::make_shared<Mlp>(config, layers))) {}
 

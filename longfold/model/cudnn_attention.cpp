@@ -51,9 +51,10 @@ Qkv memory_for_gradients(const at::Tensor& q, const at::Tensor& k, const at::Ten
   const auto follows = [&](const at::Tensor& x, int64_t elements) {
     return x.is_alias_of(q) && x.const_data_ptr() == first + elements * x.element_size();
   };
-  const bool are_fused = q.size(1) == k.size(1) && (group == 1 || k.size(2) == 1) && q.stride(2) == (k.size(2) == 1 ? D : (group + 2) * D) &&
-                         follows(k, group * D) && follows(v, (group + 1) * D) && k.strides() == v.strides() &&
-                         q.stride(1) == k.stride(1) && k.stride(1) == k.size(2) * (group + 2) * D;
+  const bool are_fused = q.size(1) == k.size(1) && (group == 1 || k.size(2) == 1) &&
+                         q.stride(2) == (k.size(2) == 1 ? D : (group + 2) * D) && follows(k, group * D) &&
+                         follows(v, (group + 1) * D) && k.strides() == v.strides() && q.stride(1) == k.stride(1) &&
+                         k.stride(1) == k.size(2) * (group + 2) * D;
   if (!are_fused) return {at::empty_like(q), at::empty_like(k), at::empty_like(v)};
   const at::Tensor fused = at::empty({q.size(0), q.size(1), k.size(2), (group + 2) * D}, q.options());
   const at::Tensor of_q = fused.narrow(3, 0, group * D);

@@ -99,8 +99,7 @@ Dropout Dropout::from_token(int64_t begin) const {
 at::Tensor Dropout::operator()(const at::Tensor& x, Place place) const {
   if (probability_ == 0) return x;
   const uint64_t key = mix(key_.step ^ (uint64_t{1} << 63)) + (static_cast<uint64_t>(place) << 48);
-  return DropFunction::apply(x, probability_, static_cast<int64_t>(key), key_.first_row,
-                             first_token_ * x.size(-1));
+  return DropFunction::apply(x, probability_, static_cast<int64_t>(key), key_.first_row, first_token_ * x.size(-1));
 }
 
 }  // namespace longfold::model

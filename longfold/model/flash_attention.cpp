@@ -67,9 +67,9 @@ at::Tensor rows_of(const at::Tensor& x) {
 Qkv of_documents(const Parts& parts, const at::Tensor& q_begins, const at::Tensor& k_begins, int64_t longest_q,
                  int64_t longest_k, bool causal) {
   const at::Tensor no_random_state = at::zeros({2}, parts.q.options().dtype(at::kUInt64));  // of dropout alone
-  auto [q, k, v] = at::_flash_attention_backward(parts.grad_out, parts.q, parts.k, parts.v, parts.out, parts.lse,
-                                                 q_begins, k_begins, longest_q, longest_k, /*dropout_p=*/0, causal,
-                                                 no_random_state, no_random_state);
+  auto [q, k, v] =
+      at::_flash_attention_backward(parts.grad_out, parts.q, parts.k, parts.v, parts.out, parts.lse, q_begins, k_begins,
+                                    longest_q, longest_k, /*dropout_p=*/0, causal, no_random_state, no_random_state);
   return {q, k, v};
 }
 

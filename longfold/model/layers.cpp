@@ -61,9 +61,7 @@ Layers local_layers(const Engines& engines) {
 
 BlockContext BlockContext::narrow(int64_t begin, int64_t num_tokens) const {
   const auto part = [&](const at::Tensor& table) { return table.narrow(1, begin, num_tokens).contiguous(); };
-  return {.rotary = {part(rotary.cos), part(rotary.sin)},
-          .documents = documents,
-          .dropout = dropout.from_token(begin)};
+  return {.rotary = {part(rotary.cos), part(rotary.sin)}, .documents = documents, .dropout = dropout.from_token(begin)};
 }
 
 std::vector<BlockForward> arrange_plainly(const std::vector<BlockParts>& blocks) {

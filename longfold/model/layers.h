@@ -72,7 +72,7 @@ inline constexpr int64_t kIgnoredLabel = -100;
 struct Engines {
   LinearEngine linear = LinearEngine::kTorch;
   AttentionEngine attention = AttentionEngine::kLongfold;
-  bool repeatable = true;  // attention_core()
+  bool repeatable = true;        // attention_core()
   at::Device device = at::kCPU;  // where parameters are made; meta: for a dry run (memory/dry_run.h)
 };
 [[nodiscard]] Layers local_layers(const Engines& engines = {});

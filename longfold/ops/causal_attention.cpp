@@ -44,8 +44,9 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 CausalAttentionGradients causal_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k,
                                                    const at::Tensor& v, const CausalAttentionResult& result,
                                                    const CausalAttentionOptions& options) {
-  auto [grad_q, grad_k, grad_v] = call_causal_backward(grad_out, q, k, v, result.out, result.log_sum_exp,
-                                                       options.documents, options.window, options.scale, options.first_query);
+  auto [grad_q, grad_k, grad_v] =
+      call_causal_backward(grad_out, q, k, v, result.out, result.log_sum_exp, options.documents, options.window,
+                           options.scale, options.first_query);
   return {std::move(grad_q), std::move(grad_k), std::move(grad_v)};
 }
 

@@ -47,8 +47,8 @@ struct CausalAttentionGradients {
 };
 
 // The gradients by q, k and v, from what the forward pass gave; for whoever keeps that himself. Not differentiable.
-[[nodiscard]] LONGFOLD_OPS_EXPORT CausalAttentionGradients causal_attention_backward(
-    const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-    const CausalAttentionResult& result, const CausalAttentionOptions& options = {});
+[[nodiscard]] LONGFOLD_OPS_EXPORT CausalAttentionGradients
+causal_attention_backward(const at::Tensor& grad_out, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          const CausalAttentionResult& result, const CausalAttentionOptions& options = {});
 
 }  // namespace longfold::ops

@@ -51,12 +51,14 @@ void MemoryConfig::validate() const {
                   "none, selective, full or every-N (every-2, every-4)");
   }
   expect_one_of("offload", offload, {"none", "host", "file"}, "none, host or file");
-  expect_one_of("chunked_attention", chunked_attention, {"none", "device", "host", "file"}, "none, device, host or file");
+  expect_one_of("chunked_attention", chunked_attention, {"none", "device", "host", "file"},
+                "none, device, host or file");
   expect_tokens("tile_tokens", tile_tokens);
   expect_tokens("chunk_tokens", chunk_tokens);
   if (offload != "none" && checkpoint == "none") {
-    throw base::UserError("expected memory.offload to be none where memory.checkpoint is, as nothing waits then, got \"" +
-                          offload + "\"");
+    throw base::UserError(
+        "expected memory.offload to be none where memory.checkpoint is, as nothing waits then, got \"" + offload +
+        "\"");
   }
   if (attention == "dense" && chunked_attention != "none") {
     throw base::UserError("expected memory.chunked_attention to be none where memory.attention is dense, got \"" +

@@ -21,10 +21,12 @@ struct MemoryConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("auto", self.automatic, "true: the fastest set of the techniques below that fits, in place of what they say");
-    visit("attention", self.attention, "flash; dense builds mask, scores and weights of tokens x tokens, to compare with");
-    visit("checkpoint", self.checkpoint,
-          "what a block keeps for backward: none: all; full: its input; selective: attention's output besides; every-N: "
-          "the input of every N-th block");
+    visit("attention", self.attention,
+          "flash; dense builds mask, scores and weights of tokens x tokens, to compare with");
+    visit(
+        "checkpoint", self.checkpoint,
+        "what a block keeps for backward: none: all; full: its input; selective: attention's output besides; every-N: "
+        "the input of every N-th block");
     visit("offload", self.offload, "where that waits: none: on the device; host: a GPU's host; file");
     visit("tiled_mlp", self.tiled_mlp, "MLP and all that follows attention, tile_tokens at a time");
     visit("tiled_loss", self.tiled_loss, "scores of the next token and the loss, tile_tokens at a time");

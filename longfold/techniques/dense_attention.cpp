@@ -26,8 +26,9 @@ at::Tensor mask(const at::Tensor& q, const Documents& documents) {
   const int64_t B = q.size(0), S = q.size(1);
   const at::Tensor hidden = at::ones({S, S}, q.options().dtype(at::kBool)).triu_(1);
   if (!documents.begins || q.is_meta()) return hidden.expand({B, S, S});
-  const at::Tensor of_token =
-      at::bucketize(at::arange(B * S), *documents.begins, /*out_int32=*/false, /*right=*/true).view({B, S}).to(q.device());
+  const at::Tensor of_token = at::bucketize(at::arange(B * S), *documents.begins, /*out_int32=*/false, /*right=*/true)
+                                  .view({B, S})
+                                  .to(q.device());
   return of_token.unsqueeze(2).ne(of_token.unsqueeze(1)).logical_or_(hidden);
 }
 

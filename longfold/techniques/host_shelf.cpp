@@ -35,7 +35,8 @@ c10::impl::VirtualGuardImpl cuda() {
 class Arena {
  public:
   explicit Arena(int64_t bytes) : bytes_(bytes) {
-    void* begin = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* begin =
+        ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (begin == MAP_FAILED) fail(std::strerror(errno));
     begin_ = static_cast<std::byte*>(begin);
     ::madvise(begin, static_cast<size_t>(bytes), MADV_HUGEPAGE);
@@ -59,8 +60,8 @@ class Arena {
 
  private:
   [[noreturn]] void fail(const std::string& why) const {
-    throw base::RunError("cannot register " + base::format_bytes(bytes_) + " of the host's memory for memory.offload: " +
-                         why + " (file takes a file in place of it)");
+    throw base::RunError("cannot register " + base::format_bytes(bytes_) +
+                         " of the host's memory for memory.offload: " + why + " (file takes a file in place of it)");
   }
   std::byte* begin_ = nullptr;
   int64_t bytes_;

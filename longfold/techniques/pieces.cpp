@@ -112,7 +112,8 @@ class Finish : public torch::autograd::Function<Finish> {
     const variable_list kept = context->get_saved_variables();
     const Call& call = call_of(context);
     ParameterGradients gradients(call.pieces.block.module->parameters());
-    auto [grad_x, grad_attended] = call.pieces.finish->backward(grads[0].clone(), kept[0], kept[1], call.context, gradients);
+    auto [grad_x, grad_attended] =
+        call.pieces.finish->backward(grads[0].clone(), kept[0], kept[1], call.context, gradients);
     gradients.publish();
     return {grad_x, grad_attended, {}};
   }

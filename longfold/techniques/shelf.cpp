@@ -86,8 +86,8 @@ class File {
       if (moved < 0 && errno == EINTR) continue;
       if (moved <= 0) {
         throw base::RunError(std::string("cannot ") + what + " " + base::format_bytes(bytes) +
-                             " of memory.offload in '" + folder_.string() + "': " +
-                             (moved < 0 ? std::strerror(errno) : "the file ends") +
+                             " of memory.offload in '" + folder_.string() +
+                             "': " + (moved < 0 ? std::strerror(errno) : "the file ends") +
                              " (memory.folder names another folder)");
       }
       done += moved;
@@ -117,7 +117,7 @@ struct FileState {
   std::optional<File> file;  // none of a dry run
   memory::Term term;
   Places places;
-  at::Tensor in_flight;  // what is being written
+  at::Tensor in_flight;         // what is being written
   const void* owner = nullptr;  // the one whose it is
   std::future<void> written;
 };

@@ -23,8 +23,9 @@ std::shared_ptr<Shelf> make_shelf(const std::string& place, const std::string& f
 model::BlockForward without_checkpoint(Pieces pieces, bool by_chunks, bool by_tiles) {
   return [=, pieces = std::move(pieces)](const at::Tensor& x, const model::BlockContext& context) {
     const model::BlockParts& block = pieces.block;
-    const at::Tensor attended = by_chunks ? attend(pieces, x, context)
-                                          : model::attend(block.attention, block.project(x, context), context.documents);
+    const at::Tensor attended = by_chunks
+                                    ? attend(pieces, x, context)
+                                    : model::attend(block.attention, block.project(x, context), context.documents);
     return by_tiles ? finish(pieces, x, attended, context) : block.finish(x, attended, context);
   };
 }
@@ -53,8 +54,9 @@ model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, 
   layers.arrange = [=](const std::vector<model::BlockParts>& blocks) {
     std::vector<Pieces> pieces;
     for (const model::BlockParts& block : blocks) {
-      pieces.push_back({block, by_chunks ? attend_by_chunks(block, config.chunk_tokens, shelves.chunks) : attend_at_once(block),
-                        by_tiles ? finish_by_tiles(block, config.tile_tokens) : finish_at_once(block)});
+      pieces.push_back(
+          {block, by_chunks ? attend_by_chunks(block, config.chunk_tokens, shelves.chunks) : attend_at_once(block),
+           by_tiles ? finish_by_tiles(block, config.tile_tokens) : finish_at_once(block)});
     }
     if (every > 0) {
       return with_checkpoints(

@@ -76,8 +76,8 @@ void resolve(Recipe& recipe) {
 
 void check_places(const Recipe& recipe) {
   if (recipe.compute.device != "cpu") return;
-  for (const auto& [key, place] : {std::pair{"offload", recipe.memory.offload},
-                                   std::pair{"chunked_attention", recipe.memory.chunked_attention}}) {
+  for (const auto& [key, place] :
+       {std::pair{"offload", recipe.memory.offload}, std::pair{"chunked_attention", recipe.memory.chunked_attention}}) {
     if (place != "host") continue;
     throw base::UserError(std::string("expected memory.") + key +
                           " to be file or none on the CPU, whose memory is the host's, got \"host\"");

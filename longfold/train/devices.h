@@ -9,11 +9,11 @@ namespace longfold::train {
 
 struct DeviceRates {
   std::string_view name;
-  int64_t bytes;           // of memory that tensors may take
-  double products;         // FLOP/s of matrix products, in 16 bits
-  double attention;        // FLOP/s of attention forward
+  int64_t bytes;     // of memory that tensors may take
+  double products;   // FLOP/s of matrix products, in 16 bits
+  double attention;  // FLOP/s of attention forward
   double attention_backward;
-  double peak;             // FLOP/s that the maker states, dense: what MFU is of
+  double peak;  // FLOP/s that the maker states, dense: what MFU is of
   std::string_view source;
 };
 

@@ -36,13 +36,13 @@ class CountedCore final : public model::AttentionCore {
 model::Layers dry_layers(const Recipe& recipe, const techniques::Shelves& shelves) {
   const ComputeConfig& compute = recipe.compute;
   const bool on_cpu = compute.device == "cpu";
-  model::Layers layers = model::local_layers(
-      {.linear = model::linear_engine(compute.linear, compute_dtype(compute.dtype)),
-       .attention = on_cpu                        ? model::AttentionEngine::kLongfold
-                    : compute.attention == "flash" ? model::AttentionEngine::kFlash
-                                                   : model::AttentionEngine::kCudnn,
-       .repeatable = compute.deterministic,
-       .device = at::kMeta});
+  model::Layers layers =
+      model::local_layers({.linear = model::linear_engine(compute.linear, compute_dtype(compute.dtype)),
+                           .attention = on_cpu                         ? model::AttentionEngine::kLongfold
+                                        : compute.attention == "flash" ? model::AttentionEngine::kFlash
+                                                                       : model::AttentionEngine::kCudnn,
+                           .repeatable = compute.deterministic,
+                           .device = at::kMeta});
   const auto loss = layers.loss;
   layers.loss = [loss](const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& labels) {
     const TermScope scope(Term::kScores);
@@ -118,7 +118,8 @@ StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
     result.device = allocator.peak() - before;
     result.by_term = allocator.at_peak();
   }
-  const auto bytes = [&](const std::string& place, const char* wanted, const std::shared_ptr<techniques::Shelf>& shelf) {
+  const auto bytes = [&](const std::string& place, const char* wanted,
+                         const std::shared_ptr<techniques::Shelf>& shelf) {
     return place == wanted ? shelf->bytes() : 0;
   };
   result.on_host = {bytes(recipe.memory.offload, "host", shelves.checkpoints),

@@ -22,8 +22,8 @@ struct StepMemory {
 // need not be there; model.vocab_size is set.
 [[nodiscard]] StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens);
 
-// The most tokens in a row, a multiple of `step`, whose step takes at most `limit` bytes of the device; 0: none. At most
-// `most`. `progress` hears each length that is tried.
+// The most tokens in a row, a multiple of `step`, whose step takes at most `limit` bytes of the device; 0: none. At
+// most `most`. `progress` hears each length that is tried.
 [[nodiscard]] int64_t longest_sequence(const Recipe& recipe, int64_t rows, int64_t limit, int64_t step, int64_t most,
                                        const std::function<void(int64_t tokens)>& progress = {});
 

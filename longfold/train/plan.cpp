@@ -114,7 +114,9 @@ std::string removed_by(memory::Term term, const MemoryConfig& memory) {
     case memory::Term::kCheckpoints:
       return memory.keeps_attention() ? "checkpoint = full" : memory.offload == "none" ? "offload" : "";
     case memory::Term::kAttention:
-      return memory.attention == "dense" ? "attention = flash" : memory.chunked_attention == "none" ? "chunked_attention" : "";
+      return memory.attention == "dense"          ? "attention = flash"
+             : memory.chunked_attention == "none" ? "chunked_attention"
+                                                  : "";
     case memory::Term::kScores:
       return memory.tiled_loss ? "smaller tile_tokens" : "tiled_loss";
     default:

@@ -17,7 +17,8 @@ struct Rung {
 };
 
 // Sets of techniques from the one that costs no time to the one that takes least memory, in the order in which a second
-// buys most bytes. What waits does so in the host's memory, on the CPU in a file. Sizes of tiles and chunks are `like`'s.
+// buys most bytes. What waits does so in the host's memory, on the CPU in a file. Sizes of tiles and chunks are
+// `like`'s.
 [[nodiscard]] std::vector<Rung> ways_to_fit(const techniques::MemoryConfig& like, bool on_gpu);
 
 // The techniques one by one, each with those before it, after the dense baseline: what each brings.

@@ -1,7 +1,11 @@
 """Memory techniques from outside: `longfold plan`, `longfold bench reach`, and runs with [memory]."""
 
 import json
+import pathlib
+import re
+import shlex
 
+import pytest
 from runs import metrics
 
 SMALL_PARTS = ["--memory.tile_tokens", 256, "--memory.chunk_tokens", 512]
@@ -15,6 +19,21 @@ ALL = LONG | {
     "memory.tile_tokens": 500,
     "memory.chunk_tokens": 2000,
 }
+
+
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "long-sequences.md"
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[str(i) for i in range(len(COMMANDS))])
+def test_commands_of_the_page_run(longfold, recipe, tmp_path, command):
+    recipe(LONG)
+    program, *arguments = shlex.split(command)
+    assert program == "longfold"
+    done = longfold(*arguments, cwd=tmp_path)
+    assert done.code == 0, done.stderr
 
 
 def rows(text, first):
@@ -68,13 +87,24 @@ def test_a_plan_says_what_takes_memory_and_what_makes_it_fit(longfold, recipe):
 
 
 def test_a_plan_for_a_gpu_needs_none(longfold, recipe):
-    arguments = ["--device", "h100", "--seq-length", 1048576, "--model.preset", "genslm-250m", "--memory.offload", "host"]
+    arguments = [
+        "--device",
+        "h100",
+        "--seq-length",
+        1048576,
+        "--model.preset",
+        "genslm-250m",
+        "--memory.offload",
+        "host",
+    ]
     arguments += ["--memory.checkpoint", "full", "--memory.chunked_attention", "device", "--memory.tiled_mlp", "true"]
     planned = json.loads(longfold("plan", recipe(LONG), *arguments, "--json").stdout)
     assert 20 << 30 < planned["device_bytes"] < 79 << 30
     assert planned["host_bytes"] == 12 * 1048576 * 1792 * 2
     assert 200 < planned["seconds"] < 1000
-    assert "unknown device 'h101', did you mean 'h100'?" in longfold("plan", recipe(), "--device", "h101").one_line_error(2)
+    assert "unknown device 'h101', did you mean 'h100'?" in longfold(
+        "plan", recipe(), "--device", "h101"
+    ).one_line_error(2)
 
 
 def test_auto_takes_the_fastest_set_that_fits(longfold, recipe, tmp_path):
@@ -83,7 +113,9 @@ def test_auto_takes_the_fastest_set_that_fits(longfold, recipe, tmp_path):
     refused = longfold("train", recipe(LONG), "--memory-limit", "14MiB", "--train.output", tmp_path / "b")
     line = refused.one_line_error(2)
     assert "it fits with --memory." in line, line
-    done = longfold("train", recipe(LONG), "--memory-limit", "14MiB", "--memory.auto", "true", "--train.output", tmp_path / "c")
+    done = longfold(
+        "train", recipe(LONG), "--memory-limit", "14MiB", "--memory.auto", "true", "--train.output", tmp_path / "c"
+    )
     assert done.code == 0, done.stderr
     assert "memory       auto: --memory." in done.stdout
     assert max(line["memory_peak"] for line in metrics(tmp_path / "c")) <= 14 << 20
@@ -107,7 +139,10 @@ def test_reach_climbs_and_a_real_step_takes_what_was_planned(longfold):
 def test_what_cannot_be_is_one_line(longfold, recipe):
     for changes, words in (
         ({"memory.checkpoint": "some"}, "expected memory.checkpoint to be none, selective, full or every-N"),
-        ({"memory.checkpoint": "full", "memory.offload": "host"}, "expected memory.offload to be file or none on the CPU"),
+        (
+            {"memory.checkpoint": "full", "memory.offload": "host"},
+            "expected memory.offload to be file or none on the CPU",
+        ),
         ({"memory.chunked_attention": "host"}, "expected memory.chunked_attention to be file or none on the CPU"),
     ):
         assert words in longfold("train", recipe(changes)).one_line_error(2)

@@ -153,12 +153,14 @@ const std::vector<Mutation> kMutations{
     {.name = "a wrong scale of the scores",
      .layers =
          [](Layers& l) {
-           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q * 1.001, k, v); });
+           l.arrange = with_attention(
+               [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q * 1.001, k, v); });
          }},
     {.name = "keys and queries exchanged",
      .layers =
          [](Layers& l) {
-           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, k, q, v); });
+           l.arrange =
+               with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, k, q, v); });
          }},
     {.name = "attention that returns zeros",
      .layers = [](Layers& l) { l.arrange = with_attention([](auto& q, auto&, auto&, auto&) { return q * 0; }); }},
@@ -173,13 +175,15 @@ const std::vector<Mutation> kMutations{
     {.name = "values without a gradient",
      .layers =
          [](Layers& l) {
-           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k, v.detach()); });
+           l.arrange = with_attention(
+               [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k, v.detach()); });
          },
      .only_gradients = true},
     {.name = "keys without a gradient",
      .layers =
          [](Layers& l) {
-           l.arrange = with_attention([](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k.detach(), v); });
+           l.arrange = with_attention(
+               [](auto& q, auto& k, auto& v, auto& documents) { return attend(documents, q, k.detach(), v); });
          },
      .only_gradients = true},
     {.name = "a block left out",

@@ -114,7 +114,8 @@ TEST_P(EveryTechnique, GivesThePlainPathsResults) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EveryTechnique,
-                         testing::Values(Family{"NeoX", "gpt-neox", 0, false}, Family{"NeoXPacked", "gpt-neox", 0.2, true},
+                         testing::Values(Family{"NeoX", "gpt-neox", 0, false},
+                                         Family{"NeoXPacked", "gpt-neox", 0.2, true},
                                          Family{"Gpt2", "gpt2", 0.2, false}, Family{"Gpt2Packed", "gpt2", 0, true},
                                          Family{"Llama", "llama", 0, false}, Family{"LlamaPacked", "llama", 0, true}),
                          [](const auto& tested) { return std::string(tested.param.name); });

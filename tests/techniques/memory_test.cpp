@@ -19,7 +19,8 @@ constexpr int64_t kTokens = 2048;
 int64_t peak(const ModelConfig& config, const MemoryConfig& set, at::Device device, const std::string& folder) {
   const auto meter = device.is_meta() ? memory::MemoryMeter::dry() : memory::MemoryMeter::install();
   const model::Layers layers = model::local_layers({.device = device});
-  model::Transformer transformer(config, with_techniques(layers, set, device.is_meta() ? make_dry_shelves(set) : make_shelves(set, folder)));
+  model::Transformer transformer(
+      config, with_techniques(layers, set, device.is_meta() ? make_dry_shelves(set) : make_shelves(set, folder)));
   const at::Tensor tokens = at::zeros({1, kTokens}, at::TensorOptions().dtype(at::kLong).device(device));
   const at::Tensor positions = at::arange(kTokens, at::kLong).unsqueeze(0).to(device);
   const int64_t before = meter.live();

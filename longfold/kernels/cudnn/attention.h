@@ -2,8 +2,8 @@
 // 128, 16-byte aligned data and strides. Without a build that has its headers no_cudnn.cpp takes the place of
 // attention.cpp.
 //
-// cuDNN's backward pass can give the same bits every run. It then writes the gradients of the logits to memory, in 16 bits,
-// 2 B H Lq Lk bytes of workspace, so that callers do long sequences in tiles of queries and keys.
+// cuDNN's backward pass can give the same bits every run. It then writes the gradients of the logits to memory, in 16
+// bits, 2 B H Lq Lk bytes of workspace, so that callers do long sequences in tiles of queries and keys.
 #pragma once
 
 #include <cstdint>

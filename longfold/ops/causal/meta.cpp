@@ -18,8 +18,8 @@ at::Tensor contiguous_like(const at::Tensor& tensor) {
 }
 
 // Takes and gives back as much as the CPU does for a while in a call, so that a dry run counts it: a workspace in
-// backward, and each thread's scratch. Plans are made of sizes and documents alone. Not where sizes are symbols, as in a
-// compiler; documents without data count as one a row. float64 has neither.
+// backward, and each thread's scratch. Plans are made of sizes and documents alone. Not where sizes are symbols, as in
+// a compiler; documents without data count as one a row. float64 has neither.
 template <class Args>
 void count_memory(const at::Tensor& q, const at::Tensor& k, const std::optional<at::Tensor>& documents, int64_t window,
                   int64_t first_query) {
@@ -62,7 +62,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> differentiate(const at::Tensor& g
                                                              std::optional<double> scale, int64_t first_query) {
   check_causal_backward_arguments(grad_out, q, k, v, out, log_sum_exp, documents, window, scale, first_query);
   std::tuple results{contiguous_like(q), contiguous_like(k), contiguous_like(v)};
-  count_memory<kernels::CausalBackwardArgs<float>>(q, k, documents, window, first_query);  // while the results are there, as on the CPU
+  count_memory<kernels::CausalBackwardArgs<float>>(q, k, documents, window,
+                                                   first_query);  // while the results are there, as on the CPU
   return results;
 }
 
