@@ -5,10 +5,10 @@ Hugging Face's transformers with and without its gradient checkpointing, in fp32
     python bench/reach.py genslm-25m --memory-limit 2GiB --confirm 600
 
 longfold's lengths come from dry runs (`longfold bench reach`); with --confirm a real step of each that may take no
-longer than so many seconds shows what it took. transformers has no dry run: its peak is measured at two lengths by the same
-counter, of which memory without a term of tokens x tokens is a straight line, and a real step at the length that the
-line gives says whether it fits. With --write also a page under docs/results/. Needs `make build` and transformers
-(requirements.txt).
+longer than so many seconds shows what it took. transformers has no dry run: its peak is measured by the same counter
+at two lengths, then at the length at which the straight line through the last two meets the limit, until a step takes
+at most the limit and at least 0.97 of it. With --write also a page under docs/results/. Needs `make build` and
+transformers (requirements.txt).
 """
 
 import argparse
@@ -62,17 +62,16 @@ def of_transformers(preset, tokens, checkpointing):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def longest_of_transformers(preset, checkpointing, limit, confirm):
-    """From two lengths to the line, and once more from a step near its end."""
-    near, far = ((tokens, of_transformers(preset, tokens, checkpointing)["bytes"]) for tokens in (1024, 2048))
-    slope = (far[1] - near[1]) / (far[0] - near[0])
-    tokens = int((limit - far[1]) / slope + far[0]) // 64 * 64
-    row = {"tokens": tokens, "measured_bytes": 0, "seconds": 0.0}
-    # Attention makes it more than a line; three times the tokens' share is a safe guess of a step's seconds.
-    if confirm > 0:
-        step = of_transformers(preset, tokens, checkpointing)
-        row |= {"measured_bytes": step["bytes"], "seconds": step["seconds"]}
-    return row
+def longest_of_transformers(preset, checkpointing, limit):
+    """By secants; the last step measured fits."""
+    points = [(tokens, of_transformers(preset, tokens, checkpointing)) for tokens in (1024, 2048)]
+    while not 0.97 * limit <= points[-1][1]["bytes"] <= limit:
+        (near, a), (far, b) = points[-2:]
+        slope = (b["bytes"] - a["bytes"]) / (far - near)
+        tokens = int((0.985 * limit - b["bytes"]) / slope + far) // 64 * 64
+        points.append((tokens, of_transformers(preset, tokens, checkpointing)))
+    tokens, step = points[-1]
+    return {"tokens": tokens, "measured_bytes": step["bytes"], "seconds": step["seconds"]}
 
 
 def of_longfold(preset, limit_text, confirm):
@@ -121,7 +120,7 @@ def main():
     theirs = [
         (
             f"transformers{', checkpointing' if on else ''}",
-            longest_of_transformers(arguments.preset, on, limit, arguments.confirm),
+            longest_of_transformers(arguments.preset, on, limit),
         )
         for on in (False, True)
     ]
@@ -133,8 +132,8 @@ def main():
     command = f"python bench/reach.py {arguments.preset} --memory-limit {text} --confirm {arguments.confirm:g}"
     page = arguments.write / f"reach-cpu-{arguments.preset}-{day}.md"
     page.write_text(
-        f"# The longest sequence that fits in {text}\n\n`{command}`: {arguments.preset}, fp32, one sequence a step, AdamW, "
-        f"on {platform.machine()}, {datetime.date.today().isoformat()}.\n\n" + "\n".join(lines) + "\n"
+        f"# The longest sequence that fits in {text}\n\n`{command}`: {arguments.preset}, fp32, one sequence a step, "
+        f"AdamW, on {platform.machine()}, {datetime.date.today().isoformat()}.\n\n" + "\n".join(lines) + "\n"
     )
     print(page)
 
