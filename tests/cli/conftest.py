@@ -12,7 +12,7 @@ import pytest
 from runs import SMALL
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TAKES_LONG = re.compile(r"(checking|reading|saving|step) .*, \d+:\d\d")  # said after a second, on a busy machine
+TAKES_LONG = re.compile(r"(checking|planning|reading|saving|step) .*, \d+:\d\d")  # said after a second, on a busy machine
 
 
 def pytest_configure(config):
