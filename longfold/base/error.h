@@ -1,4 +1,4 @@
-// The two ways a longfold program ends badly. Both carry one line that names the thing, what was expected and what
+// The ways a longfold program ends badly. All carry one line that names the thing, what was expected and what
 // came.
 #pragma once
 
@@ -17,6 +17,12 @@ class UserError : public std::runtime_error {
 class RunError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// Of these: memory that there is not, or that a limit does not allow.
+class MemoryError : public RunError {
+ public:
+  using RunError::RunError;
 };
 
 }  // namespace longfold::base

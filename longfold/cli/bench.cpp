@@ -73,20 +73,20 @@ void bench_step(const BenchOptions& options) {
   std::ranges::sort(sorted);
   const double median = sorted[sorted.size() / 2];
   if (options.json) {
-    const nlohmann::ordered_json line{
-        {"preset", options.preset},
-        {"dtype", options.dtype},
-        {"tokens", options.tokens},
-        {"threads", at::get_num_threads()},
-        {"linear", compute.linear},
-        {"device", compute.device},
-        {"attention", compute.attention},
-        {"seconds", seconds},
-        {"losses", losses},
-        {"peak_bytes", model.meter().peak()},
-        {"planned_bytes", model.planned().device},
-        {"host_bytes", model.planned().on_host.checkpoints + model.planned().on_host.chunks},
-        {"flops", step_flops(model.recipe().model, options.tokens)}};
+    const nlohmann::ordered_json line{{"preset", options.preset},
+                                      {"dtype", options.dtype},
+                                      {"tokens", options.tokens},
+                                      {"threads", at::get_num_threads()},
+                                      {"linear", compute.linear},
+                                      {"device", compute.device},
+                                      {"attention", compute.attention},
+                                      {"memory", base::to_json(model.recipe().memory)},
+                                      {"seconds", seconds},
+                                      {"losses", losses},
+                                      {"peak_bytes", model.meter().peak()},
+                                      {"planned_bytes", model.planned().device},
+                                      {"host_bytes", model.planned().on_host},
+                                      {"flops", step_flops(model.recipe().model, options.tokens)}};
     std::printf("%s\n", line.dump().c_str());
     return;
   }

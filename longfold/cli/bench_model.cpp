@@ -6,9 +6,9 @@
 
 #include <filesystem>
 
-#include "longfold/techniques/techniques.h"
 #include "longfold/train/device.h"
 #include "longfold/train/gradients.h"
+#include "longfold/train/plan.h"
 
 namespace longfold::cli {
 namespace {
@@ -20,17 +20,9 @@ train::Recipe resolved(train::Recipe recipe, int64_t tokens) {
   recipe.compute.validate();
   recipe.memory.validate();
   train::resolve(recipe);
+  train::choose_techniques(recipe, 1, tokens, train::limit_of(recipe.compute));
+  if (recipe.memory.early_updates) recipe.optimizer.clip_norm = 0;
   return recipe;
-}
-
-model::Transformer make_model(const train::Recipe& recipe, const techniques::HostBytes& on_host, at::Device device) {
-  const auto shelves =
-      techniques::make_shelves(recipe.memory, std::filesystem::temp_directory_path().string(), on_host);
-  const model::Layers layers = model::local_layers(train::engines_of(recipe.compute));
-  model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
-  transformer->initialise(1);
-  transformer->to(device);
-  return transformer;
 }
 
 data::Batch random_batch(int64_t vocabulary, int64_t tokens) {
@@ -52,15 +44,14 @@ BenchModel::BenchModel(train::Recipe recipe, int64_t tokens)
       device_(train::compute_device(recipe_.compute.device)),
       planned_(train::dry_step(recipe_, 1, tokens)),
       meter_(device_.is_cpu() ? memory::MemoryMeter::install() : memory::MemoryMeter::on_gpu(device_)),
-      transformer_(make_model(recipe_, planned_.on_host, device_)),
-      parameters_(transformer_, train::compute_dtype(recipe_.compute.dtype), device_.type()),
-      optimizer_(recipe_.optimizer, parameters_.tensors(), parameters_.rounded()),
+      learner_(train::make_learner(recipe_, std::filesystem::temp_directory_path().string(), planned_.shelved)),
       batch_(random_batch(recipe_.model.vocab_size, tokens)) {}
 
 double BenchModel::take_step() {
-  const train::StepLosses result = train::add_gradients(transformer_, parameters_, {&batch_, 1});
-  const double norm = train::gradient_norm(parameters_.tensors());
-  optimizer_.update(++steps_, 1e-4, train::clip_factor(norm, 1));
+  constexpr double kRate = 1e-4;
+  learner_->begin_step(++steps_, kRate);
+  const train::StepLosses result = train::add_gradients(learner_->model(), learner_->parameters(), {&batch_, 1});
+  learner_->update(steps_, kRate, learner_->gradient_norm());
   if (!device_.is_cpu()) at::detail::getCUDAHooks().deviceSynchronize(device_.index());
   return result.loss.value();
 }

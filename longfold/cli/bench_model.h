@@ -5,8 +5,7 @@
 
 #include "longfold/memory/meter.h"
 #include "longfold/train/dry_step.h"
-#include "longfold/train/optimizer.h"
-#include "longfold/train/precision.h"
+#include "longfold/train/learner.h"
 #include "longfold/train/recipe.h"
 
 namespace longfold::cli {
@@ -30,9 +29,7 @@ class BenchModel {
   at::Device device_;
   train::StepMemory planned_;
   memory::MemoryMeter meter_;
-  model::Transformer transformer_;
-  train::MasterParameters parameters_;
-  train::AdamW optimizer_;
+  std::unique_ptr<train::Learner> learner_;
   data::Batch batch_;
   int64_t steps_ = 0;
 };

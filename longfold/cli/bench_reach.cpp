@@ -28,8 +28,6 @@ struct ReachOptions {
   bool json = false;
 };
 
-constexpr int64_t kMostTokens = int64_t{1} << 26;
-
 struct Row {
   train::Rung rung;
   int64_t tokens = 0;
@@ -38,7 +36,17 @@ struct Row {
   double seconds = 0;    // of it
 };
 
+// Its own business: each row has others.
+void refuse_techniques(const ReachOptions& options) {
+  for (const auto& [name, text] : options.options) {
+    if (!name.starts_with("memory.") || name == "memory.folder" || name.ends_with("_tokens")) continue;
+    throw base::UserError("unexpected option '--" + name +
+                          "': bench reach turns the techniques on itself, one by one (bench step takes a set of them)");
+  }
+}
+
 train::Recipe recipe_of(const ReachOptions& options) {
+  refuse_techniques(options);
   if (options.recipe.empty() == options.preset.empty()) {
     throw base::UserError("expected a recipe or --preset, one of the two");
   }
@@ -79,7 +87,7 @@ void print(const Row& row, int64_t of_dense) {
   const std::string ratio =
       of_dense > 0 ? std::to_string(static_cast<double>(row.tokens) / static_cast<double>(of_dense)) : "";
   std::string waits;
-  if (const int64_t on_host = row.planned.on_host.checkpoints + row.planned.on_host.chunks; on_host > 0) {
+  if (const int64_t on_host = row.planned.on_host; on_host > 0) {
     waits = base::format_bytes(on_host) + " on the host";
   }
   if (row.planned.in_files > 0) waits += base::format_bytes(row.planned.in_files) + " in files";
@@ -101,7 +109,7 @@ nlohmann::ordered_json as_json(const Row& row) {
           {"memory", base::to_json(row.rung.memory)},
           {"tokens", row.tokens},
           {"planned_bytes", row.planned.device},
-          {"host_bytes", row.planned.on_host.checkpoints + row.planned.on_host.chunks},
+          {"host_bytes", row.planned.on_host},
           {"file_bytes", row.planned.in_files},
           {"measured_bytes", row.measured},
           {"seconds", row.seconds}};
@@ -127,7 +135,7 @@ void bench_reach(const ReachOptions& options) {
     row.rung = rung;
     train::Recipe changed = recipe;
     changed.memory = rung.memory;
-    row.tokens = train::longest_sequence(changed, 1, limit->count, options.step, kMostTokens, [&](int64_t tokens) {
+    row.tokens = train::longest_sequence(changed, 1, limit->count, {.step = options.step}, [&](int64_t tokens) {
       progress.begin(rung.name + ": trying " + base::format_count(tokens) + " tokens");
     });
     if (row.tokens > 0) {

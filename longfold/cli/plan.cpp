@@ -26,8 +26,6 @@ struct PlanOptions {
   std::vector<std::pair<std::string, std::string>> options;
 };
 
-constexpr int64_t kMostTokens = int64_t{1} << 26;
-
 const train::DeviceRates* device_named(const std::string& name) {
   if (name.empty()) return nullptr;
   std::vector<std::string> names;
@@ -55,7 +53,7 @@ int64_t fill_in_from_data(train::Recipe& recipe) {
 // As if the device were here.
 void put_on(const train::DeviceRates* device, train::Recipe& recipe) {
   if (device == nullptr) return train::resolve(recipe);
-  recipe.memory.set_sizes(/*on_gpu=*/true);
+  recipe.memory.resolve(/*on_gpu=*/true);
   recipe.compute.device = "cuda";
   recipe.compute.linear = "torch";
   if (recipe.compute.attention == "auto") recipe.compute.attention = "cudnn";
@@ -75,13 +73,18 @@ double seconds_of(const train::Recipe& recipe, const train::DeviceRates& device,
          2.5 * attention / device.attention_backward;
 }
 
-void print_terms(const train::StepMemory& step, const techniques::MemoryConfig& memory) {
+std::string techniques_of(const train::Recipe& recipe) {
+  const std::string options = train::as_options(recipe.memory);
+  return options.empty() ? "no technique" : options;
+}
+
+void print_terms(const train::StepMemory& step, const train::Recipe& recipe) {
   std::printf("%-12s %11s  %s\n", "term", "at the peak", "smaller with");
   for (size_t i = 0; i < memory::kNumTerms; ++i) {
     const auto term = static_cast<memory::Term>(i);
     if (step.by_term[i] == 0) continue;
     std::printf("%-12s %11s  %s\n", memory::to_string(term), base::format_bytes(step.by_term[i]).c_str(),
-                train::removed_by(term, memory).c_str());
+                train::removed_by(term, recipe).c_str());
   }
 }
 
@@ -94,8 +97,9 @@ void print_json(const train::Recipe& recipe, const train::StepMemory& step, int6
   nlohmann::ordered_json line{{"rows", rows},
                               {"tokens", tokens},
                               {"limit", limit},
+                              {"memory", base::to_json(recipe.memory)},
                               {"device_bytes", step.device},
-                              {"host_bytes", step.on_host.checkpoints + step.on_host.chunks},
+                              {"host_bytes", step.on_host},
                               {"file_bytes", step.in_files},
                               {"terms", terms}};
   if (device != nullptr) line["seconds"] = seconds_of(recipe, *device, rows, tokens);
@@ -116,17 +120,20 @@ void run_plan(const PlanOptions& options) {
     if (!given) throw base::UserError("expected --memory-limit to be a size, got '" + options.limit + "'");
     limit = given->count;
   }
+  const bool chooses = recipe.memory.automatic;
+  train::choose_techniques(recipe, rows, tokens, limit);
   const train::StepMemory step = train::dry_step(recipe, rows, tokens);
   if (options.json) return print_json(recipe, step, rows, tokens, limit, device);
   const std::string where = on_gpu ? (device != nullptr ? std::string(device->name) : "the GPU") : "the CPU";
   std::printf("a step of %s x %s tokens in %s on %s, %s parameters\n\n", base::format_count(rows).c_str(),
               base::format_count(tokens).c_str(), recipe.compute.dtype.c_str(), where.c_str(),
               base::format_count(recipe.model.num_parameters()).c_str());
-  print_terms(step, recipe.memory);
+  if (chooses) std::printf("memory.auto takes %s\n\n", techniques_of(recipe).c_str());
+  print_terms(step, recipe);
   std::printf(
       "%-12s %11s  %s\n", "in all", base::format_bytes(step.device).c_str(),
       limit > 0 ? ((step.device <= limit ? "fits in " : "more than ") + base::format_bytes(limit)).c_str() : "");
-  const int64_t on_host = step.on_host.checkpoints + step.on_host.chunks;
+  const int64_t on_host = step.on_host;
   if (on_host > 0) std::printf("%-12s %11s\n", "on the host", base::format_bytes(on_host).c_str());
   if (step.in_files > 0) std::printf("%-12s %11s\n", "in files", base::format_bytes(step.in_files).c_str());
   if (device != nullptr) {
@@ -144,9 +151,10 @@ void run_plan(const PlanOptions& options) {
     train::Recipe changed = recipe;
     changed.memory = rung.memory;
     const int64_t unit = std::max<int64_t>(64, tokens / 64 / 64 * 64);
-    const int64_t longest = train::longest_sequence(changed, rows, limit, unit, kMostTokens, [&](int64_t length) {
-      progress.begin(rung.name + ": trying " + base::format_count(length) + " tokens");
-    });
+    const int64_t longest =
+        train::longest_sequence(changed, rows, limit, {.step = unit, .share = 0.01}, [&](int64_t length) {
+          progress.begin(rung.name + ": trying " + base::format_count(length) + " tokens");
+        });
     const int64_t takes = train::dry_step(changed, rows, tokens).device;
     progress.finish();
     std::printf("%-24s %15s  %s%s\n", rung.name.c_str(), base::format_count(longest).c_str(),

@@ -1,5 +1,6 @@
 // longfold train RECIPE [--resume [auto]] [--section.key value ...]
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -99,11 +100,28 @@ StopWords within_the_evaluation(const train::Recipe& recipe, const std::string& 
           .nothing_to_save = true};
 }
 
+// Calls f; where memory runs out, says what the plan knows of it.
+template <class F>
+auto with_advice(const train::Plan& plan, F&& f) {
+  const auto explained = [&](const std::string& what) {
+    return base::RunError(what + "; the plan was " + base::format_bytes(plan.step.device) + ", " +
+                          train::advice(plan.recipe, plan.step, plan.rows, plan.tokens, plan.limit));
+  };
+  try {
+    return f();
+  } catch (const base::MemoryError& error) {
+    throw explained(error.what());
+  } catch (const c10::OutOfMemoryError& error) {
+    const std::string what = error.what_without_backtrace();
+    throw explained(what.substr(0, what.find('\n')));
+  }
+}
+
 // Where a run can go on after it failed, in the same line as why it did.
 bool run_steps(train::Trainer& trainer, const train::Events& events, const std::atomic<bool>& stop,
-               const Arguments& arguments) {
+               const Arguments& arguments, const train::Plan& plan) {
   try {
-    return trainer.run(events, stop);
+    return with_advice(plan, [&] { return trainer.run(events, stop); });
   } catch (const train::Diverged&) {
     throw;  // says it already
   } catch (const base::RunError& error) {
@@ -116,7 +134,7 @@ bool run_steps(train::Trainer& trainer, const train::Events& events, const std::
 // What a step will take, beside what its techniques are.
 void print_plan(const train::Plan& plan) {
   const std::string techniques = train::as_options(plan.recipe.memory);
-  const int64_t on_host = plan.step.on_host.checkpoints + plan.step.on_host.chunks;
+  const int64_t on_host = plan.step.on_host;
   std::printf("plan         %s%s%s a step%s%s\n", base::format_bytes(plan.step.device).c_str(),
               on_host > 0 ? (" and " + base::format_bytes(on_host) + " of the host").c_str() : "",
               plan.step.in_files > 0 ? (" and " + base::format_bytes(plan.step.in_files) + " in files").c_str() : "",
@@ -151,7 +169,8 @@ void run_train(const Arguments& arguments) {
   if (recipe.memory.automatic) std::printf("memory       auto: %s\n", chosen(plan.recipe.memory).c_str());
   recipe.memory = plan.recipe.memory;
   progress.begin("checking the tokens of " + recipe.data.path + " and building the model");
-  train::Trainer trainer(recipe, meter);
+  const auto made = with_advice(plan, [&] { return std::make_unique<train::Trainer>(recipe, meter); });
+  train::Trainer& trainer = *made;
   check_output(recipe, arguments);  // again: nobody else can write there from here on
   progress.begin("reading the newest checkpoint");
   const bool resume = arguments.resume != Resume::kNo && train::latest_checkpoint(recipe.train.output);
@@ -175,7 +194,7 @@ void run_train(const Arguments& arguments) {
   };
   signals.say(within_the_steps(recipe, resume_command));
   progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
-  const bool finished = run_steps(trainer, events, signals.stop(), arguments);
+  const bool finished = run_steps(trainer, events, signals.stop(), arguments, plan);
   progress.finish();
   if (const auto saved = train::latest_checkpoint(recipe.train.output))
     std::printf("saved        %s\n", saved->c_str());

@@ -55,13 +55,13 @@ c10::DataPtr CountingAllocator::allocate(size_t bytes) {
   if (bytes == 0) return {nullptr, nullptr, &free_block, cpu};
   const std::lock_guard lock(mutex_);
   if (limit_ > 0 && bytes > static_cast<size_t>(std::max<int64_t>(limit_ - live_, 0))) {
-    throw base::RunError("[memory] this step needs " + words(bytes) + " more, " + base::format_bytes(live_) +
-                         " of the " + base::format_bytes(limit_) + " limit are in use");
+    throw base::MemoryError("[memory] this step needs " + words(bytes) + " more, " + base::format_bytes(live_) +
+                            " of the " + base::format_bytes(limit_) + " limit are in use");
   }
   void* data = bytes <= kMostBytes ? take_block(bytes) : nullptr;
   if (data == nullptr) {
-    throw base::RunError("[memory] this step needs " + words(bytes) + " more, the system does not give them; " +
-                         base::format_bytes(live_) + " are in use");
+    throw base::MemoryError("[memory] this step needs " + words(bytes) + " more, the system does not give them; " +
+                            base::format_bytes(live_) + " are in use");
   }
   live_blocks_.emplace(data, bytes);
   live_ += static_cast<int64_t>(bytes);

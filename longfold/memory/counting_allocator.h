@@ -32,7 +32,7 @@ class CountingAllocator final : public c10::Allocator {
   static CountingAllocator& install();
   static bool installed();
 
-  // Throws base::RunError when the limit does not allow `bytes` more; nothing has changed then.
+  // Throws base::MemoryError when the limit does not allow `bytes` more; nothing has changed then.
   c10::DataPtr allocate(size_t bytes) override;
   c10::DeleterFnPtr raw_deleter() const override;
   void copy_data(void* to, const void* from, size_t bytes) const override;

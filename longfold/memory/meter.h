@@ -26,8 +26,8 @@ class MemoryMeter {
   // The handle for what tensors take on a GPU, as torch's allocator counts it. It has no limit.
   static MemoryMeter on_gpu(c10::Device device);
 
-  // From now on a tensor that would take the live bytes over `limit` throws base::RunError, a line that says what was
-  // asked for and what is in use; everything stays usable. 0 bytes: no limit.
+  // From now on a tensor that would take the live bytes over `limit` throws base::MemoryError, a line that says what
+  // was asked for and what is in use; everything stays usable. 0 bytes: no limit.
   void set_limit(base::Bytes limit) const;
 
   [[nodiscard]] int64_t live() const;  // bytes

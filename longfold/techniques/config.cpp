@@ -3,6 +3,7 @@
 #include <charconv>
 #include <initializer_list>
 #include <string_view>
+#include <utility>
 
 #include "longfold/base/error.h"
 
@@ -39,7 +40,13 @@ int64_t MemoryConfig::checkpoint_every() const {
   return checkpoint == "none" ? 0 : checkpoint == "full" || keeps_attention() ? 1 : number_of(checkpoint);
 }
 
-void MemoryConfig::set_sizes(bool on_gpu) {
+void MemoryConfig::resolve(bool on_gpu) {
+  for (const auto& [key, place] : {std::pair{"offload", offload}, std::pair{"chunked_attention", chunked_attention},
+                                   std::pair{"offload_optimizer", offload_optimizer}}) {
+    if (on_gpu || place != "host") continue;
+    throw base::UserError(std::string("expected memory.") + key +
+                          " to be file or none on the CPU, whose memory is the host's, got \"host\"");
+  }
   if (tile_tokens == 0) tile_tokens = on_gpu ? 16384 : 1024;
   if (chunk_tokens == 0) chunk_tokens = on_gpu ? 65536 : 4096;
 }
@@ -53,6 +60,7 @@ void MemoryConfig::validate() const {
   expect_one_of("offload", offload, {"none", "host", "file"}, "none, host or file");
   expect_one_of("chunked_attention", chunked_attention, {"none", "device", "host", "file"},
                 "none, device, host or file");
+  expect_one_of("offload_optimizer", offload_optimizer, {"none", "host", "file"}, "none, host or file");
   expect_tokens("tile_tokens", tile_tokens);
   expect_tokens("chunk_tokens", chunk_tokens);
   if (offload != "none" && checkpoint == "none") {

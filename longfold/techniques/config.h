@@ -14,6 +14,8 @@ struct MemoryConfig {
   bool tiled_mlp = false;
   bool tiled_loss = false;
   std::string chunked_attention = "none";
+  std::string offload_optimizer = "none";
+  bool early_updates = false;
   int64_t tile_tokens = 0;
   int64_t chunk_tokens = 0;
   std::string folder = "";
@@ -32,6 +34,11 @@ struct MemoryConfig {
     visit("tiled_loss", self.tiled_loss, "scores of the next token and the loss, tile_tokens at a time");
     visit("chunked_attention", self.chunked_attention,
           "attention chunk_tokens of queries and keys at a time, which wait: none: not so; on the device; host; file");
+    visit("offload_optimizer", self.offload_optimizer,
+          "where AdamW's moments, and in 16 bits the fp32 parameters, wait between updates: none: on the device; host; "
+          "file");
+    visit("early_updates", self.early_updates,
+          "each parameter moves as soon as backward has its gradient, which goes; needs optimizer.clip_norm 0");
     visit("tile_tokens", self.tile_tokens, "tokens in a tile of the MLP and the loss; 0 = 1024, on a GPU 16384");
     visit("chunk_tokens", self.chunk_tokens, "tokens in a chunk of attention; 0 = 4096, on a GPU 65536");
     visit("folder", self.folder, "for what waits in a file; empty = train.output");
@@ -40,7 +47,9 @@ struct MemoryConfig {
   void validate() const;
   friend bool operator==(const MemoryConfig&, const MemoryConfig&) = default;
 
-  void set_sizes(bool on_gpu);  // in place of 0
+  // Puts the sizes that a device has of its own in place of 0. UserError where something would wait in a place that the
+  // device does not have.
+  void resolve(bool on_gpu);
 
   [[nodiscard]] bool keeps_attention() const { return checkpoint == "selective"; }
   // Blocks whose input is one checkpoint; 0: there are none.

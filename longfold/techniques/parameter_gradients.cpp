@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function_hook.h>
 
 #include <utility>
 
@@ -49,6 +50,8 @@ void ParameterGradients::publish() {
       grad = sum.to(parameters_[i].scalar_type(), /*non_blocking=*/false, /*copy=*/!is_own);
       memory::assign_term(grad, memory::Term::kGradients);
     }
+    sum.reset();
+    if (const auto& hook = torch::autograd::impl::post_acc_grad_hooks(parameters_[i])) (*hook)(parameters_[i]);
   }
 }
 

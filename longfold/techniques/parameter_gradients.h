@@ -17,7 +17,7 @@ class ParameterGradients {
   [[nodiscard]] const variable_list& parameters() const { return parameters_; }
   void add(const variable_list& gradients);  // in the order of parameters(); undefined: none
 
-  // Adds the sums to what the parameters have. Call it once.
+  // Adds the sums to what the parameters have, then calls the hooks that wait for that, as autograd does. Call it once.
   void publish();
 
  private:

@@ -1,21 +1,14 @@
 #include "longfold/techniques/shelf.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <future>
 #include <optional>
 #include <utility>
 
-#include "longfold/base/error.h"
-#include "longfold/base/text.h"
 #include "longfold/memory/dry_run.h"
 #include "longfold/techniques/places.h"
+#include "longfold/techniques/temporary_file.h"
 
 namespace longfold::techniques {
 namespace {
@@ -42,63 +35,7 @@ class DeviceShelf final : public Shelf {
   memory::Term term_;
 };
 
-// The file behind a shelf; reads and writes bytes at an offset.
-class File {
- public:
-  explicit File(std::filesystem::path folder) : folder_(std::move(folder)) {
-    std::error_code ignored;
-    std::filesystem::create_directories(folder_, ignored);
-    descriptor_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (descriptor_ < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-      std::string name = (folder_ / "longfold-XXXXXX").string();
-      descriptor_ = ::mkostemp(name.data(), O_CLOEXEC);
-      if (descriptor_ >= 0) ::unlink(name.c_str());
-    }
-    if (descriptor_ < 0) {
-      throw base::UserError("cannot make a file for memory.offload in '" + folder_.string() +
-                            "': " + std::strerror(errno) + " (memory.folder names another folder)");
-    }
-  }
-  ~File() { ::close(descriptor_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-
-  void write(const void* data, int64_t bytes, int64_t offset) const {
-    move(bytes, offset, "write", [&](int64_t done, size_t count, int64_t at) {
-      return ::pwrite(descriptor_, static_cast<const std::byte*>(data) + done, count, at);
-    });
-    // Pages that wait in the system's cache would be memory after all.
-    ::sync_file_range(descriptor_, offset, bytes, SYNC_FILE_RANGE_WRITE);
-  }
-  void read(void* data, int64_t bytes, int64_t offset) const {
-    move(bytes, offset, "read", [&](int64_t done, size_t count, int64_t at) {
-      return ::pread(descriptor_, static_cast<std::byte*>(data) + done, count, at);
-    });
-    ::posix_fadvise(descriptor_, offset, bytes, POSIX_FADV_DONTNEED);
-  }
-
- private:
-  template <class Call>
-  void move(int64_t bytes, int64_t offset, const char* what, Call&& call) const {
-    constexpr int64_t kMost = int64_t{1} << 30;
-    for (int64_t done = 0; done < bytes;) {
-      const ssize_t moved = call(done, static_cast<size_t>(std::min(bytes - done, kMost)), offset + done);
-      if (moved < 0 && errno == EINTR) continue;
-      if (moved <= 0) {
-        throw base::RunError(std::string("cannot ") + what + " " + base::format_bytes(bytes) +
-                             " of memory.offload in '" + folder_.string() +
-                             "': " + (moved < 0 ? std::strerror(errno) : "the file ends") +
-                             " (memory.folder names another folder)");
-      }
-      done += moved;
-    }
-  }
-
-  std::filesystem::path folder_;
-  int descriptor_;
-};
-
-// Shared by a shelf and what lies on it. One thread of the model uses it; only File's calls are made by others.
+// Shared by a shelf and what lies on it. One thread of the model uses it; only the file's calls are made by others.
 struct FileState {
   FileState(const std::filesystem::path& folder, memory::Term of) : term(of) { file.emplace(folder); }
   explicit FileState(memory::Term of) : term(of) {}
@@ -114,7 +51,7 @@ struct FileState {
     owner = nullptr;
   }
 
-  std::optional<File> file;  // none of a dry run
+  std::optional<TemporaryFile> file;  // none of a dry run
   memory::Term term;
   Places places;
   at::Tensor in_flight;         // what is being written

@@ -46,6 +46,7 @@ Shelves make_dry_shelves(const MemoryConfig& config) {
 }
 
 model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves) {
+  TORCH_CHECK(!config.automatic, "[memory] expected techniques that were chosen, got auto (train::choose_techniques)");
   if (config.attention == "dense") layers.attention = dense_attention();
   if (config.tiled_loss) layers.loss = tiled_loss(std::move(layers.loss), config.tile_tokens);
   const bool by_chunks = config.chunked_attention != "none", by_tiles = config.tiled_mlp;

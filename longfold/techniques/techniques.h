@@ -20,6 +20,7 @@ struct HostBytes {
 
 [[nodiscard]] Shelves make_dry_shelves(const MemoryConfig& config);  // for tensors without data: nothing is made
 
+// memory.auto is to be put in place before.
 [[nodiscard]] model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves);
 
 }  // namespace longfold::techniques

@@ -4,10 +4,10 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "longfold/techniques/parameter_gradients.h"
+#include "longfold/techniques/tiles.h"
 
 namespace longfold::techniques {
 namespace {
@@ -18,13 +18,6 @@ struct Tiles : torch::CustomClassHolder {
   Tiles(Loss of_tile, int64_t tokens) : loss(std::move(of_tile)), tile_tokens(tokens) {}
   Loss loss;
   int64_t tile_tokens;
-
-  template <class F>
-  void each(int64_t num_tokens, F&& f) const {
-    for (int64_t begin = 0; begin < num_tokens; begin += tile_tokens) {
-      f(begin, std::min(tile_tokens, num_tokens - begin));
-    }
-  }
 };
 
 class TiledLoss : public torch::autograd::Function<TiledLoss> {
@@ -33,7 +26,7 @@ class TiledLoss : public torch::autograd::Function<TiledLoss> {
                             const at::Tensor& labels, const c10::intrusive_ptr<Tiles>& tiles) {
     const auto dtype = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     const at::Tensor losses = at::empty(labels.sizes(), hidden.options().dtype(dtype));
-    tiles->each(labels.size(1), [&](int64_t begin, int64_t count) {
+    for_tiles(hidden, tiles->tile_tokens, [&](int64_t begin, int64_t count) {
       losses.narrow(1, begin, count)
           .copy_(tiles->loss(hidden.narrow(1, begin, count), head, labels.narrow(1, begin, count)));
     });
@@ -50,7 +43,7 @@ class TiledLoss : public torch::autograd::Function<TiledLoss> {
     const at::Tensor grad_hidden = at::empty(hidden.sizes(), hidden.options());
     const at::Tensor leaf = head.detach().requires_grad_();
     ParameterGradients of_head({leaf});
-    tiles.each(labels.size(1), [&](int64_t begin, int64_t count) {
+    for_tiles(hidden, tiles.tile_tokens, [&](int64_t begin, int64_t count) {
       const auto tile = [&](const at::Tensor& all) { return all.narrow(1, begin, count); };
       const auto run = [&](const variable_list& inputs) {
         return variable_list{tiles.loss(inputs[0], leaf, tile(labels))};

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <algorithm>
+#include "longfold/techniques/tiles.h"
 
 namespace longfold::techniques {
 namespace {
@@ -19,7 +19,7 @@ class FinishByTiles final : public FinishPiece {
                                    const BlockContext& context) const override {
     const at::NoGradGuard no_grad;
     const at::Tensor out = at::empty(x.sizes(), x.options());
-    for_tiles(x.size(1), [&](int64_t begin, int64_t count) {
+    for_tiles(x, tile_tokens_, [&](int64_t begin, int64_t count) {
       out.narrow(1, begin, count)
           .copy_(of_tile_->forward(x.narrow(1, begin, count), attended.narrow(1, begin, count),
                                    context.narrow(begin, count)));
@@ -32,7 +32,7 @@ class FinishByTiles final : public FinishPiece {
                                                            ParameterGradients& gradients) const override {
     const at::Tensor& grad_x = grad;  // a tile of it is done with when that of x is known
     const at::Tensor grad_attended = at::empty(attended.sizes(), x.options());
-    for_tiles(x.size(1), [&](int64_t begin, int64_t count) {
+    for_tiles(x, tile_tokens_, [&](int64_t begin, int64_t count) {
       const auto tile = [&](const at::Tensor& all) { return all.narrow(1, begin, count); };
       const auto [of_x, of_attended] =
           of_tile_->backward(tile(grad), tile(x), tile(attended), context.narrow(begin, count), gradients);
@@ -43,13 +43,6 @@ class FinishByTiles final : public FinishPiece {
   }
 
  private:
-  template <class F>
-  void for_tiles(int64_t num_tokens, F&& f) const {
-    for (int64_t begin = 0; begin < num_tokens; begin += tile_tokens_) {
-      f(begin, std::min(tile_tokens_, num_tokens - begin));
-    }
-  }
-
   std::shared_ptr<const FinishPiece> of_tile_;
   int64_t tile_tokens_;
 };

@@ -70,18 +70,7 @@ void resolve(Recipe& recipe) {
     throw base::UserError("expected model.dropout to be 0 on a GPU, where it is not there yet, got " +
                           nlohmann::json(recipe.model.dropout).dump());
   }
-  check_places(recipe);
-  recipe.memory.set_sizes(recipe.compute.device != "cpu");
-}
-
-void check_places(const Recipe& recipe) {
-  if (recipe.compute.device != "cpu") return;
-  for (const auto& [key, place] :
-       {std::pair{"offload", recipe.memory.offload}, std::pair{"chunked_attention", recipe.memory.chunked_attention}}) {
-    if (place != "host") continue;
-    throw base::UserError(std::string("expected memory.") + key +
-                          " to be file or none on the CPU, whose memory is the host's, got \"host\"");
-  }
+  recipe.memory.resolve(recipe.compute.device != "cpu");
 }
 
 model::Engines engines_of(const ComputeConfig& compute) {

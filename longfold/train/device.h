@@ -21,9 +21,6 @@ void resolve(ComputeConfig& compute);
 // The same for what depends on several sections; the model is not built yet.
 void resolve(Recipe& recipe);
 
-// UserError where [memory] of a resolved recipe lets something wait in a place that the device does not have.
-void check_places(const Recipe& recipe);
-
 // Of a resolved section.
 [[nodiscard]] model::Engines engines_of(const ComputeConfig& compute);
 

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 
+#include "longfold/train/learner.h"
 #include "longfold/train/losses.h"
-#include "longfold/train/optimizer.h"
-#include "longfold/train/precision.h"
 
 namespace longfold::train {
 namespace {
@@ -66,21 +65,6 @@ data::Batch dry_batch(int64_t rows, int64_t tokens) {
           .held_out_weights = empty(at::kFloat)};
 }
 
-model::Transformer dry_model(const model::ModelConfig& config, const model::Layers& layers) {
-  const TermScope scope(Term::kParameters);
-  return model::Transformer(config, layers);
-}
-
-MasterParameters dry_parameters(const model::Transformer& transformer, const ComputeConfig& compute) {
-  const TermScope scope(Term::kParameters);
-  return {transformer, compute_dtype(compute.dtype), compute.device == "cpu" ? at::kCPU : at::kCUDA};
-}
-
-AdamW dry_optimizer(const Recipe& recipe, const MasterParameters& parameters) {
-  const TermScope scope(Term::kOptimizer);
-  return {recipe.optimizer, parameters.tensors(), parameters.rounded()};
-}
-
 void count_gradients(const model::Transformer& transformer) {
   for (const at::Tensor& parameter : transformer->parameters()) {
     parameter.register_hook([](const at::Tensor& grad) { memory::assign_term(grad, Term::kGradients); });
@@ -97,55 +81,56 @@ void collect_gradients(const MasterParameters& parameters) {
 StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
   auto& allocator = memory::DryAllocator::install();
   const int64_t before = allocator.live();
+  const bool on_cpu = recipe.compute.device == "cpu";
   const techniques::Shelves shelves = techniques::make_dry_shelves(recipe.memory);
+  const auto home = techniques::make_dry_home(recipe.memory.offload_optimizer, !on_cpu);
   StepMemory result;
   {
-    const model::Transformer transformer = dry_model(recipe.model, dry_layers(recipe, shelves));
-    const MasterParameters parameters = dry_parameters(transformer, recipe.compute);
-    const AdamW optimizer = dry_optimizer(recipe, parameters);
-    count_gradients(transformer);
+    Learner learner(recipe, dry_layers(recipe, shelves), home);
+    count_gradients(learner.model());
     allocator.reset_peak();
-    const bool on_cpu = recipe.compute.device == "cpu";
     // The host reads the next step's batches meanwhile; on the CPU that is the same memory.
     std::vector<data::Batch> batches;
     for (int64_t i = 0; i < (on_cpu ? 2 * recipe.train.accumulate : 1); ++i) batches.push_back(dry_batch(rows, tokens));
+    learner.begin_step(1, 0);
     for (int64_t i = 0; i < std::min<int64_t>(recipe.train.accumulate, 2); ++i) {
       const data::Batch& batch = batches.front();
-      const at::Tensor losses = token_losses(transformer, batch, model::DropoutKey{});
+      const at::Tensor losses = token_losses(learner.model(), batch, model::DropoutKey{});
       (losses * batch.weights).sum().backward();
-      collect_gradients(parameters);
+      collect_gradients(learner.parameters());
     }
+    learner.update(1, 0, 0);
     result.device = allocator.peak() - before;
     result.by_term = allocator.at_peak();
   }
-  const auto bytes = [&](const std::string& place, const char* wanted,
-                         const std::shared_ptr<techniques::Shelf>& shelf) {
-    return place == wanted ? shelf->bytes() : 0;
+  const auto add = [&](const std::string& place, int64_t bytes) {
+    if (place == "host") result.on_host += bytes;
+    if (place == "file") result.in_files += bytes;
+    return place == "host" ? bytes : 0;
   };
-  result.on_host = {bytes(recipe.memory.offload, "host", shelves.checkpoints),
-                    bytes(recipe.memory.chunked_attention, "host", shelves.chunks)};
-  result.in_files = bytes(recipe.memory.offload, "file", shelves.checkpoints) +
-                    bytes(recipe.memory.chunked_attention, "file", shelves.chunks);
+  result.shelved = {.checkpoints = add(recipe.memory.offload, shelves.checkpoints->bytes()),
+                    .chunks = add(recipe.memory.chunked_attention, shelves.chunks->bytes())};
+  add(recipe.memory.offload_optimizer, home->bytes());
   return result;
 }
 
-int64_t longest_sequence(const Recipe& recipe, int64_t rows, int64_t limit, int64_t step, int64_t most,
+int64_t longest_sequence(const Recipe& recipe, int64_t rows, int64_t limit, const Lengths& lengths,
                          const std::function<void(int64_t tokens)>& progress) {
   const auto fits = [&](int64_t steps) {
-    if (progress) progress(steps * step);
-    return dry_step(recipe, rows, steps * step).device <= limit;
+    if (progress) progress(steps * lengths.step);
+    return dry_step(recipe, rows, steps * lengths.step).device <= limit;
   };
   int64_t good = 0, bad = 1;  // in steps
-  while (bad * step <= most && fits(bad)) {
+  while (bad * lengths.step <= lengths.most && fits(bad)) {
     good = bad;
     bad *= 2;
   }
-  bad = std::min(bad, most / step + 1);
-  while (bad - good > 1) {
+  bad = std::min(bad, lengths.most / lengths.step + 1);
+  while (bad - good > std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(good) * lengths.share))) {
     const int64_t middle = good + (bad - good) / 2;
     (fits(middle) ? good : bad) = middle;
   }
-  return good * step;
+  return good * lengths.step;
 }
 
 }  // namespace longfold::train

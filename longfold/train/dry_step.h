@@ -14,17 +14,22 @@ namespace longfold::train {
 struct StepMemory {
   int64_t device = 0;                  // bytes, the most at once
   memory::BytesByTerm by_term{};       // what they were for
-  techniques::HostBytes on_host = {};  // what waits in the host's memory
-  int64_t in_files = 0;
+  int64_t on_host = 0, in_files = 0;   // what waits there
+  techniques::HostBytes shelved = {};  // of what is on the host: techniques::make_shelves()
 };
 
 // Of a step of rows x tokens. [compute] is resolved (train/device.h), or as it would be on the device it names, which
 // need not be there; model.vocab_size is set.
 [[nodiscard]] StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens);
 
-// The most tokens in a row, a multiple of `step`, whose step takes at most `limit` bytes of the device; 0: none. At
-// most `most`. `progress` hears each length that is tried.
-[[nodiscard]] int64_t longest_sequence(const Recipe& recipe, int64_t rows, int64_t limit, int64_t step, int64_t most,
+// What lengths are tried: multiples of `step` up to `most`, until the longest that fits is known to a share of itself.
+struct Lengths {
+  int64_t step = 64, most = int64_t{1} << 26;
+  double share = 0;
+};
+// The most tokens in a row whose step takes at most `limit` bytes of the device; 0: none. `progress` hears each length
+// that is tried.
+[[nodiscard]] int64_t longest_sequence(const Recipe& recipe, int64_t rows, int64_t limit, const Lengths& lengths,
                                        const std::function<void(int64_t tokens)>& progress = {});
 
 }  // namespace longfold::train

@@ -13,7 +13,7 @@ namespace longfold::train {
 StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
                          std::span<const data::Batch> batches, const StepOptions& options) {
   using Clock = std::chrono::steady_clock;
-  const at::Device device = parameters.tensors().front().tensor.device();
+  const at::Device device = model->parameters().front().device();
   at::Tensor num_labels = at::zeros({}, at::kFloat);
   for (const data::Batch& batch : batches) num_labels += batch.weights.sum();
   num_labels = num_labels.clamp_min_(1e-6).to(device);  // weights of soft-masked labels may be small

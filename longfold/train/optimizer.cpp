@@ -55,124 +55,144 @@ void check_for_kernels(const char* what, const at::Tensor& x) {
               "] expected contiguous tensors at multiples of 16 bytes, got strides ", x.strides());
 }
 
-double sum_of_squares_on_gpu(const std::vector<at::Tensor>& gradients) {
-  const auto options = gradients.front().options().dtype(at::kDouble);
-  const at::Tensor sums = at::empty({std::ssize(gradients), kernels::cuda::kPartialSums}, options);
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    const at::Tensor& gradient = gradients[i];
-    check_for_kernels("gradient_norm", gradient);
-    double* of_gradient = sums.mutable_data_ptr<double>() + static_cast<int64_t>(i) * kernels::cuda::kPartialSums;
-    with_elements(gradient, [&](const auto* data) {
-      kernels::cuda::sum_of_squares(data, gradient.numel(), of_gradient, model::current_stream(gradient.device()));
-    });
-  }
-  return sums.sum().item<double>();
-}
-
 }  // namespace
 
-double gradient_norm(const NamedTensors& parameters) {
+void GradientNorm::add(size_t index, const at::Tensor& gradient) {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  gradients.reserve(parameters.size());
-  for (const auto& [name, parameter] : parameters) {
+  at::Tensor& squares = squares_.at(index);
+  if (gradient.is_meta()) return;
+  if (!gradient.is_cuda() || !kernels::cuda::has_training_kernels()) {
+    squares = at::_foreach_norm({gradient}, 2, at::kDouble)[0].square().view({1});
+    return;
+  }
+  check_for_kernels("gradient_norm", gradient);
+  squares = at::empty({kernels::cuda::kPartialSums}, gradient.options().dtype(at::kDouble));
+  with_elements(gradient, [&](const auto* data) {
+    kernels::cuda::sum_of_squares(data, gradient.numel(), squares.mutable_data_ptr<double>(),
+                                  model::current_stream(gradient.device()));
+  });
+}
+
+double GradientNorm::norm() const {
+  const at::Tensor all = at::cat(squares_).cpu();  // one copy from a GPU
+  double sum = 0;
+  for (int64_t i = 0; i < all.numel(); ++i) sum += all.const_data_ptr<double>()[i];
+  return std::sqrt(sum);
+}
+
+double gradient_norm(const NamedTensors& parameters) {
+  GradientNorm norm(parameters.size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, parameter] = parameters[i];
     TORCH_CHECK(parameter.grad().defined(), "[gradient_norm] expected a gradient for ", name, ", got none");
-    gradients.push_back(parameter.grad());
+    norm.add(i, parameter.grad());
   }
-  if (gradients.front().is_cuda() && kernels::cuda::has_training_kernels()) {
-    return std::sqrt(sum_of_squares_on_gpu(gradients));
-  }
-  double square = 0;
-  const at::Tensor norms = at::stack(at::_foreach_norm(gradients, 2, at::kDouble)).cpu();  // one copy from a GPU
-  for (int64_t i = 0; i < norms.numel(); ++i) square += std::pow(norms.const_data_ptr<double>()[i], 2);
-  return std::sqrt(square);
+  return norm.norm();
 }
 
 double clip_factor(double norm, double clip_norm) {
   return clip_norm > 0 && norm > clip_norm ? clip_norm / norm : 1;
 }
 
-struct AdamW::Rates {
-  int64_t step;
-  double learning_rate, gradient_factor;
-};
-
-AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded)
-    : config_(config), parameters_(std::move(parameters)) {
+AdamW::AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded,
+             std::shared_ptr<techniques::Home> home)
+    : config_(config), parameters_(std::move(parameters)), home_(std::move(home)) {
   TORCH_CHECK(rounded.empty() || rounded.size() == parameters_.size(), "[adamw] expected ", parameters_.size(),
               " rounded parameters or none, got ", rounded.size());
   const at::NoGradGuard no_grad;
-  matrices_.weight_decay = config.weight_decay;
+  if (home_ == nullptr) home_ = techniques::make_home("none", "", parameters_.front().tensor.device());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];
-    Group& group = parameter.dim() >= 2 ? matrices_ : others_;
-    group.parameters.push_back(parameter);
-    group.rounded.push_back(rounded.empty() ? at::Tensor() : rounded[i]);
-    group.means.push_back(at::zeros_like(parameter));
-    group.mean_squares.push_back(at::zeros_like(parameter));
-    state_.push_back({name + ".mean", group.means.back()});
-    state_.push_back({name + ".mean_square", group.mean_squares.back()});
+    items_.push_back({.parameter = parameter,
+                      .rounded = rounded.empty() ? at::Tensor() : rounded[i],
+                      .mean = home_->make_like(parameter),
+                      .mean_square = home_->make_like(parameter),
+                      .weight_decay = parameter.dim() >= 2 ? config.weight_decay : 0});
+    state_.push_back({name + ".mean", items_.back().mean});
+    state_.push_back({name + ".mean_square", items_.back().mean_square});
   }
+}
+
+AdamW::Visits AdamW::begin_visits(const Item& item) const {
+  return {.parameter = item.rounded.defined() ? home_->bring(item.parameter)
+                                              : techniques::Home::Visit{item.parameter, item.parameter, {}},
+          .mean = home_->bring(item.mean),
+          .mean_square = home_->bring(item.mean_square)};
 }
 
 void AdamW::update(int64_t step, double learning_rate, double gradient_factor) {
   const at::NoGradGuard no_grad;
-  for (const Group* group : {&matrices_, &others_}) {
-    if (group->parameters.empty()) continue;
-    const bool by_kernels = group->parameters.front().is_cuda() && kernels::cuda::has_training_kernels();
-    const Rates rates{step, learning_rate, gradient_factor};
-    by_kernels ? update_on_gpu(*group, rates) : update_by_torch(*group, rates);
+  // The next one is on its way while one is updated.
+  Visits next = begin_visits(items_.front());
+  for (size_t i = 0; i < items_.size(); ++i) {
+    Visits visits = std::move(next);
+    if (i + 1 < items_.size()) next = begin_visits(items_[i + 1]);
+    update(items_[i], std::move(visits), {step, learning_rate, gradient_factor});
   }
-  skip();
+  settle();
 }
 
-void AdamW::update_on_gpu(const Group& group, const Rates& rates) const {
+void AdamW::update_one(size_t index, int64_t step, double learning_rate, double gradient_factor) {
+  const at::NoGradGuard no_grad;
+  const Item& item = items_.at(index);
+  update(item, begin_visits(item), {step, learning_rate, gradient_factor});
+}
+
+void AdamW::update(const Item& item, Visits visits, const Rates& rates) const {
+  home_->arrive(visits.parameter);
+  home_->arrive(visits.mean);
+  home_->arrive(visits.mean_square);
+  at::Tensor& gradient = item.parameter.mutable_grad();
+  const Item here{visits.parameter.here, item.rounded, visits.mean.here, visits.mean_square.here, item.weight_decay};
+  if (here.parameter.is_cuda() && kernels::cuda::has_training_kernels()) {
+    update_on_gpu(here, gradient, rates);
+  } else if (!here.parameter.is_meta()) {
+    update_by_torch(here, gradient, rates);
+  }
+  gradient.reset();
+  if (item.rounded.defined()) home_->send(std::move(visits.parameter));
+  home_->send(std::move(visits.mean));
+  home_->send(std::move(visits.mean_square));
+}
+
+void AdamW::settle() {
+  home_->settle();
+}
+
+void AdamW::update_on_gpu(const Item& item, const at::Tensor& gradient, const Rates& rates) const {
   const auto step = static_cast<double>(rates.step);
-  const auto update = [&]<class T>(size_t i, const T* gradient) {
-    const at::Tensor &parameter = group.parameters[i], &rounded = group.rounded[i];
-    kernels::cuda::adamw<T>(
-        {.count = parameter.numel(),
-         .parameter = parameter.mutable_data_ptr<float>(),
-         .mean = group.means[i].mutable_data_ptr<float>(),
-         .mean_square = group.mean_squares[i].mutable_data_ptr<float>(),
-         .gradient = gradient,
-         .rounded = rounded.defined() ? rounded.mutable_data_ptr() : nullptr,
-         .rounded_type = rounded.defined() && rounded.scalar_type() == at::kHalf ? kernels::DType::kFloat16
-                                                                                 : kernels::DType::kBFloat16,
-         .gradient_factor = static_cast<float>(rates.gradient_factor),
-         .learning_rate = static_cast<float>(rates.learning_rate),
-         .beta1 = static_cast<float>(config_.beta1),
-         .beta2 = static_cast<float>(config_.beta2),
-         .epsilon = static_cast<float>(config_.epsilon),
-         .weight_decay = static_cast<float>(group.weight_decay),
-         .of_new = static_cast<float>(1 - config_.beta1),
-         .of_new_square = static_cast<float>(1 - config_.beta2),
-         .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
-         .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
-        model::current_stream(parameter.device()));
-  };
-  for (size_t i = 0; i < group.parameters.size(); ++i) {
-    const at::Tensor& parameter = group.parameters[i];
-    const at::Tensor gradient = parameter.grad();
-    check_for_kernels("adamw", parameter);
-    check_for_kernels("adamw", gradient);
-    with_elements(gradient, [&](const auto* data) { update(i, data); });
-  }
+  check_for_kernels("adamw", item.parameter);
+  check_for_kernels("adamw", gradient);
+  const bool rounds_to_half = item.rounded.defined() && item.rounded.scalar_type() == at::kHalf;
+  with_elements(gradient, [&]<class T>(const T* data) {
+    kernels::cuda::adamw<T>({.count = item.parameter.numel(),
+                             .parameter = item.parameter.mutable_data_ptr<float>(),
+                             .mean = item.mean.mutable_data_ptr<float>(),
+                             .mean_square = item.mean_square.mutable_data_ptr<float>(),
+                             .gradient = data,
+                             .rounded = item.rounded.defined() ? item.rounded.mutable_data_ptr() : nullptr,
+                             .rounded_type = rounds_to_half ? kernels::DType::kFloat16 : kernels::DType::kBFloat16,
+                             .gradient_factor = static_cast<float>(rates.gradient_factor),
+                             .learning_rate = static_cast<float>(rates.learning_rate),
+                             .beta1 = static_cast<float>(config_.beta1),
+                             .beta2 = static_cast<float>(config_.beta2),
+                             .epsilon = static_cast<float>(config_.epsilon),
+                             .weight_decay = static_cast<float>(item.weight_decay),
+                             .of_new = static_cast<float>(1 - config_.beta1),
+                             .of_new_square = static_cast<float>(1 - config_.beta2),
+                             .correction1 = static_cast<float>(1 - std::pow(config_.beta1, step)),
+                             .correction2 = static_cast<float>(1 - std::pow(config_.beta2, step))},
+                            model::current_stream(item.parameter.device()));
+  });
 }
 
-void AdamW::update_by_torch(const Group& group, const Rates& rates) const {
-  std::vector<at::Tensor> gradients, steps;
-  for (const at::Tensor& parameter : group.parameters) {
-    gradients.push_back(parameter.grad());
-    steps.push_back(at::scalar_tensor(rates.step, parameter.options().requires_grad(false)));
-  }
-  if (rates.gradient_factor != 1) at::_foreach_mul_(gradients, rates.gradient_factor);
-  at::_fused_adamw_(group.parameters, gradients, group.means, group.mean_squares, {}, steps, rates.learning_rate,
-                    config_.beta1, config_.beta2, group.weight_decay, config_.epsilon, /*amsgrad=*/false,
+void AdamW::update_by_torch(const Item& item, const at::Tensor& gradient, const Rates& rates) const {
+  const at::Tensor step = at::scalar_tensor(rates.step, item.parameter.options().requires_grad(false));
+  const at::Tensor scaled = rates.gradient_factor == 1 ? gradient : gradient.mul_(rates.gradient_factor);
+  at::_fused_adamw_({item.parameter}, {scaled}, {item.mean}, {item.mean_square}, {}, {step}, rates.learning_rate,
+                    config_.beta1, config_.beta2, item.weight_decay, config_.epsilon, /*amsgrad=*/false,
                     /*maximize=*/false);
-  for (size_t i = 0; i < group.parameters.size(); ++i) {
-    if (group.rounded[i].defined()) at::Tensor(group.rounded[i]).copy_(group.parameters[i]);
-  }
+  if (item.rounded.defined()) at::Tensor(item.rounded).copy_(item.parameter);
 }
 
 void AdamW::skip() {

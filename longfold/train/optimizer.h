@@ -3,6 +3,9 @@
 // Decay pulls on matrices only: a decayed bias or norm's gain loses its resting place and gains nothing.
 #pragma once
 
+#include <memory>
+
+#include "longfold/techniques/home.h"
 #include "longfold/train/named_tensors.h"
 
 namespace longfold::train {
@@ -40,7 +43,16 @@ struct OptimizerConfig {
   friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
 };
 
-// Of all gradients together; summed in fp64, in one order.
+// The norm of all gradients together, which come one by one; summed in fp64, in one order.
+class GradientNorm {
+ public:
+  explicit GradientNorm(size_t num_gradients) : squares_(num_gradients) {}
+  void add(size_t index, const at::Tensor& gradient);  // a gradient is only read; nothing waits for a GPU
+  [[nodiscard]] double norm() const;
+
+ private:
+  std::vector<at::Tensor> squares_;  // [n], fp64, to be added up
+};
 [[nodiscard]] double gradient_norm(const NamedTensors& parameters);
 // What gradients of that norm are multiplied by, so that they are no longer than `clip_norm`; 0: never shortened.
 [[nodiscard]] double clip_factor(double norm, double clip_norm);
@@ -48,13 +60,18 @@ struct OptimizerConfig {
 class AdamW {
  public:
   // `rounded`, if any, has a tensor of 16 bits, or none, for each parameter: an update writes the new parameter there
-  // too.
-  AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded = {});
+  // too. Both moments are made in `home`, by default on the parameters' device, and visit it for an update. So do
+  // parameters that have a rounded one: whoever made them put them there.
+  AdamW(const OptimizerConfig& config, NamedTensors parameters, const std::vector<at::Tensor>& rounded = {},
+        std::shared_ptr<techniques::Home> home = nullptr);
 
   // One update from the gradients times `gradient_factor`; they are freed. `step` counts updates from 1; its only use
   // is the bias correction. Gradients may be of 16 bits on a GPU whose build has kernels for it
   // (kernels/cuda/training.h).
   void update(int64_t step, double learning_rate, double gradient_factor = 1);
+  // The same of one parameter, by its place in the list; settle() after the last.
+  void update_one(size_t index, int64_t step, double learning_rate, double gradient_factor = 1);
+  void settle();
 
   void skip();  // frees the gradients
 
@@ -62,18 +79,28 @@ class AdamW {
   [[nodiscard]] NamedTensors state() const;
 
  private:
-  struct Group {
-    std::vector<at::Tensor> parameters, rounded, means, mean_squares;  // rounded: undefined where there is none
+  struct Item {
+    at::Tensor parameter, rounded, mean, mean_square;  // rounded: undefined where there is none
     double weight_decay = 0;
   };
-  struct Rates;
-  void update_on_gpu(const Group& group, const Rates& rates) const;
-  void update_by_torch(const Group& group, const Rates& rates) const;
+  struct Rates {
+    int64_t step;
+    double learning_rate, gradient_factor;
+  };
+  // What an update needs, on its way to the device.
+  struct Visits {
+    techniques::Home::Visit parameter, mean, mean_square;
+  };
+  [[nodiscard]] Visits begin_visits(const Item& item) const;
+  void update(const Item& item, Visits visits, const Rates& rates) const;
+  void update_on_gpu(const Item& item, const at::Tensor& gradient, const Rates& rates) const;
+  void update_by_torch(const Item& item, const at::Tensor& gradient, const Rates& rates) const;
 
   OptimizerConfig config_;
   NamedTensors parameters_;
   NamedTensors state_;
-  Group matrices_, others_;
+  std::shared_ptr<techniques::Home> home_;
+  std::vector<Item> items_;
 };
 
 }  // namespace longfold::train

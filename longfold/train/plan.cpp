@@ -9,7 +9,6 @@
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/base/text.h"
-#include "longfold/data/token_file.h"
 #include "longfold/train/device.h"
 
 namespace longfold::train {
@@ -30,7 +29,7 @@ MemoryConfig plain(const MemoryConfig& like) {
 bool is_own_size(const std::string& key, const MemoryConfig& memory) {
   for (const bool on_gpu : {false, true}) {
     MemoryConfig sizes;
-    sizes.set_sizes(on_gpu);
+    sizes.resolve(on_gpu);
     if (key == "tile_tokens" && memory.tile_tokens == sizes.tile_tokens) return true;
     if (key == "chunk_tokens" && memory.chunk_tokens == sizes.chunk_tokens) return true;
   }
@@ -58,6 +57,8 @@ std::vector<Rung> ways_to_fit(const MemoryConfig& like, bool on_gpu) {
   if (on_gpu) {
     memory.offload = away;
     add("offload");
+    memory.offload_optimizer = away;
+    add("optimizer on the host");
   }
   memory.checkpoint = "full";
   add("full checkpoints");
@@ -67,6 +68,9 @@ std::vector<Rung> ways_to_fit(const MemoryConfig& like, bool on_gpu) {
   if (!on_gpu) add("offload");
   memory.chunked_attention = away;
   add(on_gpu ? "chunks on the host" : "chunks in a file");
+  if (on_gpu) return rungs;
+  memory.offload_optimizer = away;
+  add("optimizer in a file");
   return rungs;
 }
 
@@ -91,6 +95,8 @@ std::vector<Rung> ladder(const MemoryConfig& like, bool on_gpu) {
   add(std::string("+ offload, ") + away);
   memory.chunked_attention = away;
   add(std::string("+ chunks, ") + away);
+  memory.offload_optimizer = away;
+  add(std::string("+ optimizer, ") + away);
   return rungs;
 }
 
@@ -103,8 +109,21 @@ std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_
   return std::nullopt;
 }
 
-std::string removed_by(memory::Term term, const MemoryConfig& memory) {
+void choose_techniques(Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit) {
+  if (!recipe.memory.automatic) return;
+  const auto rung = fastest_that_fits(recipe, rows, tokens, limit > 0 ? limit : kNoLimit);
+  recipe.memory = rung ? rung->memory : ways_to_fit(recipe.memory, recipe.compute.device != "cpu").back().memory;
+}
+
+std::string removed_by(memory::Term term, const Recipe& recipe) {
+  const MemoryConfig& memory = recipe.memory;
   switch (term) {
+    case memory::Term::kOptimizer:
+      return memory.offload_optimizer == "none" ? "offload_optimizer" : "";
+    case memory::Term::kParameters:
+      return memory.offload_optimizer == "none" && recipe.compute.dtype != "fp32" ? "offload_optimizer" : "";
+    case memory::Term::kGradients:
+      return memory.early_updates ? "" : "early_updates";
     case memory::Term::kActivations:
       return memory.checkpoint_every() == 0         ? "checkpoint = selective or full"
              : !memory.tiled_mlp                    ? "tiled_mlp"
@@ -141,19 +160,33 @@ int64_t limit_of(const ComputeConfig& compute) {
   return static_cast<int64_t>(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).second);
 }
 
+std::string advice(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit) {
+  const memory::Term most = largest(step);
+  const std::string remedy = removed_by(most, recipe);
+  std::string way_out;
+  if (limit > 0 && step.device <= limit) {
+    way_out = "by the plan it fits, so something else takes memory too; ";
+  } else if (limit > 0) {
+    const auto rung = fastest_that_fits(recipe, rows, tokens, limit);
+    way_out = rung ? "it fits with " + as_options(rung->memory) + "; "
+                   : "no set of techniques makes it fit: shorter sequences do; ";
+  }
+  return std::string("most of it are ") + memory::to_string(most) + ", " +
+         base::format_bytes(step.by_term[static_cast<size_t>(most)]) +
+         (remedy.empty() ? "" : ", which memory." + remedy + " makes smaller") + " (" + way_out +
+         "longfold plan shows the table)";
+}
+
 void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit) {
   if (limit <= 0 || step.device <= limit) return;
-  const memory::Term most = largest(step);
-  std::string advice = removed_by(most, recipe.memory);
-  if (!advice.empty()) advice = ", which memory." + advice + " makes smaller";
-  const auto rung = fastest_that_fits(recipe, rows, tokens, limit);
-  throw base::UserError(
-      "a step of " + std::to_string(rows) + " x " + std::to_string(tokens) + " tokens takes " +
-      base::format_bytes(step.device) + ", " + base::format_bytes(step.device - limit) + " more than the limit of " +
-      base::format_bytes(limit) + "; most of it are " + memory::to_string(most) + ", " +
-      base::format_bytes(step.by_term[static_cast<size_t>(most)]) + advice + " (" +
-      (rung ? "it fits with " + as_options(rung->memory) : "no set of techniques makes it fit: shorter sequences do") +
-      "; longfold plan shows the table, --force runs it all the same)");
+  throw base::UserError("a step of " + std::to_string(rows) + " x " + std::to_string(tokens) + " tokens takes " +
+                        base::format_bytes(step.device) + ", " + base::format_bytes(step.device - limit) +
+                        " more than the limit of " + base::format_bytes(limit) + "; " +
+                        advice(recipe, step, rows, tokens, limit) + "; --force runs it all the same");
+}
+
+int64_t longest_row(const Recipe& recipe, const data::TokenFile& file) {
+  return recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
 }
 
 Plan plan_run(Recipe recipe, bool force) {
@@ -162,12 +195,9 @@ Plan plan_run(Recipe recipe, bool force) {
   resolve(recipe);
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = file.tokenizer().vocab_size();
   plan.rows = recipe.data.batch_size;
-  plan.tokens = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
+  plan.tokens = longest_row(recipe, file);
   plan.limit = limit_of(recipe.compute);
-  if (recipe.memory.automatic) {
-    const auto rung = fastest_that_fits(recipe, plan.rows, plan.tokens, plan.limit > 0 ? plan.limit : kNoLimit);
-    if (rung) recipe.memory = rung->memory;
-  }
+  choose_techniques(recipe, plan.rows, plan.tokens, plan.limit);
   plan.step = dry_step(recipe, plan.rows, plan.tokens);
   if (!force) check_fits(recipe, plan.step, plan.rows, plan.tokens, plan.limit);
   plan.recipe = std::move(recipe);

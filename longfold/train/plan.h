@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "longfold/data/token_file.h"
 #include "longfold/train/dry_step.h"
 
 namespace longfold::train {
@@ -27,8 +28,12 @@ struct Rung {
 // The first of ways_to_fit() whose step fits, if any. `limit` in bytes of the device.
 [[nodiscard]] std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit);
 
-// What could take the place of this term's bytes, for a table; "" for nothing.
-[[nodiscard]] std::string removed_by(memory::Term term, const techniques::MemoryConfig& memory);
+// With memory.auto: puts the first of ways_to_fit() whose step fits in its place, or, where none does, the one that
+// takes least. `limit` in bytes of the device; 0: not known. The rest of the recipe is resolved.
+void choose_techniques(Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit);
+
+// What would make this term's bytes fewer, for a table; "" for nothing.
+[[nodiscard]] std::string removed_by(memory::Term term, const Recipe& recipe);
 
 // As options on a command line: "--memory.checkpoint full --memory.tiled_mlp true".
 [[nodiscard]] std::string as_options(const techniques::MemoryConfig& memory);
@@ -36,14 +41,22 @@ struct Rung {
 // Bytes that a run may take: compute.memory_limit, else the device's memory; 0: not known.
 [[nodiscard]] int64_t limit_of(const ComputeConfig& compute);
 
+// Tokens of the longest row of a batch.
+[[nodiscard]] int64_t longest_row(const Recipe& recipe, const data::TokenFile& file);
+
 // Of the recipe's longest row; with "auto" put in its place, as by resolve() for [compute]. Opens the data set.
 struct Plan {
   Recipe recipe;
   int64_t rows = 0, tokens = 0, limit = 0;
   StepMemory step;
 };
-// UserError as check_fits(), unless `force`; with memory.auto where nothing fits.
+// UserError as check_fits(), unless `force`.
 [[nodiscard]] Plan plan_run(Recipe recipe, bool force);
+
+// What takes most of a step and what makes it fit: "most of it are activations, 1.2 GiB, which ... makes smaller (it
+// fits with --memory...; longfold plan shows the table)".
+[[nodiscard]] std::string advice(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens,
+                                 int64_t limit);
 
 // UserError that says by how much a step is too large, what takes most, and what to turn on; nothing where it fits.
 void check_fits(const Recipe& recipe, const StepMemory& step, int64_t rows, int64_t tokens, int64_t limit);

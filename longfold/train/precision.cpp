@@ -4,59 +4,64 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "longfold/kernels/cuda/training.h"
 
 namespace longfold::train {
 
-MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device) {
+MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device,
+                                   techniques::Home* home) {
   const at::NoGradGuard no_grad;
-  const auto parameters = model->named_parameters();
   masters_ = named_parameters(*model);
+  rounded_.resize(masters_.size());
   if (dtype == at::kFloat) return;
-  for (NamedTensor& master : masters_) master.tensor = master.tensor.detach().clone();
+  std::vector<at::Tensor> exact;
+  for (const NamedTensor& master : masters_) exact.push_back(master.tensor.detach());
   model.ptr()->compute_in(dtype);
-  const bool is_dry = masters_.front().tensor.is_meta();
+  const bool is_dry = exact.front().is_meta();
   first_stays_rounded_ =
       dtype == at::kBFloat16 && device == at::kCUDA && (is_dry || kernels::cuda::has_training_kernels());
-  for (NamedTensor& master : masters_) {
-    const at::Tensor& own = parameters[master.name];
-    if (own.scalar_type() == at::kFloat) {
-      master.tensor = own;
-    } else {
-      rounded_.push_back({own, master.tensor.requires_grad_()});
+  for (size_t i = 0; i < masters_.size(); ++i) {
+    at::Tensor& master = masters_[i].tensor;
+    if (master.scalar_type() == at::kFloat) continue;
+    rounded_[i] = master;
+    master = std::move(exact[i]);
+    if (home != nullptr) {
+      const at::Tensor own = home->make_like(master);
+      own.copy_(master);
+      master = own;
     }
+    master.requires_grad_();
   }
 }
 
 void MasterParameters::collect_gradients() const {
+  for (size_t i = 0; i < masters_.size(); ++i) collect_gradient(i);
+}
+
+void MasterParameters::collect_gradient(size_t index) const {
   const at::NoGradGuard no_grad;
-  for (const auto& [rounded, master] : rounded_) {
-    at::Tensor& grad = rounded.mutable_grad();
-    if (!grad.defined()) continue;
-    at::Tensor& sum = master.mutable_grad();
-    if (!sum.defined()) {
-      sum = first_stays_rounded_ ? grad : grad.to(at::kFloat);
-    } else {
-      sum = sum.to(at::kFloat).add_(grad);
-    }
-    grad.reset();
+  const at::Tensor& rounded = rounded_.at(index);
+  if (!rounded.defined() || !rounded.grad().defined()) return;
+  at::Tensor &grad = rounded.mutable_grad(), &sum = masters_[index].tensor.mutable_grad();
+  if (!sum.defined()) {
+    sum = first_stays_rounded_ ? grad : grad.to(at::kFloat);
+  } else {
+    sum = sum.to(at::kFloat).add_(grad);
   }
+  grad.reset();
 }
 
 std::vector<at::Tensor> MasterParameters::rounded() const {
-  std::vector<at::Tensor> all;
-  for (const NamedTensor& parameter : masters_) {
-    const auto pair =
-        std::ranges::find_if(rounded_, [&](const Pair& one) { return one.master.is_same(parameter.tensor); });
-    all.push_back(pair == rounded_.end() ? at::Tensor() : pair->rounded);
-  }
-  return all;
+  return rounded_;
 }
 
 void MasterParameters::publish() const {
   const at::NoGradGuard no_grad;
-  for (const auto& [rounded, master] : rounded_) at::Tensor(rounded).copy_(master);
+  for (size_t i = 0; i < masters_.size(); ++i) {
+    if (rounded_[i].defined()) at::Tensor(rounded_[i]).copy_(masters_[i].tensor);
+  }
 }
 
 void LossScale::step(bool finite) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "longfold/model/transformer.h"
+#include "longfold/techniques/home.h"
 #include "longfold/train/named_tensors.h"
 
 namespace longfold::train {
@@ -16,14 +17,17 @@ namespace longfold::train {
 // model rounds are kept besides.
 class MasterParameters {
  public:
-  // Rounds the model's parameters to `dtype`. Of a dry run (meta) `device` is whose ways are followed.
-  MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device = at::kCPU);
+  // Rounds the model's parameters to `dtype`. Of a dry run (meta) `device` is whose ways are followed. Those of the
+  // fp32 parameters that are kept besides are made in `home`, by default on the model's device.
+  MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device = at::kCPU,
+                   techniques::Home* home = nullptr);
 
   [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model
 
   // Adds the model's gradients to those of the fp32 parameters, and frees them. In fp32, but for the first of a step in
   // bf16 on a GPU whose build updates from bf16: without a second one to add they stay as they are, at half the memory.
   void collect_gradients() const;
+  void collect_gradient(size_t index) const;  // of one, by its place in tensors()
   // The model's rounded parameters, in the same order: for AdamW, which updates them too. Undefined where the model has
   // the fp32 one itself.
   [[nodiscard]] std::vector<at::Tensor> rounded() const;
@@ -32,11 +36,8 @@ class MasterParameters {
   void publish() const;
 
  private:
-  struct Pair {
-    at::Tensor rounded, master;
-  };
   NamedTensors masters_;
-  std::vector<Pair> rounded_;  // empty in fp32
+  std::vector<at::Tensor> rounded_;  // undefined where the model has the fp32 one itself
   bool first_stays_rounded_ = false;
 };
 

@@ -154,6 +154,13 @@ void Recipe::validate() const {
   train.validate();
   compute.validate();
   memory.validate();
+  if (memory.early_updates) {
+    const std::string why = " where memory.early_updates is true: parameters move before all gradients are known";
+    expect(optimizer.clip_norm == 0, "optimizer.clip_norm", "0" + why, optimizer.clip_norm);
+    expect(train.accumulate == 1, "train.accumulate", "1" + why, train.accumulate);
+    expect(train.on_nonfinite != "skip", "train.on_nonfinite", "stop" + why, train.on_nonfinite);
+    expect(compute.dtype != "fp16", "compute.dtype", "fp32 or bf16" + why, compute.dtype);
+  }
   expect(optimizer.warmup_steps <= train.steps, "optimizer.warmup_steps",
          "at most train.steps, which is " + std::to_string(train.steps), optimizer.warmup_steps);
   const Schedule schedule = schedule_of(*this);

@@ -6,11 +6,11 @@
 #include <cmath>
 
 #include "longfold/base/error.h"
-#include "longfold/techniques/techniques.h"
 #include "longfold/train/device.h"
 #include "longfold/train/dry_step.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/initial_weights.h"
+#include "longfold/train/plan.h"
 #include "longfold/train/retention.h"
 #include "longfold/train/run_log.h"
 #include "longfold/train/schedule.h"
@@ -25,7 +25,7 @@ double seconds_since(Clock::time_point start) {
 }
 
 void check_positions(const Recipe& recipe, const data::TokenFile& file) {
-  const int64_t longest = recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
+  const int64_t longest = longest_row(recipe, file);
   if (!recipe.model.has_learned_positions() || longest <= recipe.model.max_positions) return;
   throw base::UserError("expected model.max_positions to be at least " + std::to_string(longest) + ", the tokens of " +
                         (recipe.data.sequence_length > 0 ? "a window (data.sequence_length)"
@@ -38,14 +38,14 @@ Recipe resolved(Recipe recipe) {
   return recipe;
 }
 
-// Exactly what will wait there, which is registered at once.
-techniques::HostBytes waiting_on_host(const Recipe& recipe, const data::TokenFile& file) {
+// Exactly what will wait on the host's shelves, which are registered at once.
+techniques::HostBytes shelved(const Recipe& recipe, const data::TokenFile& file) {
   if (recipe.memory.offload != "host" && recipe.memory.chunked_attention != "host") return {};
-  const int64_t length = recipe.data.sequence_length;
-  return dry_step(recipe, recipe.data.batch_size, length > 0 ? length : file.longest()).on_host;
+  return dry_step(recipe, recipe.data.batch_size, longest_row(recipe, file)).shelved;
 }
 
-model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
+// With all that the recipe leaves to the data set and to the machine.
+void complete(Recipe& recipe, const data::TokenFile& file) {
   const data::Tokenizer& tokenizer = file.tokenizer();
   check_positions(recipe, file);
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = tokenizer.vocab_size();
@@ -54,13 +54,12 @@ model::Transformer make_model(Recipe& recipe, const data::TokenFile& file) {
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
                           std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
-  const auto host_bytes = waiting_on_host(recipe, file);
-  const auto shelves = techniques::make_shelves(recipe.memory, recipe.train.output, host_bytes);
-  const model::Layers layers = model::local_layers(engines_of(recipe.compute));
-  model::Transformer transformer(recipe.model, techniques::with_techniques(layers, recipe.memory, shelves));
-  transformer->initialise(static_cast<uint64_t>(recipe.train.seed));
-  transformer->to(compute_device(recipe.compute.device));
-  return transformer;
+  choose_techniques(recipe, recipe.data.batch_size, longest_row(recipe, file), limit_of(recipe.compute));
+}
+
+std::unique_ptr<Learner> learner_of(Recipe& recipe, const data::TokenFile& file) {
+  complete(recipe, file);
+  return make_learner(recipe, recipe.train.output, shelved(recipe, file));
 }
 
 }  // namespace
@@ -71,16 +70,14 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
       lock_(recipe.train.output),
       file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
-      model_(make_model(recipe_, file_)),
-      parameters_(model_, compute_dtype(recipe.compute.dtype), compute_device(recipe_.compute.device).type()),
-      optimizer_(recipe.optimizer, parameters_.tensors(), parameters_.rounded()) {
+      learner_(learner_of(recipe_, file_)) {
   if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
   if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {
     meter_ = memory::MemoryMeter::on_gpu(device);
   }
   if (!recipe_.train.init_from.empty()) {
     load_initial_weights(recipe_, file_.tokenizer(), parameters());
-    parameters_.publish();
+    learner_->parameters().publish();
   }
   sampler_.check_content();
   if (!recipe_.train.validation.empty()) validation_ = std::make_unique<Validation>(recipe_, file_.tokenizer());
@@ -115,8 +112,10 @@ StepReport Trainer::train_step(BatchesAhead& ahead) {
   const double waited_before = ahead.seconds_waited();
   const std::vector<data::Batch> batches = ahead.take();
   const double loss_scale = loss_scale_ ? loss_scale_->scale : 1;
+  const double rate = learning_rate(schedule_of(recipe_), step_ + 1);
+  learner_->begin_step(step_ + 1 - skips_.total, rate);
   const StepLosses losses =
-      add_gradients(model_, parameters_, batches,
+      add_gradients(learner_->model(), learner_->parameters(), batches,
                     {.loss_scale = loss_scale, .dropout_key = model::dropout_key(recipe_.train.seed, step_)});
 
   StepReport report;
@@ -124,9 +123,9 @@ StepReport Trainer::train_step(BatchesAhead& ahead) {
   report.num_steps = recipe_.train.steps;
   report.loss = losses.loss;
   report.held_out_loss = losses.held_out_loss;
-  report.grad_norm = gradient_norm(parameters());
+  report.grad_norm = learner_->gradient_norm();
   if (loss_scale_) report.loss_scale = loss_scale;
-  report.learning_rate = learning_rate(schedule_of(recipe_), report.step);
+  report.learning_rate = rate;
   update(report);
   step_ = report.step;
 
@@ -152,21 +151,20 @@ void Trainer::update(StepReport& report) {
     return skip_update(report);
   }
   check_finite(outcome);
-  optimizer_.update(report.step - skips_.total, report.learning_rate,
-                    clip_factor(report.grad_norm, recipe_.optimizer.clip_norm));
+  learner_->update(report.step - skips_.total, report.learning_rate, report.grad_norm);
   skips_.in_a_row = 0;
 }
 
 void Trainer::skip_update(StepReport& report) {
   report.skipped = true;
-  optimizer_.skip();
+  learner_->skip();
   ++skips_.total;
 }
 
 void Trainer::validate(StepReport& report, const Events& events) const {
   if (!validation_ || !validation_->is_due(report.step)) return;
   events.validating(0, validation_->num_windows());
-  report.validation_loss = validation_->loss(model_, events.validating);
+  report.validation_loss = validation_->loss(learner_->model(), events.validating);
 }
 
 bool Trainer::take_for_best(const StepReport& report) {
@@ -203,7 +201,7 @@ void Trainer::save(const Events& events) {
                           .best = best_,
                           .skips = skips_,
                           .loss_scale = loss_scale_};
-  const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), optimizer_.state()});
+  const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), learner_->optimizer_state()});
   saved_step_ = step_;
   events.checkpoint(path);
 }
@@ -240,8 +238,8 @@ std::string Trainer::resume() {
     throw base::UserError("cannot resume: '" + path->string() + "' is already at step " +
                           std::to_string(manifest.step) + ", train.steps is " + std::to_string(recipe_.train.steps));
   }
-  load_tensors(*path, {parameters(), optimizer_.state()});
-  parameters_.publish();
+  load_tensors(*path, {parameters(), learner_->optimizer_state()});
+  learner_->parameters().publish();
   if (loss_scale_ && manifest.loss_scale) loss_scale_ = manifest.loss_scale;
   step_ = saved_step_ = manifest.step;
   first_step_ = step_ + 1;
@@ -263,8 +261,8 @@ double Trainer::evaluation_seconds() const {
 Evaluation Trainer::evaluate(const BatchProgress& progress) {
   const Split last = windows_of_step(sampler_, std::max<int64_t>(step_ - 1, 0), recipe_.train.accumulate);
   Evaluation evaluation;
-  evaluation.loss = train::evaluate(model_, last, [](int64_t, int64_t) {}).mean();
-  evaluation.held_out_loss = train::evaluate(model_, held_out_part(sampler_), progress).mean();
+  evaluation.loss = train::evaluate(learner_->model(), last, [](int64_t, int64_t) {}).mean();
+  evaluation.held_out_loss = train::evaluate(learner_->model(), held_out_part(sampler_), progress).mean();
   check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
   return evaluation;
 }

@@ -10,16 +10,14 @@
 #include "longfold/data/sampler.h"
 #include "longfold/data/token_file.h"
 #include "longfold/memory/meter.h"
-#include "longfold/model/transformer.h"
 #include "longfold/train/batches_ahead.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
 #include "longfold/train/evaluate.h"
 #include "longfold/train/folder_lock.h"
+#include "longfold/train/learner.h"
 #include "longfold/train/metrics.h"
-#include "longfold/train/optimizer.h"
 #include "longfold/train/pace.h"
-#include "longfold/train/precision.h"
 #include "longfold/train/recipe.h"
 #include "longfold/train/validation.h"
 
@@ -64,7 +62,7 @@ class Trainer {
   [[nodiscard]] int64_t steps_skipped() const { return skips_.total; }  // counting those before a resume
   [[nodiscard]] const std::optional<Best>& best() const { return best_; }
   [[nodiscard]] const data::TokenFile& data() const { return file_; }
-  [[nodiscard]] const NamedTensors& parameters() const { return parameters_.tensors(); }  // in fp32
+  [[nodiscard]] const NamedTensors& parameters() const { return learner_->parameters().tensors(); }  // in fp32
 
  private:
   StepReport train_step(BatchesAhead& ahead);
@@ -82,9 +80,7 @@ class Trainer {
   data::TokenFile file_;
   data::Sampler sampler_;
   std::unique_ptr<const Validation> validation_;  // null: there is none
-  model::Transformer model_;
-  MasterParameters parameters_;
-  AdamW optimizer_;
+  std::unique_ptr<Learner> learner_;
   std::optional<LossScale> loss_scale_;  // of fp16 alone
   int64_t step_ = 0;                     // done, counting those before a resume
   int64_t saved_step_ = 0;               // of the newest checkpoint

@@ -12,7 +12,8 @@ import pytest
 from runs import SMALL
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TAKES_LONG = re.compile(r"(checking|planning|reading|saving|step) .*, \d+:\d\d")  # said after a second, on a busy machine
+# Said after a second, on a busy machine.
+TAKES_LONG = re.compile(r"(checking|planning|reading|saving|step) .*, \d+:\d\d")
 
 
 def pytest_configure(config):

@@ -121,6 +121,17 @@ def test_auto_takes_the_fastest_set_that_fits(longfold, recipe, tmp_path):
     assert max(line["memory_peak"] for line in metrics(tmp_path / "c")) <= 14 << 20
 
 
+def test_auto_is_no_word_that_others_pass_over(longfold, recipe):
+    arguments = ["--memory.auto", "true", "--json"]
+    planned = json.loads(longfold("plan", recipe(LONG), "--memory-limit", "14MiB", *arguments).stdout)
+    assert planned["memory"]["tiled_loss"] and not planned["memory"]["auto"]
+    assert planned["device_bytes"] <= 14 << 20
+    step = longfold("bench", "step", "--tokens", 64, "--steps", 1, "--model.num_layers", 1, *arguments)
+    assert not json.loads(step.stdout)["memory"]["auto"]
+    reach = longfold("bench", "reach", "--preset", "genslm-25m", *arguments)
+    assert "unexpected option '--memory.auto'" in reach.one_line_error(2)
+
+
 def test_reach_climbs_and_a_real_step_takes_what_was_planned(longfold):
     arguments = ["--preset", "genslm-25m", "--model.num_layers", 4, "--model.hidden_size", 64, "--model.ffn_size", 256]
     done = longfold("bench", "reach", *arguments, *SMALL_PARTS, "--memory-limit", "24MiB", "--confirm", 20, "--json")
@@ -144,6 +155,10 @@ def test_what_cannot_be_is_one_line(longfold, recipe):
             "expected memory.offload to be file or none on the CPU",
         ),
         ({"memory.chunked_attention": "host"}, "expected memory.chunked_attention to be file or none on the CPU"),
+        ({"memory.offload_optimizer": "host"}, "expected memory.offload_optimizer to be file or none on the CPU"),
+        ({"memory.early_updates": True}, "expected optimizer.clip_norm to be 0 where memory.early_updates is true"),
     ):
         assert words in longfold("train", recipe(changes)).one_line_error(2)
+    reach = ["bench", "reach", "--preset", "genslm-25m", "--memory.tiled_mlp", "true"]
+    assert "unexpected option '--memory.tiled_mlp': bench reach turns" in longfold(*reach).one_line_error(2)
     assert "expected a recipe or --preset" in longfold("bench", "reach").one_line_error(2)

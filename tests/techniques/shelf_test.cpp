@@ -72,7 +72,8 @@ TEST(FileShelf, SaysWhichFolderItCannotUse) {
     (void)file_shelf(scratch / "file", kTerm);
     FAIL() << "expected an error";
   } catch (const base::UserError& error) {
-    EXPECT_EQ(std::string(error.what()), "cannot make a file for memory.offload in '" + (scratch / "file").string() +
+    EXPECT_EQ(std::string(error.what()), "cannot make a file for what waits by [memory] in '" +
+                                             (scratch / "file").string() +
                                              "': Not a directory (memory.folder names another folder)");
   }
 }

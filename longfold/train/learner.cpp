@@ -1,0 +1,72 @@
+#include "longfold/train/learner.h"
+
+#include <utility>
+
+#include "longfold/memory/dry_run.h"
+#include "longfold/train/device.h"
+
+namespace longfold::train {
+namespace {
+
+using memory::Term;
+using memory::TermScope;
+
+at::DeviceType device_type(const ComputeConfig& compute) {
+  return compute.device == "cpu" ? at::kCPU : at::kCUDA;
+}
+
+model::Transformer make_model(const Recipe& recipe, const model::Layers& layers) {
+  const TermScope scope(Term::kParameters);
+  model::Transformer model(recipe.model, layers);
+  if (layers.device.is_meta()) return model;
+  model->initialise(static_cast<uint64_t>(recipe.train.seed));
+  model->to(compute_device(recipe.compute.device));
+  return model;
+}
+
+MasterParameters make_parameters(const model::Transformer& model, const Recipe& recipe, techniques::Home& home) {
+  const TermScope scope(Term::kParameters);
+  return {model, compute_dtype(recipe.compute.dtype), device_type(recipe.compute), &home};
+}
+
+AdamW make_optimizer(const Recipe& recipe, const MasterParameters& parameters, std::shared_ptr<techniques::Home> home) {
+  const TermScope scope(Term::kOptimizer);
+  return {recipe.optimizer, parameters.tensors(), parameters.rounded(), std::move(home)};
+}
+
+}  // namespace
+
+Learner::Learner(const Recipe& recipe, const model::Layers& layers, std::shared_ptr<techniques::Home> home)
+    : clip_norm_(recipe.optimizer.clip_norm),
+      model_(make_model(recipe, layers)),
+      parameters_(make_parameters(model_, recipe, *home)),
+      optimizer_(make_optimizer(recipe, parameters_, home)) {
+  if (recipe.memory.early_updates) early_.emplace(model_, parameters_, optimizer_);
+}
+
+void Learner::begin_step(int64_t step, double learning_rate) {
+  if (early_) early_->begin(step, learning_rate);
+}
+
+double Learner::gradient_norm() const {
+  return early_ ? early_->norm() : train::gradient_norm(parameters_.tensors());
+}
+
+void Learner::update(int64_t step, double learning_rate, double norm) {
+  if (early_) return early_->end();
+  const TermScope scope(Term::kOptimizer);
+  optimizer_.update(step, learning_rate, clip_factor(norm, clip_norm_));
+}
+
+std::unique_ptr<Learner> make_learner(const Recipe& recipe, const std::string& folder,
+                                      const techniques::HostBytes& shelved) {
+  const at::Device device = compute_device(recipe.compute.device);
+  const auto shelves = techniques::make_shelves(recipe.memory, folder, shelved);
+  model::Layers layers = model::local_layers(engines_of(recipe.compute));
+  layers = techniques::with_techniques(std::move(layers), recipe.memory, shelves);
+  const std::string& files = recipe.memory.folder.empty() ? folder : recipe.memory.folder;
+  return std::make_unique<Learner>(recipe, layers,
+                                   techniques::make_home(recipe.memory.offload_optimizer, files, device));
+}
+
+}  // namespace longfold::train
