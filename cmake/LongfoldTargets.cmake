@@ -62,6 +62,30 @@ function(longfold_test folder)
   endif()
 endfunction()
 
+# longfold_processes_test(folder SOURCES ... LIBRARIES ... PROCESSES 1 2 4): a program whose tests several processes run
+# together, one ctest entry for each number of them; more than one needs mpirun. tests/parallel/world_main.cpp is its main.
+function(longfold_processes_test folder)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES;PROCESSES" ${ARGN})
+  add_executable(test_${folder} ${ARG_SOURCES} "${PROJECT_SOURCE_DIR}/tests/parallel/world_main.cpp")
+  target_link_libraries(test_${folder} PRIVATE ${ARG_LIBRARIES} longfold::parallel GTest::gtest longfold_warnings longfold_sanitize)
+  target_include_directories(test_${folder} PRIVATE "${PROJECT_SOURCE_DIR}")
+  set_target_properties(test_${folder} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(test_${folder} PRIVATE -fPIC) # as the precompiled header
+  longfold_use_torch_pch(test_${folder})
+  find_program(MPIRUN mpirun)
+  foreach(_processes ${ARG_PROCESSES})
+    set(_launcher "")
+    if(_processes GREATER 1)
+      if(NOT MPIRUN OR NOT MPI_CXX_FOUND)
+        continue()
+      endif()
+      set(_launcher "${PROJECT_SOURCE_DIR}/tools/mpirun.sh" ${_processes})
+    endif()
+    add_test(NAME ${folder}.${_processes}_processes COMMAND ${_launcher} $<TARGET_FILE:test_${folder}>)
+    set_tests_properties(${folder}.${_processes}_processes PROPERTIES TIMEOUT 600 PROCESSORS 2)
+  endforeach()
+endfunction()
+
 # Targets that include much of libtorch share one precompiled header (longfold/CMakeLists.txt).
 function(longfold_use_torch_pch target)
   target_precompile_headers(${target} REUSE_FROM longfold_torch_pch)

@@ -15,9 +15,10 @@ ALLOWED = {
     "techniques": ({"techniques", "model", "memory", "kernels", "base"}, {"torch"}),
     "exchange": ({"exchange", "model", "base"}, {"torch", "nlohmann"}),
     "parallel": ({"parallel", "base"}, {"torch"}),
+    "parallelize": ({"parallelize", "parallel", "techniques", "model", "memory", "base"}, {"torch"}),
     "data": ({"data", "base"}, {"torch", "nlohmann", "zlib"}),
     "train": (
-        {"train", "data", "parallel", "techniques", "model", "memory", "kernels", "base"},
+        {"train", "data", "parallelize", "parallel", "techniques", "model", "memory", "kernels", "base"},
         {"torch", "toml++", "nlohmann", "zlib"},
     ),
     "cli": (
