@@ -51,12 +51,12 @@ test-nightly: build ## what takes too long for `make test`: all kernels in the e
 	ctest --preset tsan-nightly
 	@if [ -z '$(aarch64_missing)' ]; then $(MAKE) --no-print-directory test-aarch64 AARCH64_TESTS=aarch64-nightly; fi
 
-# Ops, models, trainer and exchange are torch's own code for the most part, and take longer to build than all the rest;
+# Ops, models, processes, trainer and exchange are torch's own code for the most part, and take longer to build than all the rest;
 # kernels for AVX2 and AVX-512 have the source of the portable ones, and take minutes each with both sanitizers. So here
 # AVX2's have one, and AVX-512's none: test-nightly has all.
 test-dev: setup ## the C++ tests under address and undefined-behaviour sanitizers, but for ops, models, trainer and exchange
 	@cmake --preset dev --log-level=WARNING
-	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory parallel data,test_$(folder))
+	@cmake --build --preset dev --target $(foreach folder,base kernels simt memory data,test_$(folder))
 	ctest --preset dev
 
 test-tsan: setup ## kernels and base under the thread sanitizer, without OpenMP

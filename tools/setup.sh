@@ -16,6 +16,8 @@ needed=(
 )
 missing=()
 command -v "${CXX:-g++}" >/dev/null || missing+=(g++)
+command -v mpicxx >/dev/null || missing+=(libopenmpi-dev)
+command -v mpirun >/dev/null || missing+=(openmpi-bin)
 for line in "${needed[@]}"; do
   read -r header package <<<"$line"
   printf '#if !__has_include(<%s>)\n#error missing\n#endif\n' "$header" | "${CXX:-g++}" -x c++ -E - >/dev/null 2>&1 || missing+=("$package")
