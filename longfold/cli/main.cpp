@@ -1,22 +1,29 @@
 // The longfold program. Exit codes: 0 fine, 1 the run failed, 2 the user asked for something that cannot be.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/launch.h"
 #include "longfold/version.h"
 
 namespace {
 
 // One line, whatever the names in it hold.
 int fail(int code, std::string_view message) {
-  std::fprintf(stderr, "longfold: %s\n", longfold::base::printable(message).c_str());
+  const int rank = longfold::cli::launched_rank();
+  // What is wrong with all of them the first one says, and ends them.
+  if (rank > 0) std::this_thread::sleep_for(std::chrono::seconds(3));
+  const std::string who = rank > 0 ? "process " + std::to_string(rank) + ": " : "";
+  std::fprintf(stderr, "longfold: %s%s\n", who.c_str(), longfold::base::printable(message).c_str());
   return code;
 }
 

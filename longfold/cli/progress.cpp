@@ -39,8 +39,10 @@ std::string describe(const train::StepReport& report) {
 
 }  // namespace
 
-Progress::Progress()
-    : terminal_(::isatty(STDERR_FILENO) == 1), watcher_([this](const std::stop_token& stop) { watch(stop); }) {}
+Progress::Progress(bool speaks)
+    : speaks_(speaks),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      watcher_([this](const std::stop_token& stop) { watch(stop); }) {}
 
 void Progress::begin(const std::string& what) {
   const std::lock_guard lock(mutex_);
@@ -107,6 +109,7 @@ void Progress::start(std::string what, std::string line, seconds silence) {
 }
 
 void Progress::print(const std::string& line) {
+  if (!speaks_) return;
   std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\x1b[K" : "", line.c_str(), terminal_ ? "" : "\n");
   open_ = terminal_;
 }

@@ -14,8 +14,8 @@ namespace longfold::cli {
 
 class Progress {
  public:
-  Progress();
-  ~Progress() { finish(); }  // an error message then has a line of its own
+  explicit Progress(bool speaks = true);  // one that does not says nothing
+  ~Progress() { finish(); }               // an error message then has a line of its own
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
@@ -38,7 +38,7 @@ class Progress {
   void start(std::string what, std::string line, std::chrono::seconds silence);
   void print(const std::string& line);
 
-  bool terminal_;
+  bool speaks_, terminal_;
   mutable std::mutex mutex_;  // of all below
   std::condition_variable_any stopped_;
   std::string what_;                // under way; "" for nothing

@@ -1,5 +1,4 @@
 // longfold train RECIPE [--resume [auto]] [--section.key value ...]
-#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 
 #include <cerrno>
@@ -13,8 +12,10 @@
 #include "longfold/cli/progress.h"
 #include "longfold/cli/signals.h"
 #include "longfold/cli/train_report.h"
-#include "longfold/parallel/engine.h"
+#include "longfold/parallel/mesh.h"
+#include "longfold/parallel/sequence_layout.h"
 #include "longfold/train/plan.h"
+#include "longfold/train/processes.h"
 #include "longfold/train/trainer.h"
 
 namespace longfold::cli {
@@ -141,6 +142,17 @@ void print_plan(const train::Plan& plan) {
               techniques.empty() ? "" : "; ", techniques.c_str());
 }
 
+// How they share the work, and what of it is padding.
+void print_processes(const train::Plan& plan) {
+  const parallel::Degrees degrees = plan.recipe.parallel.degrees();
+  const parallel::SequenceLayout layout(plan.tokens, degrees.ring, degrees.ulysses);
+  const int64_t padding = layout.padded_length() - plan.tokens;
+  std::printf("processes    %ld: data %ld x ring %ld x ulysses %ld, %s of %s tokens each%s\n",
+              long{degrees.processes()}, long{degrees.data}, long{degrees.ring}, long{degrees.ulysses},
+              base::format_count(layout.local_length()).c_str(), base::format_count(plan.tokens).c_str(),
+              padding > 0 ? (", " + std::to_string(padding) + " of them padding").c_str() : "");
+}
+
 std::string chosen(const techniques::MemoryConfig& memory) {
   const std::string options = train::as_options(memory);
   return options.empty() ? "no technique is wanted" : options;
@@ -155,30 +167,39 @@ void print_note(const train::FolderLock& lock) {
 }
 
 void run_train(const Arguments& arguments) {
-  parallel::require_engine(parallel::mpi_engine(), num_launched_processes());
   train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
+  const auto world = launched_world(recipe.parallel.timeout);
+  recipe.parallel.processes = recipe.parallel.processes > 0 ? recipe.parallel.processes : world->size();
+  train::resolve_processes(recipe, world->size());
+  const parallel::Mesh mesh(*world, recipe.parallel.degrees());
+  const bool is_first = world->rank() == 0;
+  if (!is_first && std::freopen("/dev/null", "w", stdout) == nullptr) throw base::RunError("cannot open /dev/null");
   check_output(recipe, arguments);
   const auto meter = memory::MemoryMeter::install();
   meter.set_limit(recipe.compute.memory_limit);
-  if (recipe.compute.threads > 0) at::set_num_threads(static_cast<int>(recipe.compute.threads));
+  set_threads(recipe.compute);
 
-  StopSignals signals(before_the_steps(recipe));
-  Progress progress;
+  const auto words = [&](StopWords given) {
+    return is_first ? given : StopWords{.first = "", .second = "", .nothing_to_save = given.nothing_to_save};
+  };
+  StopSignals signals(words(before_the_steps(recipe)));
+  Progress progress(is_first);
   progress.begin("planning the memory of a step");
-  const train::Plan plan = train::plan_run(recipe, arguments.force);
+  const train::Plan plan = train::plan_run(recipe, arguments.force, world->size());
   if (recipe.memory.automatic) std::printf("memory       auto: %s\n", chosen(plan.recipe.memory).c_str());
   recipe.memory = plan.recipe.memory;
   progress.begin("checking the tokens of " + recipe.data.path + " and building the model");
-  const auto made = with_advice(plan, [&] { return std::make_unique<train::Trainer>(recipe, meter); });
+  const auto made = with_advice(plan, [&] { return std::make_unique<train::Trainer>(recipe, meter, mesh); });
   train::Trainer& trainer = *made;
   check_output(recipe, arguments);  // again: nobody else can write there from here on
   progress.begin("reading the newest checkpoint");
   const bool resume = arguments.resume != Resume::kNo && train::latest_checkpoint(recipe.train.output);
   const std::string changes = resume ? trainer.resume() : "";
   progress.finish();
-  print_note(trainer.lock());
+  if (is_first) print_note(*trainer.lock());
   print_start(trainer, changes);
 
+  if (world->size() > 1) print_processes(plan);
   print_plan(plan);
   if (recipe.compute.device == "auto") std::printf("device       auto: %s\n", trainer.recipe().compute.device.c_str());
   const std::string resume_command = command_to_go_on(arguments, true);
@@ -189,10 +210,10 @@ void run_train(const Arguments& arguments) {
   };
   events.saving = [&](int64_t step) { progress.begin("saving step " + std::to_string(step)); };
   events.checkpoint = [&](const std::filesystem::path&) {
-    signals.say(within_the_steps(recipe, resume_command));
+    signals.say(words(within_the_steps(recipe, resume_command)));
     progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
   };
-  signals.say(within_the_steps(recipe, resume_command));
+  signals.say(words(within_the_steps(recipe, resume_command)));
   progress.begin("step " + std::to_string(trainer.steps_done() + 1) + " under way");
   const bool finished = run_steps(trainer, events, signals.stop(), arguments, plan);
   progress.finish();
@@ -200,7 +221,7 @@ void run_train(const Arguments& arguments) {
     std::printf("saved        %s\n", saved->c_str());
   std::fflush(stdout);  // an evaluation may be ended by a signal
 
-  signals.say(within_the_evaluation(recipe, resume_command));
+  signals.say(words(within_the_evaluation(recipe, resume_command)));
   if (!finished) {
     std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
                 command_to_go_on(arguments, trainer.steps_done() > 0).c_str());

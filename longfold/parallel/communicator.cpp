@@ -39,7 +39,7 @@ Pending::Pending(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> te
     : work_(std::move(work)), tensors_(std::move(tensors)), traffic_(std::move(traffic)) {}
 
 void Pending::wait() {
-  if (!work_) return;
+  if (!work_) return tensors_.clear();
   const auto start = std::chrono::steady_clock::now();
   std::exchange(work_, {})->wait();
   traffic_->seconds_waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -47,7 +47,20 @@ void Pending::wait() {
 }
 
 Communicator::Communicator(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Traffic> traffic)
-    : backend_(std::move(backend)), traffic_(std::move(traffic)) {}
+    : backend_(std::move(backend)),
+      rank_(backend_->getRank()),
+      size_(backend_->getSize()),
+      traffic_(std::move(traffic)) {}
+
+Communicator Communicator::dry(int64_t rank, int64_t size) {
+  Communicator made;
+  made.rank_ = rank, made.size_ = size, made.traffic_ = std::make_shared<Traffic>();
+  return made;
+}
+
+Pending Communicator::begun_dry(const at::Tensor& x, int64_t scratch) const {
+  return {nullptr, {x, scratch > 0 ? at::empty({scratch}, x.options()) : at::Tensor()}, traffic_};
+}
 
 Pending Communicator::begun(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
                             int64_t bytes_sent) const {
@@ -59,6 +72,7 @@ Pending Communicator::begun(c10::intrusive_ptr<c10d::Work> work, std::vector<at:
 Pending Communicator::all_reduce(const at::Tensor& x) const {
   check("all_reduce", x);
   if (is_alone() || x.numel() == 0) return {};
+  if (x.is_meta()) return begun_dry(x, (size() - 1) * ((x.numel() + size() - 1) / size()));
   std::vector<at::Tensor> tensors{x};
   return begun(backend_->allreduce(tensors), {x}, 2 * (size() - 1) * bytes(x) / size());
 }
@@ -67,6 +81,7 @@ Pending Communicator::all_gather(const at::Tensor& out, const at::Tensor& in) co
   check_blocks("all_gather", out, in, size());
   if (is_alone()) at::Tensor(out).copy_(in.unsqueeze(0));
   if (is_alone() || in.numel() == 0) return {};
+  if (in.is_meta()) return begun_dry(out, 0);
   at::Tensor to = out, from = in;
   return begun(backend_->_allgather_base(to, from), {out, in}, (size() - 1) * bytes(in));
 }
@@ -75,6 +90,7 @@ Pending Communicator::reduce_scatter(const at::Tensor& out, const at::Tensor& in
   check_blocks("reduce_scatter", in, out, size());
   if (is_alone()) at::Tensor(out).copy_(in[0]);
   if (is_alone() || out.numel() == 0) return {};
+  if (in.is_meta()) return begun_dry(in, (size() - 1) * out.numel());
   at::Tensor to = out, from = in;
   return begun(backend_->_reduce_scatter_base(to, from), {out, in}, (size() - 1) * bytes(out));
 }
@@ -84,6 +100,7 @@ Pending Communicator::all_to_all(const at::Tensor& out, const at::Tensor& in) co
   TORCH_CHECK(in.dim() > 0 && in.size(0) == size(), "[all_to_all] expected [", size(), ", ...], got ", in.sizes());
   if (is_alone()) at::Tensor(out).copy_(in);
   if (is_alone() || in.numel() == 0) return {};
+  if (in.is_meta()) return begun_dry(in, 0);
   at::Tensor to = out, from = in;
   std::vector<int64_t> even;
   return begun(backend_->alltoall_base(to, from, even, even), {out, in}, (size() - 1) * bytes(in) / size());
@@ -92,6 +109,7 @@ Pending Communicator::all_to_all(const at::Tensor& out, const at::Tensor& in) co
 Pending Communicator::broadcast(const at::Tensor& x, int64_t root) const {
   check("broadcast", x);
   if (is_alone() || x.numel() == 0) return {};
+  if (x.is_meta()) return {};
   std::vector<at::Tensor> tensors{x};
   c10d::BroadcastOptions options;
   options.rootRank = root;
@@ -103,6 +121,7 @@ Pending Communicator::shift(const at::Tensor& out, const at::Tensor& in, int64_t
   const int64_t P = size(), to = ((rank() + by) % P + P) % P, from = ((rank() - by) % P + P) % P;
   if (to == rank()) at::Tensor(out).copy_(in);
   if (to == rank() || in.numel() == 0) return {};
+  if (in.is_meta()) return begun_dry(in, 0);
   at::Tensor received = out.view({-1}), sent = in.view({-1});
   std::vector<int64_t> of_received(static_cast<size_t>(P)), of_sent(static_cast<size_t>(P));
   of_received[static_cast<size_t>(from)] = of_sent[static_cast<size_t>(to)] = in.numel();

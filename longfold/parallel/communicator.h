@@ -38,9 +38,11 @@ class Communicator {
  public:
   Communicator() = default;
   Communicator(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Traffic> traffic);
+  // Of a dry run: tensors without data (meta) go nowhere, and what an exchange would take is allocated.
+  static Communicator dry(int64_t rank, int64_t size);
 
-  [[nodiscard]] int64_t rank() const { return backend_ ? backend_->getRank() : 0; }
-  [[nodiscard]] int64_t size() const { return backend_ ? backend_->getSize() : 1; }
+  [[nodiscard]] int64_t rank() const { return rank_; }
+  [[nodiscard]] int64_t size() const { return size_; }
   [[nodiscard]] bool is_alone() const { return size() == 1; }
 
   // The sum of all processes' x, in place; the same bits everywhere. 16-bit types are summed in fp32 and rounded once.
@@ -62,8 +64,10 @@ class Communicator {
  private:
   [[nodiscard]] Pending begun(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
                               int64_t bytes_sent) const;
+  [[nodiscard]] Pending begun_dry(const at::Tensor& x, int64_t scratch) const;
 
-  c10::intrusive_ptr<c10d::Backend> backend_;  // null: one process
+  c10::intrusive_ptr<c10d::Backend> backend_;  // null: one process, or a dry run
+  int64_t rank_ = 0, size_ = 1;
   std::shared_ptr<Traffic> traffic_;
 };
 

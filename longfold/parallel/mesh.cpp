@@ -55,8 +55,19 @@ Mesh::Mesh(World& world, const Degrees& degrees) : degrees_(degrees), rank_(worl
   TORCH_CHECK(degrees.processes() == world.size(), "[mesh] expected ", degrees.processes(), " processes, got ",
               world.size());
   for (const Axis axis : kAxes) along_[static_cast<size_t>(axis)] = world.group(ranks_along(degrees, rank_, {axis}));
+  sharers_ = world.group(ranks_along(degrees, rank_, {Axis::kRing, Axis::kUlysses}));
   replicas_ = world.group(ranks_along(degrees, rank_, {Axis::kData, Axis::kRing, Axis::kUlysses}));
   all_ = world.group(ranks_along(degrees, rank_, {kAxes.begin(), kAxes.end()}));
+}
+
+Mesh Mesh::dry(const Degrees& degrees) {
+  Mesh mesh;
+  mesh.degrees_ = degrees;
+  for (const Axis axis : kAxes) mesh.along_[static_cast<size_t>(axis)] = Communicator::dry(0, degrees.of(axis));
+  mesh.sharers_ = Communicator::dry(0, degrees.sequence());
+  mesh.replicas_ = Communicator::dry(0, degrees.data * degrees.sequence());
+  mesh.all_ = Communicator::dry(0, degrees.processes());
+  return mesh;
 }
 
 }  // namespace longfold::parallel

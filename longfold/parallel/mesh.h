@@ -34,6 +34,8 @@ class Mesh {
   Mesh() = default;  // of one process
   // All processes of the world call it.
   Mesh(World& world, const Degrees& degrees);
+  // Of a dry run, as the first process has it: Communicator::dry().
+  static Mesh dry(const Degrees& degrees);
 
   [[nodiscard]] const Degrees& degrees() const { return degrees_; }
   [[nodiscard]] int64_t rank() const { return rank_; }  // in the world
@@ -43,6 +45,8 @@ class Mesh {
 
   // Those that differ from this one along an axis alone.
   [[nodiscard]] const Communicator& along(Axis axis) const { return along_[static_cast<size_t>(axis)]; }
+  // Those that share a sequence: along ring and ulysses.
+  [[nodiscard]] const Communicator& sharers() const { return sharers_; }
   // Those with the same parameters, which see other tokens: along data, ring and ulysses. Gradients are summed there.
   [[nodiscard]] const Communicator& replicas() const { return replicas_; }
   [[nodiscard]] const Communicator& all() const { return all_; }
@@ -51,7 +55,7 @@ class Mesh {
   Degrees degrees_;
   int64_t rank_ = 0;
   std::array<Communicator, 4> along_;
-  Communicator replicas_, all_;
+  Communicator sharers_, replicas_, all_;
 };
 
 }  // namespace longfold::parallel

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 
+#include "longfold/parallel/sequence_layout.h"
+#include "longfold/parallelize/layers.h"
+#include "longfold/train/gradients.h"
 #include "longfold/train/learner.h"
 #include "longfold/train/losses.h"
 
@@ -32,7 +35,7 @@ class CountedCore final : public model::AttentionCore {
   model::SharedCore core_;
 };
 
-model::Layers dry_layers(const Recipe& recipe, const techniques::Shelves& shelves) {
+model::Layers dry_layers(const Recipe& recipe, const techniques::Shelves& shelves, const parallel::Mesh& mesh) {
   const ComputeConfig& compute = recipe.compute;
   const bool on_cpu = compute.device == "cpu";
   model::Layers layers =
@@ -48,6 +51,7 @@ model::Layers dry_layers(const Recipe& recipe, const techniques::Shelves& shelve
     return loss(hidden, head, labels);
   };
   layers = techniques::with_techniques(std::move(layers), recipe.memory, shelves);
+  layers = parallelize::across_processes(std::move(layers), mesh);
   layers.attention = std::make_shared<CountedCore>(layers.attention);
   return layers;
 }
@@ -63,6 +67,15 @@ data::Batch dry_batch(int64_t rows, int64_t tokens) {
           .documents = {},
           .weights = empty(at::kFloat),
           .held_out_weights = empty(at::kFloat)};
+}
+
+// What a process takes of it (train/share.h).
+data::Batch share_of_dry(const data::Batch& batch, int64_t rows, int64_t tokens, const parallel::Mesh& mesh) {
+  if (mesh.all().is_alone()) return batch;
+  const parallel::SequenceLayout layout(tokens, mesh.degrees().ring, mesh.degrees().ulysses);
+  data::Batch share = dry_batch(rows, layout.local_length());
+  share.documents = at::arange(rows + 1, at::kLong) * layout.padded_length();
+  return share;
 }
 
 void count_gradients(const model::Transformer& transformer) {
@@ -82,23 +95,26 @@ StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
   auto& allocator = memory::DryAllocator::install();
   const int64_t before = allocator.live();
   const bool on_cpu = recipe.compute.device == "cpu";
+  const auto mesh = parallel::Mesh::dry(recipe.parallel.degrees());
   const techniques::Shelves shelves = techniques::make_dry_shelves(recipe.memory);
   const auto home = techniques::make_dry_home(recipe.memory.offload_optimizer, !on_cpu);
   StepMemory result;
   {
-    Learner learner(recipe, dry_layers(recipe, shelves), home);
+    Learner learner(recipe, dry_layers(recipe, shelves, mesh), home);
     count_gradients(learner.model());
     allocator.reset_peak();
     // The host reads the next step's batches meanwhile; on the CPU that is the same memory.
     std::vector<data::Batch> batches;
-    for (int64_t i = 0; i < (on_cpu ? 2 * recipe.train.accumulate : 1); ++i) batches.push_back(dry_batch(rows, tokens));
+    for (int64_t i = 0; i < (on_cpu ? 2 * recipe.train.accumulate : 1); ++i)
+      batches.push_back(dry_batch(mesh.degrees().data * rows, tokens));
     learner.begin_step(1, 0);
     for (int64_t i = 0; i < std::min<int64_t>(recipe.train.accumulate, 2); ++i) {
-      const data::Batch& batch = batches.front();
+      const data::Batch batch = share_of_dry(batches.front(), rows, tokens, mesh);
       const at::Tensor losses = token_losses(learner.model(), batch, model::DropoutKey{});
       (losses * batch.weights).sum().backward();
       collect_gradients(learner.parameters());
     }
+    sum_gradients(learner.parameters().tensors(), mesh.replicas());
     learner.update(1, 0, 0);
     result.device = allocator.peak() - before;
     result.by_term = allocator.at_peak();

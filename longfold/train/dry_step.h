@@ -18,8 +18,8 @@ struct StepMemory {
   techniques::HostBytes shelved = {};  // of what is on the host: techniques::make_shelves()
 };
 
-// Of a step of rows x tokens. [compute] is resolved (train/device.h), or as it would be on the device it names, which
-// need not be there; model.vocab_size is set.
+// Of a step of rows x tokens, of a process of [parallel] its rows and whole sequences. [compute] is resolved
+// (train/device.h), or as it would be on the device it names, which need not be there; model.vocab_size is set.
 [[nodiscard]] StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens);
 
 // What lengths are tried: multiples of `step` up to `most`, until the longest that fits is known to a share of itself.

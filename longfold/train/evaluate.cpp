@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "longfold/train/device.h"
+#include "longfold/train/share.h"
 
 namespace longfold::train {
 
@@ -25,17 +26,19 @@ Split all_windows(const data::Sampler& sampler, int64_t most) {
           .batch = [&sampler](int64_t i) { return sampler.batch(i); }};
 }
 
-MeanLoss evaluate(const model::Transformer& model, const Split& split, const BatchProgress& progress) {
+MeanLoss evaluate(const model::Transformer& model, const Split& split, const BatchProgress& progress,
+                  const parallel::Mesh& mesh) {
   const at::NoGradGuard no_grad;
   const at::Device device = model->parameters().front().device();
   MeanLoss mean;
   for (int64_t i = 0; i < split.num_batches; ++i) {
-    const data::Batch batch = batch_on(device, split.batch(i));
+    const data::Batch batch = batch_on(device, tokens_of(split.batch(i), mesh));
     mean.add(token_losses(model, batch), batch.*split.weights);
     if (!device.is_cpu())
       (void)mean.num_labels();  // waits: progress is of what was computed, not of what was asked for
     progress(i + 1, split.num_batches);
   }
+  mean.add_up(mesh.sharers());
   return mean;
 }
 

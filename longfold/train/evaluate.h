@@ -5,6 +5,7 @@
 
 #include "longfold/data/sampler.h"
 #include "longfold/model/transformer.h"
+#include "longfold/parallel/mesh.h"
 #include "longfold/train/losses.h"
 
 namespace longfold::train {
@@ -27,6 +28,8 @@ struct Split {
 
 // Calls progress(batches done, of how many) after each.
 using BatchProgress = std::function<void(int64_t, int64_t)>;
-[[nodiscard]] MeanLoss evaluate(const model::Transformer& model, const Split& split, const BatchProgress& progress);
+// Processes along data all do the same, those that share a sequence take their tokens of it.
+[[nodiscard]] MeanLoss evaluate(const model::Transformer& model, const Split& split, const BatchProgress& progress,
+                                const parallel::Mesh& mesh = {});
 
 }  // namespace longfold::train

@@ -7,6 +7,7 @@
 
 #include "longfold/data/sampler.h"
 #include "longfold/model/transformer.h"
+#include "longfold/parallel/mesh.h"
 #include "longfold/train/precision.h"
 
 namespace longfold::train {
@@ -24,8 +25,13 @@ struct StepOptions {
 };
 
 // Adds to the gradients of the fp32 parameters those of (sum of the losses that count) / (how many count in all
-// batches). No label at all: the gradients are 0.
+// batches). No label at all: the gradients are 0. Each process of the mesh takes its share of each batch
+// (train/share.h), and all have the sums of losses and gradients in the end.
 StepLosses add_gradients(const model::Transformer& model, const MasterParameters& parameters,
-                         std::span<const data::Batch> batches, const StepOptions& options = {});
+                         std::span<const data::Batch> batches, const StepOptions& options = {},
+                         const parallel::Mesh& mesh = {});
+
+// Sums gradients over processes, one or two at a time, in place.
+void sum_gradients(const NamedTensors& parameters, const parallel::Communicator& processes);
 
 }  // namespace longfold::train

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "longfold/memory/dry_run.h"
+#include "longfold/parallelize/layers.h"
 #include "longfold/train/device.h"
 
 namespace longfold::train {
@@ -59,11 +60,12 @@ void Learner::update(int64_t step, double learning_rate, double norm) {
 }
 
 std::unique_ptr<Learner> make_learner(const Recipe& recipe, const std::string& folder,
-                                      const techniques::HostBytes& shelved) {
+                                      const techniques::HostBytes& shelved, const parallel::Mesh& mesh) {
   const at::Device device = compute_device(recipe.compute.device);
   const auto shelves = techniques::make_shelves(recipe.memory, folder, shelved);
   model::Layers layers = model::local_layers(engines_of(recipe.compute));
   layers = techniques::with_techniques(std::move(layers), recipe.memory, shelves);
+  layers = parallelize::across_processes(std::move(layers), mesh);
   const std::string& files = recipe.memory.folder.empty() ? folder : recipe.memory.folder;
   return std::make_unique<Learner>(recipe, layers,
                                    techniques::make_home(recipe.memory.offload_optimizer, files, device));

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "longfold/model/transformer.h"
+#include "longfold/parallel/mesh.h"
 #include "longfold/techniques/home.h"
 #include "longfold/techniques/techniques.h"
 #include "longfold/train/early_updates.h"
@@ -45,6 +46,7 @@ class Learner {
 // The same on this machine: makes the places where things wait, of which `shelved` says how much the host's shelves
 // take (train/dry_step.h). `folder` is for files where memory.folder names none.
 [[nodiscard]] std::unique_ptr<Learner> make_learner(const Recipe& recipe, const std::string& folder,
-                                                    const techniques::HostBytes& shelved);
+                                                    const techniques::HostBytes& shelved,
+                                                    const parallel::Mesh& mesh = {});
 
 }  // namespace longfold::train

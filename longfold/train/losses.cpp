@@ -25,4 +25,11 @@ double MeanLoss::num_labels() const {
   return labels_.defined() ? labels_.item<double>() : 0;
 }
 
+void MeanLoss::add_up(const parallel::Communicator& processes) {
+  if (processes.is_alone() || !losses_.defined()) return;
+  const at::Tensor both = at::stack({losses_, labels_});
+  processes.all_reduce(both).wait();
+  losses_ = both[0], labels_ = both[1];
+}
+
 }  // namespace longfold::train

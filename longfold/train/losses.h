@@ -8,6 +8,7 @@
 
 #include "longfold/data/sampler.h"
 #include "longfold/model/transformer.h"
+#include "longfold/parallel/communicator.h"
 
 namespace longfold::train {
 
@@ -22,6 +23,7 @@ class MeanLoss {
   void add(const at::Tensor& losses, const at::Tensor& weights);  // [B, S] both
   [[nodiscard]] std::optional<double> mean() const;               // none if no label counts
   [[nodiscard]] double num_labels() const;
+  void add_up(const parallel::Communicator& processes);  // with what the others have added: all then have the same
 
  private:
   at::Tensor losses_, labels_;

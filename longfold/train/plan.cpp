@@ -10,6 +10,7 @@
 #include "longfold/base/fields.h"
 #include "longfold/base/text.h"
 #include "longfold/train/device.h"
+#include "longfold/train/processes.h"
 
 namespace longfold::train {
 namespace {
@@ -189,12 +190,17 @@ int64_t longest_row(const Recipe& recipe, const data::TokenFile& file) {
   return recipe.data.sequence_length > 0 ? recipe.data.sequence_length : file.longest();
 }
 
-Plan plan_run(Recipe recipe, bool force) {
+int64_t rows_of_process(const Recipe& recipe) {
+  return recipe.data.batch_size / recipe.parallel.degrees().data;
+}
+
+Plan plan_run(Recipe recipe, bool force, int64_t processes) {
   Plan plan;
   const data::TokenFile file(recipe.data.path, recipe.data.tokenizer);
   resolve(recipe);
+  resolve_processes(recipe, processes);
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = file.tokenizer().vocab_size();
-  plan.rows = recipe.data.batch_size;
+  plan.rows = rows_of_process(recipe);
   plan.tokens = longest_row(recipe, file);
   plan.limit = limit_of(recipe.compute);
   choose_techniques(recipe, plan.rows, plan.tokens, plan.limit);

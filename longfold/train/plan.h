@@ -44,6 +44,9 @@ void choose_techniques(Recipe& recipe, int64_t rows, int64_t tokens, int64_t lim
 // Tokens of the longest row of a batch.
 [[nodiscard]] int64_t longest_row(const Recipe& recipe, const data::TokenFile& file);
 
+// Rows of a batch that a process has.
+[[nodiscard]] int64_t rows_of_process(const Recipe& recipe);
+
 // Of the recipe's longest row; with "auto" put in its place, as by resolve() for [compute]. Opens the data set.
 struct Plan {
   Recipe recipe;
@@ -51,7 +54,7 @@ struct Plan {
   StepMemory step;
 };
 // UserError as check_fits(), unless `force`.
-[[nodiscard]] Plan plan_run(Recipe recipe, bool force);
+[[nodiscard]] Plan plan_run(Recipe recipe, bool force, int64_t processes = 1);
 
 // What takes most of a step and what makes it fit: "most of it are activations, 1.2 GiB, which ... makes smaller (it
 // fits with --memory...; longfold plan shows the table)".

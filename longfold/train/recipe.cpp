@@ -154,6 +154,7 @@ void Recipe::validate() const {
   train.validate();
   compute.validate();
   memory.validate();
+  parallel.validate();
   if (memory.early_updates) {
     const std::string why = " where memory.early_updates is true: parameters move before all gradients are known";
     expect(optimizer.clip_norm == 0, "optimizer.clip_norm", "0" + why, optimizer.clip_norm);

@@ -12,6 +12,7 @@
 #include "longfold/base/fields.h"
 #include "longfold/data/sampler.h"
 #include "longfold/model/config.h"
+#include "longfold/parallel/config.h"
 #include "longfold/techniques/config.h"
 #include "longfold/train/optimizer.h"
 #include "longfold/train/schedule.h"
@@ -86,6 +87,7 @@ struct Recipe {
   RunConfig train;
   ComputeConfig compute;
   techniques::MemoryConfig memory;
+  parallel::ParallelConfig parallel;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
@@ -95,6 +97,7 @@ struct Recipe {
     visit("train", self.train, "");
     visit("compute", self.compute, "");
     visit("memory", self.memory, "");
+    visit("parallel", self.parallel, "");
   }
   void validate() const;
   friend bool operator==(const Recipe&, const Recipe&) = default;

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "longfold/base/error.h"
 #include "longfold/train/device.h"
@@ -11,6 +12,7 @@
 #include "longfold/train/gradients.h"
 #include "longfold/train/initial_weights.h"
 #include "longfold/train/plan.h"
+#include "longfold/train/processes.h"
 #include "longfold/train/retention.h"
 #include "longfold/train/run_log.h"
 #include "longfold/train/schedule.h"
@@ -33,15 +35,16 @@ void check_positions(const Recipe& recipe, const data::TokenFile& file) {
                         ", got " + std::to_string(recipe.model.max_positions));
 }
 
-Recipe resolved(Recipe recipe) {
+Recipe resolved(Recipe recipe, const parallel::Mesh& mesh) {
   resolve(recipe);
+  resolve_processes(recipe, mesh.degrees().processes());
   return recipe;
 }
 
 // Exactly what will wait on the host's shelves, which are registered at once.
 techniques::HostBytes shelved(const Recipe& recipe, const data::TokenFile& file) {
   if (recipe.memory.offload != "host" && recipe.memory.chunked_attention != "host") return {};
-  return dry_step(recipe, recipe.data.batch_size, longest_row(recipe, file)).shelved;
+  return dry_step(recipe, rows_of_process(recipe), longest_row(recipe, file)).shelved;
 }
 
 // With all that the recipe leaves to the data set and to the machine.
@@ -54,23 +57,29 @@ void complete(Recipe& recipe, const data::TokenFile& file) {
                           ", that of the tokenizer '" + tokenizer.name() + "' of " + recipe.data.path + ", got " +
                           std::to_string(recipe.model.vocab_size) + " (left out, it is that of the tokenizer)");
   }
-  choose_techniques(recipe, recipe.data.batch_size, longest_row(recipe, file), limit_of(recipe.compute));
+  choose_techniques(recipe, rows_of_process(recipe), longest_row(recipe, file), limit_of(recipe.compute));
 }
 
-std::unique_ptr<Learner> learner_of(Recipe& recipe, const data::TokenFile& file) {
+std::unique_ptr<Learner> learner_of(Recipe& recipe, const data::TokenFile& file, const parallel::Mesh& mesh) {
   complete(recipe, file);
-  return make_learner(recipe, recipe.train.output, shelved(recipe, file));
+  return make_learner(recipe, recipe.train.output, shelved(recipe, file), mesh);
+}
+
+// Another process may have written to the folder since this one looked.
+std::unique_ptr<FolderLock> lock_of(const Recipe& recipe, const parallel::Mesh& mesh) {
+  return mesh.rank() == 0 ? std::make_unique<FolderLock>(recipe.train.output) : nullptr;
 }
 
 }  // namespace
 
-Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
-    : recipe_(resolved(recipe)),
+Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter, parallel::Mesh mesh)
+    : recipe_(resolved(recipe, mesh)),
       meter_(meter),
-      lock_(recipe.train.output),
+      mesh_(std::move(mesh)),
+      lock_(lock_of(recipe_, mesh_)),
       file_(recipe.data.path, recipe.data.tokenizer),
       sampler_(file_, recipe.data),
-      learner_(learner_of(recipe_, file_)) {
+      learner_(learner_of(recipe_, file_, mesh_)) {
   if (compute_dtype(recipe.compute.dtype) == at::kHalf) loss_scale_.emplace();
   if (const at::Device device = compute_device(recipe_.compute.device); !device.is_cpu()) {
     meter_ = memory::MemoryMeter::on_gpu(device);
@@ -84,27 +93,35 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter)
 }
 
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
-  lock_.ensure();
-  RunLog log(recipe_.train, step_);
+  if (is_first()) lock_->ensure();
+  const auto log = is_first() ? std::make_unique<RunLog>(recipe_.train, step_) : nullptr;
   BatchesAhead ahead(sampler_, recipe_.train.accumulate, step_, recipe_.train.steps);
-  while (step_ < recipe_.train.steps && !stop) {
+  while (step_ < recipe_.train.steps && !any_wants(stop)) {
     StepReport report = train_step(ahead);
     if (saved_step_ > 0 && saved_step_ == step_ - 1) remove_old();  // this step shows that the newest one is good
     validate(report, events);
-    log.write(report);
+    if (log) log->write(report);
     events.step(report);
     if (!skips_nonfinite(recipe_)) check_finite({.step = step_ + 1, .validation_loss = report.validation_loss});
     const int64_t every = recipe_.train.checkpoint_every;
     if (take_for_best(report) || (every > 0 && step_ % every == 0)) {
-      log.flush();
+      if (log) log->flush();
       save(events);
     }
   }
-  log.flush();
+  if (log) log->flush();
   save(events);
   remove_old();
-  lock_.release();
+  mesh_.all().barrier();  // what is saved is there for all
+  if (is_first()) lock_->release();
   return step_ >= recipe_.train.steps;
+}
+
+bool Trainer::any_wants(bool stop) const {
+  if (mesh_.all().is_alone()) return stop;
+  const at::Tensor all = at::full({1}, stop ? 1 : 0, at::kLong);
+  mesh_.all().all_reduce(all).wait();
+  return all.item<int64_t>() > 0;
 }
 
 StepReport Trainer::train_step(BatchesAhead& ahead) {
@@ -116,7 +133,7 @@ StepReport Trainer::train_step(BatchesAhead& ahead) {
   learner_->begin_step(step_ + 1 - skips_.total, rate);
   const StepLosses losses =
       add_gradients(learner_->model(), learner_->parameters(), batches,
-                    {.loss_scale = loss_scale, .dropout_key = model::dropout_key(recipe_.train.seed, step_)});
+                    {.loss_scale = loss_scale, .dropout_key = model::dropout_key(recipe_.train.seed, step_)}, mesh_);
 
   StepReport report;
   report.step = step_ + 1;
@@ -164,7 +181,7 @@ void Trainer::skip_update(StepReport& report) {
 void Trainer::validate(StepReport& report, const Events& events) const {
   if (!validation_ || !validation_->is_due(report.step)) return;
   events.validating(0, validation_->num_windows());
-  report.validation_loss = validation_->loss(learner_->model(), events.validating);
+  report.validation_loss = validation_->loss(learner_->model(), events.validating, mesh_);
 }
 
 bool Trainer::take_for_best(const StepReport& report) {
@@ -190,8 +207,12 @@ void Trainer::check_finite(const Outcome& outcome) {
 
 void Trainer::save(const Events& events) {
   if (step_ == saved_step_) return;
+  if (!is_first()) {
+    saved_step_ = step_;
+    return;
+  }
   events.saving(step_);
-  lock_.ensure();
+  lock_->ensure();
   const Manifest manifest{.step = step_,
                           .recipe = base::to_json(recipe_),
                           .tokenizer = file_.tokenizer().name(),
@@ -207,7 +228,7 @@ void Trainer::save(const Events& events) {
 }
 
 void Trainer::remove_old() const {
-  if (skips_.in_a_row > 0) return;  // the newest ones may be lost
+  if (skips_.in_a_row > 0 || !is_first()) return;  // the newest ones may be lost
   remove_old_checkpoints(recipe_.train.output, {.last = recipe_.train.keep_last,
                                                 .every = recipe_.train.keep_every,
                                                 .best = best_ ? std::optional(best_->step) : std::nullopt});
@@ -261,8 +282,8 @@ double Trainer::evaluation_seconds() const {
 Evaluation Trainer::evaluate(const BatchProgress& progress) {
   const Split last = windows_of_step(sampler_, std::max<int64_t>(step_ - 1, 0), recipe_.train.accumulate);
   Evaluation evaluation;
-  evaluation.loss = train::evaluate(learner_->model(), last, [](int64_t, int64_t) {}).mean();
-  evaluation.held_out_loss = train::evaluate(learner_->model(), held_out_part(sampler_), progress).mean();
+  evaluation.loss = train::evaluate(learner_->model(), last, [](int64_t, int64_t) {}, mesh_).mean();
+  evaluation.held_out_loss = train::evaluate(learner_->model(), held_out_part(sampler_), progress, mesh_).mean();
   check_finite({step_ + 1, evaluation.loss, evaluation.held_out_loss, {}});
   return evaluation;
 }

@@ -1,5 +1,5 @@
-// Trains one model on one device, as a recipe says. Deterministic: the same recipe, data and threads give the same
-// bits, whether or not the run was interrupted and resumed.
+// Trains one model, on one device or on one for each of several processes, as a recipe says. Deterministic: the same
+// recipe, data and threads give the same bits, whether or not the run was interrupted and resumed.
 #pragma once
 
 #include <atomic>
@@ -10,6 +10,7 @@
 #include "longfold/data/sampler.h"
 #include "longfold/data/token_file.h"
 #include "longfold/memory/meter.h"
+#include "longfold/parallel/mesh.h"
 #include "longfold/train/batches_ahead.h"
 #include "longfold/train/checkpoint.h"
 #include "longfold/train/divergence.h"
@@ -40,7 +41,8 @@ class Trainer {
  public:
   // Locks the output folder, opens the data, reads it all once to check its hash, and builds the model; begins anew.
   // UserError if another run has the folder, or the data is damaged or does not fit the recipe.
-  Trainer(const Recipe& recipe, memory::MemoryMeter meter);
+  // Each process of a mesh has a trainer; they do everything together, and the first one writes.
+  Trainer(const Recipe& recipe, memory::MemoryMeter meter, parallel::Mesh mesh = {});
 
   // From the newest checkpoint in train.output; UserError if there is none or it does not fit. Returns what the recipe
   // changes about the run, in one line; "" for nothing.
@@ -57,7 +59,8 @@ class Trainer {
 
   [[nodiscard]] const Recipe& recipe() const { return recipe_; }  // with what "auto" chose, and the vocabulary's size
   [[nodiscard]] const memory::MemoryMeter& meter() const { return meter_; }  // of the device
-  [[nodiscard]] const FolderLock& lock() const { return lock_; }
+  [[nodiscard]] const FolderLock* lock() const { return lock_.get(); }       // of the first process
+  [[nodiscard]] const parallel::Mesh& mesh() const { return mesh_; }
   [[nodiscard]] int64_t steps_done() const { return step_; }
   [[nodiscard]] int64_t steps_skipped() const { return skips_.total; }  // counting those before a resume
   [[nodiscard]] const std::optional<Best>& best() const { return best_; }
@@ -73,10 +76,13 @@ class Trainer {
   void save(const Events& events);
   void remove_old() const;
   void check_finite(const Outcome& outcome);
+  [[nodiscard]] bool is_first() const { return mesh_.rank() == 0; }
+  [[nodiscard]] bool any_wants(bool stop) const;  // of all processes
 
   Recipe recipe_;
   memory::MemoryMeter meter_;
-  FolderLock lock_;
+  parallel::Mesh mesh_;
+  std::unique_ptr<FolderLock> lock_;  // of the first process
   data::TokenFile file_;
   data::Sampler sampler_;
   std::unique_ptr<const Validation> validation_;  // null: there is none

@@ -51,8 +51,9 @@ int64_t Validation::times_after(int64_t step) const {
   return whole + 1;
 }
 
-std::optional<double> Validation::loss(const model::Transformer& model, const BatchProgress& progress) const {
-  return evaluate(model, split_, progress).mean();
+std::optional<double> Validation::loss(const model::Transformer& model, const BatchProgress& progress,
+                                       const parallel::Mesh& mesh) const {
+  return evaluate(model, split_, progress, mesh).mean();
 }
 
 int64_t Validation::num_tokens() const {

@@ -20,7 +20,8 @@ class Validation {
 
   [[nodiscard]] bool is_due(int64_t step) const;  // after every so many steps, and after the last
   [[nodiscard]] int64_t times_after(int64_t step) const;
-  [[nodiscard]] std::optional<double> loss(const model::Transformer& model, const BatchProgress& progress) const;
+  [[nodiscard]] std::optional<double> loss(const model::Transformer& model, const BatchProgress& progress,
+                                           const parallel::Mesh& mesh = {}) const;
   [[nodiscard]] int64_t num_windows() const { return split_.num_batches; }
   [[nodiscard]] int64_t num_tokens() const;  // about, in one look
   // What was evaluated: losses of others are not compared with its.
