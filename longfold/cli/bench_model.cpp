@@ -9,6 +9,7 @@
 #include "longfold/train/device.h"
 #include "longfold/train/gradients.h"
 #include "longfold/train/plan.h"
+#include "longfold/train/processes.h"
 
 namespace longfold::cli {
 namespace {
@@ -20,6 +21,7 @@ train::Recipe resolved(train::Recipe recipe, int64_t tokens) {
   recipe.compute.validate();
   recipe.memory.validate();
   train::resolve(recipe);
+  train::resolve_processes(recipe, 1);
   train::choose_techniques(recipe, 1, tokens, train::limit_of(recipe.compute));
   if (recipe.memory.early_updates) recipe.optimizer.clip_norm = 0;
   return recipe;

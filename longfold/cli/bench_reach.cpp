@@ -16,6 +16,7 @@
 #include "longfold/cli/progress.h"
 #include "longfold/train/device.h"
 #include "longfold/train/plan.h"
+#include "longfold/train/processes.h"
 
 namespace longfold::cli {
 namespace {
@@ -60,6 +61,11 @@ train::Recipe recipe_of(const ReachOptions& options) {
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = kBenchVocabulary;
   recipe.memory.validate();
   train::resolve(recipe);
+  train::resolve_processes(recipe, recipe.parallel.degrees().processes());
+  if (options.confirm > 0 && recipe.parallel.processes > 1) {
+    throw base::UserError("expected --confirm to be 0 with " + std::to_string(recipe.parallel.processes) +
+                          " processes: a real step is one process's");
+  }
   return recipe;
 }
 
@@ -130,7 +136,7 @@ void bench_reach(const ReachOptions& options) {
   }
   Progress progress;
   std::vector<Row> rows;
-  for (train::Rung& rung : train::ladder(recipe.memory, recipe.compute.device != "cpu")) {
+  for (train::Rung& rung : train::ladder(recipe)) {
     Row row;
     row.rung = rung;
     train::Recipe changed = recipe;

@@ -15,6 +15,7 @@
 #include "longfold/train/device.h"
 #include "longfold/train/devices.h"
 #include "longfold/train/plan.h"
+#include "longfold/train/processes.h"
 
 namespace longfold::cli {
 namespace {
@@ -96,13 +97,14 @@ void print_json(const train::Recipe& recipe, const train::StepMemory& step, int6
   }
   nlohmann::ordered_json line{{"rows", rows},
                               {"tokens", tokens},
+                              {"processes", recipe.parallel.processes},
                               {"limit", limit},
                               {"memory", base::to_json(recipe.memory)},
                               {"device_bytes", step.device},
                               {"host_bytes", step.on_host},
                               {"file_bytes", step.in_files},
                               {"terms", terms}};
-  if (device != nullptr) line["seconds"] = seconds_of(recipe, *device, rows, tokens);
+  if (device != nullptr && recipe.parallel.processes == 1) line["seconds"] = seconds_of(recipe, *device, rows, tokens);
   std::printf("%s\n", line.dump().c_str());
 }
 
@@ -110,7 +112,9 @@ void run_plan(const PlanOptions& options) {
   const train::DeviceRates* const device = device_named(options.device);
   train::Recipe recipe = train::read_recipe(options.recipe, options.options);
   if (options.tokens > 0) recipe.data.sequence_length = options.tokens;
-  const int64_t tokens = fill_in_from_data(recipe), rows = recipe.data.batch_size;
+  const int64_t tokens = fill_in_from_data(recipe);
+  train::resolve_processes(recipe, recipe.parallel.degrees().processes());
+  const int64_t rows = train::rows_of_process(recipe), processes = recipe.parallel.processes;
   if (recipe.model.has_learned_positions()) recipe.model.max_positions = std::max(recipe.model.max_positions, tokens);
   put_on(device, recipe);
   const bool on_gpu = recipe.compute.device != "cpu";
@@ -125,9 +129,10 @@ void run_plan(const PlanOptions& options) {
   const train::StepMemory step = train::dry_step(recipe, rows, tokens);
   if (options.json) return print_json(recipe, step, rows, tokens, limit, device);
   const std::string where = on_gpu ? (device != nullptr ? std::string(device->name) : "the GPU") : "the CPU";
-  std::printf("a step of %s x %s tokens in %s on %s, %s parameters\n\n", base::format_count(rows).c_str(),
-              base::format_count(tokens).c_str(), recipe.compute.dtype.c_str(), where.c_str(),
-              base::format_count(recipe.model.num_parameters()).c_str());
+  const std::string shared = processes > 1 ? " of one of " + std::to_string(processes) + " processes" : "";
+  std::printf("a step%s of %s x %s tokens in %s on %s, %s parameters\n\n", shared.c_str(),
+              base::format_count(rows).c_str(), base::format_count(tokens).c_str(), recipe.compute.dtype.c_str(),
+              where.c_str(), base::format_count(recipe.model.num_parameters()).c_str());
   if (chooses) std::printf("memory.auto takes %s\n\n", techniques_of(recipe).c_str());
   print_terms(step, recipe);
   std::printf(
@@ -136,7 +141,7 @@ void run_plan(const PlanOptions& options) {
   const int64_t on_host = step.on_host;
   if (on_host > 0) std::printf("%-12s %11s\n", "on the host", base::format_bytes(on_host).c_str());
   if (step.in_files > 0) std::printf("%-12s %11s\n", "in files", base::format_bytes(step.in_files).c_str());
-  if (device != nullptr) {
+  if (device != nullptr && processes == 1) {  // what exchanges take is not known
     const double seconds = seconds_of(recipe, *device, rows, tokens);
     const double flops = step_flops(recipe.model, tokens) * static_cast<double>(rows);
     std::printf(
@@ -147,14 +152,13 @@ void run_plan(const PlanOptions& options) {
   if (limit <= 0) return;
   std::printf("\n%-24s %15s  %s\n", "techniques", "longest", "a step of these tokens");
   Progress progress;
-  for (const train::Rung& rung : train::ways_to_fit(recipe.memory, on_gpu)) {
+  for (const train::Rung& rung : train::ways_to_fit(recipe)) {
     train::Recipe changed = recipe;
     changed.memory = rung.memory;
     const int64_t unit = std::max<int64_t>(64, tokens / 64 / 64 * 64);
-    const int64_t longest =
-        train::longest_sequence(changed, rows, limit, {.step = unit, .share = 0.01}, [&](int64_t length) {
-          progress.begin(rung.name + ": trying " + base::format_count(length) + " tokens");
-        });
+    const int64_t longest = train::longest_sequence(
+        changed, rows, limit, {.step = unit, .share = 0.01},
+        [&](int64_t length) { progress.begin(rung.name + ": trying " + base::format_count(length) + " tokens"); });
     const int64_t takes = train::dry_step(changed, rows, tokens).device;
     progress.finish();
     std::printf("%-24s %15s  %s%s\n", rung.name.c_str(), base::format_count(longest).c_str(),

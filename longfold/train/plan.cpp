@@ -37,6 +37,11 @@ bool is_own_size(const std::string& key, const MemoryConfig& memory) {
   return false;
 }
 
+// Processes that share a sequence do not (train/processes.h).
+bool attends_by_chunks(const Recipe& recipe) {
+  return recipe.parallel.degrees().sequence() == 1;
+}
+
 memory::Term largest(const StepMemory& step) {
   const auto* const most = std::ranges::max_element(step.by_term);
   return static_cast<memory::Term>(most - step.by_term.begin());
@@ -44,9 +49,10 @@ memory::Term largest(const StepMemory& step) {
 
 }  // namespace
 
-std::vector<Rung> ways_to_fit(const MemoryConfig& like, bool on_gpu) {
+std::vector<Rung> ways_to_fit(const Recipe& recipe) {
+  const bool on_gpu = recipe.compute.device != "cpu";
   const char* const away = on_gpu ? "host" : "file";
-  MemoryConfig memory = plain(like);
+  MemoryConfig memory = plain(recipe.memory);
   std::vector<Rung> rungs{{"nothing", memory}};
   const auto add = [&](const char* name) { rungs.push_back({name, memory}); };
   memory.tiled_loss = true;
@@ -63,21 +69,27 @@ std::vector<Rung> ways_to_fit(const MemoryConfig& like, bool on_gpu) {
   }
   memory.checkpoint = "full";
   add("full checkpoints");
-  memory.chunked_attention = "device";
-  add("chunked attention");
-  memory.offload = away;
-  if (!on_gpu) add("offload");
-  memory.chunked_attention = away;
-  add(on_gpu ? "chunks on the host" : "chunks in a file");
+  if (attends_by_chunks(recipe)) {
+    memory.chunked_attention = "device";
+    add("chunked attention");
+  }
+  if (!on_gpu) {
+    memory.offload = away;
+    add("offload");
+  }
+  if (attends_by_chunks(recipe)) {
+    memory.chunked_attention = away;
+    add(on_gpu ? "chunks on the host" : "chunks in a file");
+  }
   if (on_gpu) return rungs;
   memory.offload_optimizer = away;
   add("optimizer in a file");
   return rungs;
 }
 
-std::vector<Rung> ladder(const MemoryConfig& like, bool on_gpu) {
-  const char* const away = on_gpu ? "host" : "file";
-  MemoryConfig memory = plain(like);
+std::vector<Rung> ladder(const Recipe& recipe) {
+  const std::string away = recipe.compute.device != "cpu" ? "host" : "file";
+  MemoryConfig memory = plain(recipe.memory);
   std::vector<Rung> rungs;
   const auto add = [&](const std::string& name) { rungs.push_back({name, memory}); };
   memory.attention = "dense";
@@ -90,19 +102,23 @@ std::vector<Rung> ladder(const MemoryConfig& like, bool on_gpu) {
   add("+ tiled MLP");
   memory.tiled_loss = true;
   add("+ tiled loss");
-  memory.chunked_attention = "device";
-  add("+ chunked attention");
+  if (attends_by_chunks(recipe)) {
+    memory.chunked_attention = "device";
+    add("+ chunked attention");
+  }
   memory.offload = away;
-  add(std::string("+ offload, ") + away);
-  memory.chunked_attention = away;
-  add(std::string("+ chunks, ") + away);
+  add("+ offload, " + away);
+  if (attends_by_chunks(recipe)) {
+    memory.chunked_attention = away;
+    add("+ chunks, " + away);
+  }
   memory.offload_optimizer = away;
-  add(std::string("+ optimizer, ") + away);
+  add("+ optimizer, " + away);
   return rungs;
 }
 
 std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit) {
-  for (Rung& rung : ways_to_fit(recipe.memory, recipe.compute.device != "cpu")) {
+  for (Rung& rung : ways_to_fit(recipe)) {
     Recipe changed = recipe;
     changed.memory = rung.memory;
     if (dry_step(changed, rows, tokens).device <= limit) return std::move(rung);
@@ -113,7 +129,7 @@ std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_
 void choose_techniques(Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit) {
   if (!recipe.memory.automatic) return;
   const auto rung = fastest_that_fits(recipe, rows, tokens, limit > 0 ? limit : kNoLimit);
-  recipe.memory = rung ? rung->memory : ways_to_fit(recipe.memory, recipe.compute.device != "cpu").back().memory;
+  recipe.memory = rung ? rung->memory : ways_to_fit(recipe).back().memory;
 }
 
 std::string removed_by(memory::Term term, const Recipe& recipe) {
@@ -128,15 +144,16 @@ std::string removed_by(memory::Term term, const Recipe& recipe) {
     case memory::Term::kActivations:
       return memory.checkpoint_every() == 0         ? "checkpoint = selective or full"
              : !memory.tiled_mlp                    ? "tiled_mlp"
+             : !attends_by_chunks(recipe)           ? "smaller tile_tokens, more processes"
              : memory.chunked_attention == "none"   ? "chunked_attention"
              : memory.chunked_attention == "device" ? "chunked_attention = host or file"
                                                     : "smaller tile_tokens and chunk_tokens";
     case memory::Term::kCheckpoints:
       return memory.keeps_attention() ? "checkpoint = full" : memory.offload == "none" ? "offload" : "";
     case memory::Term::kAttention:
-      return memory.attention == "dense"          ? "attention = flash"
-             : memory.chunked_attention == "none" ? "chunked_attention"
-                                                  : "";
+      return memory.attention == "dense"                                       ? "attention = flash"
+             : memory.chunked_attention == "none" && attends_by_chunks(recipe) ? "chunked_attention"
+                                                                               : "";
     case memory::Term::kScores:
       return memory.tiled_loss ? "smaller tile_tokens" : "tiled_loss";
     default:

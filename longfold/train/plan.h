@@ -18,12 +18,12 @@ struct Rung {
 };
 
 // Sets of techniques from the one that costs no time to the one that takes least memory, in the order in which a second
-// buys most bytes. What waits does so in the host's memory, on the CPU in a file. Sizes of tiles and chunks are
-// `like`'s.
-[[nodiscard]] std::vector<Rung> ways_to_fit(const techniques::MemoryConfig& like, bool on_gpu);
+// buys most bytes. What waits does so in the host's memory, on the CPU in a file. Sizes of tiles and chunks are the
+// recipe's.
+[[nodiscard]] std::vector<Rung> ways_to_fit(const Recipe& recipe);
 
 // The techniques one by one, each with those before it, after the dense baseline: what each brings.
-[[nodiscard]] std::vector<Rung> ladder(const techniques::MemoryConfig& like, bool on_gpu);
+[[nodiscard]] std::vector<Rung> ladder(const Recipe& recipe);
 
 // The first of ways_to_fit() whose step fits, if any. `limit` in bytes of the device.
 [[nodiscard]] std::optional<Rung> fastest_that_fits(const Recipe& recipe, int64_t rows, int64_t tokens, int64_t limit);

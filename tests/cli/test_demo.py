@@ -23,6 +23,7 @@ def test_demo_runs_to_its_last_line(program):
         "Markov order 2",
         "tokens/s",
         "never built",
+        "+ optimizer, file",
         "4,208  read",
         "build/ecoli-genes-test",
         "Markov order 5",

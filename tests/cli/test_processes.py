@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,7 +12,8 @@ import time
 import pytest
 from runs import checkpoints, metrics
 
-MPIRUN = pathlib.Path(__file__).resolve().parents[2] / "tools" / "mpirun.sh"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MPIRUN = ROOT / "tools" / "mpirun.sh"
 pytestmark = pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun")
 
 # Not a multiple of what shares it, so that there is padding.
@@ -87,6 +90,27 @@ def test_any_layout_goes_on_from_any(longfold, launch, recipe, tmp_path):
     assert longfold("train", path, *same, "--resume").code == 0
     for a, b in zip(metrics(tmp_path / "many")[-2:], metrics(tmp_path / "same")[-2:], strict=True):
         assert a["step"] == b["step"] and abs(a["loss"] / b["loss"] - 1) < 1e-6
+
+
+PAGE = ROOT / "docs" / "parallelism.md"
+COMMANDS = [
+    line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
+]
+
+
+def test_commands_of_the_page_run_one_after_the_other(longfold, launch, recipe):
+    path = recipe(SHARED)
+    assert len(COMMANDS) == 3
+    for command in COMMANDS:
+        words = shlex.split(command.replace("recipe.toml", str(path)))
+        if words[0] == "mpirun":
+            assert words[1] == "-n" and words[3] == "longfold"
+            steps = ["--train.steps", 8] if "--resume" in words else []
+            done = launch(int(words[2]), *words[4:], *steps)
+            assert done.returncode == 0, done.err
+        else:
+            done = longfold(*words[1:])
+            assert done.code == 0, done.stderr
 
 
 @pytest.mark.parametrize(
