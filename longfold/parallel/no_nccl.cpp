@@ -3,7 +3,7 @@
 namespace longfold::parallel {
 
 Engine nccl_engine() {
-  return {.name = "nccl", .built = false, .why_not = "this version trains on one CPU machine"};
+  return {.name = "nccl", .built = false, .why_not = "this version carries data between processes by MPI alone"};
 }
 
 }  // namespace longfold::parallel

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# How long a sequence one GPU trains on: what docs/results/reach-cuda-*.md is made of. Each step's JSON goes to
+# ${OUT:-build/gpu}/reach.jsonl, where a second run adds to it; lines on standard output say what is under way.
+#
+#   tools/gpu_reach.sh [million] [two_million] [layers] [optimizer] [ladder]   all of them if none is named
+#
+# million, two_million: whole steps of GenSLM 250M at 1,048,576 tokens and of 25M at 2,097,152, some 400 s each, the first
+# with 85 GiB of host memory. layers: two layers of a 1B model at 1,048,576 tokens and of 2.5B at 524,288. optimizer: what
+# moments that wait and early updates bring 2.5B at 65,536. ladder: bench/reach.py for 250M, with transformers beside.
+# LONGFOLD is the program (build/release/longfold), PYTHON an interpreter with torch and transformers.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+OUT=${OUT:-build/gpu}
+LONGFOLD=${LONGFOLD:-build/release/longfold}
+PYTHON=${PYTHON:-python3}
+export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+mkdir -p "$OUT"
+parts=${*:-million two_million layers optimizer ladder}
+failed=0
+
+wants() { [[ " $parts " == *" $1 "* ]]; }
+# step NAME OPTIONS...: one step, the first of its process.
+step() {
+  local name=$1
+  shift
+  echo "$(date +%T) $name"
+  if line=$("$LONGFOLD" bench step --device cuda --dtype bf16 --steps 1 --no-warm-up --json "$@"); then
+    echo "{\"name\": \"$name\", \"options\": \"$*\", \"step\": $line}" >>"$OUT/reach.jsonl"
+    "$PYTHON" - "$line" <<'END'
+import json, sys
+step = json.loads(sys.argv[1])
+gib, seconds = 1 << 30, step["seconds"][0]
+error = step["planned_bytes"] / step["peak_bytes"] - 1
+print(f"    {seconds:.1f} s, {step['flops'] / seconds / 989e12:.1%} of 989 TFLOP/s, {step['peak_bytes'] / gib:.2f} GiB, "
+      f"plan {error:+.1%}, host {step['host_bytes'] / gib:.1f} GiB, loss {step['losses'][0]:.4f}")
+END
+  else
+    failed=1
+    echo "    FAILED"
+  fi
+}
+
+tiled=(--any-order --memory.tiled_mlp true --memory.tiled_loss true)
+on_host=(--memory.offload host --memory.chunked_attention device)
+selective=(--memory.checkpoint selective "${on_host[@]}" "${tiled[@]}")
+full=(--memory.checkpoint full --memory.offload host --memory.chunked_attention host "${tiled[@]}")
+
+wants million && step 250M-1M --preset genslm-250m --tokens 1048576 "${selective[@]}"
+wants two_million && step 25M-2M --preset genslm-25m --tokens 2097152 "${selective[@]}"
+if wants layers; then
+  one_billion=(--preset genslm-250m --model.hidden_size 2048 --model.num_heads 16 --model.ffn_size 8192)
+  step 1B-1M-2-layers "${one_billion[@]}" --model.num_layers 2 --tokens 1048576 "${full[@]}"
+  step 2.5B-512K-2-layers --preset genslm-2.5b --model.num_layers 2 --tokens 524288 "${full[@]}"
+fi
+if wants optimizer; then
+  base=(--preset genslm-2.5b --tokens 65536 "${selective[@]}")
+  step 2.5B-64K "${base[@]}"
+  step 2.5B-64K-optimizer-on-host "${base[@]}" --memory.offload_optimizer host
+  step 2.5B-64K-early-updates "${base[@]}" --memory.early_updates true
+  step 2.5B-64K-both "${base[@]}" --memory.offload_optimizer host --memory.early_updates true
+fi
+if wants ladder; then
+  "$PYTHON" bench/reach.py genslm-250m --memory-limit 79GiB --device cuda --confirm 30 --longest 60 --write "$OUT" || failed=1
+fi
+exit $failed
