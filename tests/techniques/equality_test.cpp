@@ -1,5 +1,6 @@
 // Outputs and gradients with any set of techniques are those of the plain path.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -95,7 +96,10 @@ struct Family {
   bool packed;
 };
 
-class EveryTechnique : public testing::TestWithParam<Family> {};
+class EveryTechnique : public testing::TestWithParam<Family> {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }  // threads cost more than these tensors do
+};
 
 TEST_P(EveryTechnique, GivesThePlainPathsResults) {
   const Family& tested = GetParam();

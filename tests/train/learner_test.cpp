@@ -2,6 +2,7 @@
 #include "longfold/train/learner.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -82,7 +83,10 @@ std::vector<std::pair<std::string, techniques::MemoryConfig>> sets_around() {
   return {{"plain", plain}, {"every-2", full}, {"all", all}};
 }
 
-class Learning : public testing::TestWithParam<const char*> {};
+class Learning : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { at::set_num_threads(1); }  // threads cost more than these tensors do
+};
 
 TEST_P(Learning, IsTheSameWithTheOptimizerInAFile) {
   const ScratchFolder scratch;
@@ -111,7 +115,7 @@ TEST_P(Learning, TakesLessAsADryRunSays) {
   int64_t before = std::numeric_limits<int64_t>::max();
   for (const auto& [place, early] : {std::pair{"none", false}, {"file", false}, {"file", true}}) {
     set.offload_optimizer = place, set.early_updates = early;
-    constexpr int64_t kTokens = 512;
+    constexpr int64_t kTokens = 256;
     const Recipe recipe = recipe_of(GetParam(), set, kTokens);
     const StepMemory planned = dry_step(recipe, 1, kTokens);
     const auto peak = static_cast<double>(take_steps(recipe, scratch.path().string()).peak);
