@@ -57,7 +57,9 @@ std::unique_ptr<parallel::World> launched_world(double timeout_seconds) {
 
 void set_threads(const train::ComputeConfig& compute) {
   int threads = static_cast<int>(compute.threads);
-  const int here = number_in({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}).value_or(1);
+  const int here = num_launched_processes() == 1 ? 1
+                                                 : number_in({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"})
+                                                       .value_or(number_in({"SLURM_NTASKS_PER_NODE"}).value_or(1));
   if (threads == 0 && here > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
     threads = std::max(1, at::get_num_threads() / here);
   }

@@ -70,8 +70,10 @@ std::string quoted(const std::string& text) {
 }
 
 std::string command_to_go_on(const Arguments& arguments, bool resume) {
-  std::string command =
-      quoted(program_invocation_name) + " train " + quoted(arguments.recipe) + (resume ? " --resume" : "");
+  const int processes = num_launched_processes();
+  std::string command = (processes > 1 ? "mpirun -n " + std::to_string(processes) + " " : "") +
+                        quoted(program_invocation_name) + " train " + quoted(arguments.recipe) +
+                        (resume ? " --resume" : "");
   for (const auto& [name, text] : arguments.options) command += " --" + name + " " + quoted(text);
   return command;
 }
@@ -225,7 +227,7 @@ void run_train(const Arguments& arguments) {
   if (!finished) {
     std::printf("stopped after step %ld of %ld; to go on: %s\n", long{trainer.steps_done()}, long{recipe.train.steps},
                 command_to_go_on(arguments, trainer.steps_done() > 0).c_str());
-  } else if (signals.stop()) {
+  } else if (trainer.any_wants(signals.stop())) {
     std::printf("stopped before the evaluation; to evaluate: %s\n", resume_command.c_str());
   } else {
     print_summary(trainer, progress);

@@ -23,7 +23,7 @@ class Pending {
  public:
   Pending() = default;  // done
   Pending(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors, std::shared_ptr<Traffic> traffic);
-  // base::RunError where a process is missing. For tensors of a GPU kernels wait, the caller does not.
+  // base::RunError where a process is missing.
   void wait();
 
  private:
@@ -32,8 +32,8 @@ class Pending {
   std::shared_ptr<Traffic> traffic_;
 };
 
-// All tensors are contiguous, of the same sizes in all processes where nothing else is said; c10::Error otherwise. All
-// processes of the group call the same functions in the same order.
+// All tensors are contiguous, else c10::Error. All processes of the group call the same functions in the same order,
+// with tensors of the same sizes: that they are is not checked.
 class Communicator {
  public:
   Communicator() = default;

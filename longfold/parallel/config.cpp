@@ -12,8 +12,8 @@ void ParallelConfig::validate() const {
       throw base::UserError(std::string("expected parallel.") + key + " to be " + expected + ", got " + got);
   };
   expect(processes >= 0, "processes", "0 or more", std::to_string(processes));
-  expect(ring >= 1 && ring <= 1 << 16, "ring", "at least 1", std::to_string(ring));
-  expect(ulysses >= 1 && ulysses <= 1 << 16, "ulysses", "at least 1", std::to_string(ulysses));
+  expect(ring >= 1 && ring <= 1 << 16, "ring", "from 1 to 65536", std::to_string(ring));
+  expect(ulysses >= 1 && ulysses <= 1 << 16, "ulysses", "from 1 to 65536", std::to_string(ulysses));
   expect(timeout > 0, "timeout", "above 0", std::to_string(timeout));
   if (processes > 0) (void)degrees();
 }

@@ -19,7 +19,8 @@ struct ParallelConfig {
           "how many there are; 0 = as many as were started (mpirun -n 4 longfold train ...)");
     visit("ring", self.ring, "that share a sequence by passing keys and values around");
     visit("ulysses", self.ulysses, "that share a sequence by exchanging tokens for heads; the rest share the batch");
-    visit("timeout", self.timeout, "seconds that a process waits for another before the run ends");
+    visit("timeout", self.timeout,
+          "seconds that a process waits for another, which may be saving, before the run ends");
   }
   void validate() const;  // base::UserError that names the key
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;

@@ -1,5 +1,5 @@
-// The engines that carry data between processes. Each is one source file, mpi.cpp or nccl.cpp, or in builds without it
-// no_mpi.cpp or no_nccl.cpp; this header is the same for all builds.
+// The engines that carry data between processes. Each is a folder, mpi/, or in builds without it a file, no_mpi.cpp or
+// no_nccl.cpp; this header is the same for all builds.
 #pragma once
 
 #include <string>

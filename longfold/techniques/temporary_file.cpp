@@ -17,10 +17,9 @@
 namespace longfold::techniques {
 namespace {
 
-constexpr int64_t kPage = 4096;
-
 int64_t whole_pages(int64_t bytes) {
-  return (bytes + kPage - 1) / kPage * kPage;
+  static const int64_t page = ::sysconf(_SC_PAGESIZE);
+  return (bytes + page - 1) / page * page;
 }
 
 // Calls call(bytes done, how many, where in the file) until all are moved; 0, or the error number.

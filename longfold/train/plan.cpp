@@ -23,6 +23,7 @@ constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 MemoryConfig plain(const MemoryConfig& like) {
   MemoryConfig memory;
   memory.tile_tokens = like.tile_tokens, memory.chunk_tokens = like.chunk_tokens, memory.folder = like.folder;
+  memory.early_updates = like.early_updates;  // asks for no clipping: nobody else may choose it
   return memory;
 }
 
@@ -92,8 +93,10 @@ std::vector<Rung> ladder(const Recipe& recipe) {
   MemoryConfig memory = plain(recipe.memory);
   std::vector<Rung> rungs;
   const auto add = [&](const std::string& name) { rungs.push_back({name, memory}); };
-  memory.attention = "dense";
-  add("dense");
+  if (attends_by_chunks(recipe)) {  // nor is dense attention shared
+    memory.attention = "dense";
+    add("dense");
+  }
   memory.attention = "flash";
   add("flash");
   memory.checkpoint = "full";
@@ -140,7 +143,9 @@ std::string removed_by(memory::Term term, const Recipe& recipe) {
     case memory::Term::kParameters:
       return memory.offload_optimizer == "none" && recipe.compute.dtype != "fp32" ? "offload_optimizer" : "";
     case memory::Term::kGradients:
-      return memory.early_updates ? "" : "early_updates";
+      return memory.early_updates || recipe.parallel.degrees().processes() > 1 || recipe.train.accumulate > 1
+                 ? ""
+                 : "early_updates (with optimizer.clip_norm = 0)";
     case memory::Term::kActivations:
       return memory.checkpoint_every() == 0         ? "checkpoint = selective or full"
              : !memory.tiled_mlp                    ? "tiled_mlp"

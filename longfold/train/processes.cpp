@@ -29,6 +29,7 @@ void check_for_sequences(const Recipe& recipe) {
   const std::string where =
       " where processes share a sequence (parallel.ring, parallel.ulysses), as it is not there yet";
   if (recipe.model.dropout > 0) throw base::UserError("expected model.dropout to be 0" + where);
+  if (recipe.memory.attention == "dense") throw base::UserError("expected memory.attention to be flash" + where);
   if (recipe.memory.chunked_attention != "none") {
     throw base::UserError("expected memory.chunked_attention to be none" + where + ", got \"" +
                           recipe.memory.chunked_attention + "\"");
@@ -53,6 +54,9 @@ void resolve_processes(Recipe& recipe, int64_t started) {
   }
   check_heads(recipe.model, degrees.ulysses);
   if (degrees.sequence() > 1) check_for_sequences(recipe);
+  if (started > 1 && recipe.compute.device == "cuda") {
+    throw base::UserError("expected compute.device to be cpu with several processes: they are for CPUs alone yet");
+  }
   if (started > 1 && recipe.memory.early_updates) {
     throw base::UserError("expected memory.early_updates to be false with several processes, as it is not there yet");
   }

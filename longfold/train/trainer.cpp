@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "longfold/base/error.h"
+#include "longfold/base/fnv.h"
 #include "longfold/train/device.h"
 #include "longfold/train/dry_step.h"
 #include "longfold/train/gradients.h"
@@ -93,6 +94,7 @@ Trainer::Trainer(const Recipe& recipe, memory::MemoryMeter meter, parallel::Mesh
 }
 
 bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
+  check_alike();
   if (is_first()) lock_->ensure();
   const auto log = is_first() ? std::make_unique<RunLog>(recipe_.train, step_) : nullptr;
   BatchesAhead ahead(sampler_, recipe_.train.accumulate, step_, recipe_.train.steps);
@@ -122,6 +124,26 @@ bool Trainer::any_wants(bool stop) const {
   const at::Tensor all = at::full({1}, stop ? 1 : 0, at::kLong);
   mesh_.all().all_reduce(all).wait();
   return all.item<int64_t>() > 0;
+}
+
+// Processes that went on from different checkpoints would add up gradients of different models.
+void Trainer::check_alike() const {
+  if (mesh_.all().is_alone()) return;
+  base::Fnv1a64 hash;
+  for (const auto& [name, tensor] : parameters()) {
+    const at::Tensor values = tensor.detach().cpu().contiguous();
+    hash.update({static_cast<const char*>(values.const_data_ptr()), values.nbytes()});
+  }
+  const at::Tensor own = at::tensor({step_, static_cast<int64_t>(hash.value())}, at::kLong);
+  const at::Tensor all = at::empty({mesh_.all().size(), 2}, at::kLong);
+  mesh_.all().all_gather(all, own).wait();
+  for (int64_t rank = 1; rank < all.size(0); ++rank) {
+    if (at::equal(all[rank], all[0])) continue;
+    throw base::UserError("expected all processes to begin alike, but process " + std::to_string(rank) +
+                          " is at step " + std::to_string(all[rank][0].item<int64_t>()) + " and the first at step " +
+                          std::to_string(all[0][0].item<int64_t>()) +
+                          ", or their parameters differ: all of them must see the same train.output");
+  }
 }
 
 StepReport Trainer::train_step(BatchesAhead& ahead) {

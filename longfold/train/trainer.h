@@ -61,6 +61,8 @@ class Trainer {
   [[nodiscard]] const memory::MemoryMeter& meter() const { return meter_; }  // of the device
   [[nodiscard]] const FolderLock* lock() const { return lock_.get(); }       // of the first process
   [[nodiscard]] const parallel::Mesh& mesh() const { return mesh_; }
+  // Whether any process of the mesh does; all ask together.
+  [[nodiscard]] bool any_wants(bool stop) const;
   [[nodiscard]] int64_t steps_done() const { return step_; }
   [[nodiscard]] int64_t steps_skipped() const { return skips_.total; }  // counting those before a resume
   [[nodiscard]] const std::optional<Best>& best() const { return best_; }
@@ -77,7 +79,7 @@ class Trainer {
   void remove_old() const;
   void check_finite(const Outcome& outcome);
   [[nodiscard]] bool is_first() const { return mesh_.rank() == 0; }
-  [[nodiscard]] bool any_wants(bool stop) const;  // of all processes
+  void check_alike() const;
 
   Recipe recipe_;
   memory::MemoryMeter meter_;

@@ -121,6 +121,8 @@ def test_commands_of_the_page_run_one_after_the_other(longfold, launch, recipe):
         (2, ["--parallel.processes", 4], "parallel.processes is 4, but there is 2 processes"),
         (3, ["--parallel.ulysses", 3], "expected model.num_heads, which is 4, to be a multiple of parallel.ulysses"),
         (2, ["--parallel.ring", 2, "--memory.chunked_attention", "device"], "memory.chunked_attention to be none"),
+        (2, ["--parallel.ring", 2, "--memory.attention", "dense"], "memory.attention to be flash"),
+        (2, ["--compute.device", "cuda"], "they are for CPUs alone yet"),
         (2, ["--memory.early_updates", "true", "--optimizer.clip_norm", 0], "memory.early_updates to be false"),
     ],
 )
