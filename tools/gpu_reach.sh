@@ -4,6 +4,7 @@
 #
 #   tools/gpu_reach.sh [million] [two_million] [layers] [optimizer] [ladder]   all of them if none is named
 #
+# Whatever the GPU has, torch's allocator may hold 79 GiB of it, an H100's memory.
 # million, two_million: whole steps of GenSLM 250M at 1,048,576 tokens and of 25M at 2,097,152, some 400 s each, the first
 # with 85 GiB of host memory. layers: two layers of a 1B model at 1,048,576 tokens and of 2.5B at 524,288. optimizer: what
 # moments that wait and early updates bring 2.5B at 65,536. ladder: bench/reach.py for 250M, with transformers beside.
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.."
 OUT=${OUT:-build/gpu}
 LONGFOLD=${LONGFOLD:-build/release/longfold}
 PYTHON=${PYTHON:-python3}
-export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+LIMIT=79GiB
 mkdir -p "$OUT"
 parts=${*:-million two_million layers optimizer ladder}
 failed=0
@@ -24,15 +25,15 @@ step() {
   local name=$1
   shift
   echo "$(date +%T) $name"
-  if line=$("$LONGFOLD" bench step --device cuda --dtype bf16 --steps 1 --no-warm-up --json "$@"); then
+  if line=$("$LONGFOLD" bench step --device cuda --dtype bf16 --steps 1 --no-warm-up --memory-limit $LIMIT --json "$@"); then
     echo "{\"name\": \"$name\", \"options\": \"$*\", \"step\": $line}" >>"$OUT/reach.jsonl"
     "$PYTHON" - "$line" <<'END'
 import json, sys
 step = json.loads(sys.argv[1])
 gib, seconds = 1 << 30, step["seconds"][0]
 error = step["planned_bytes"] / step["peak_bytes"] - 1
-print(f"    {seconds:.1f} s, {step['flops'] / seconds / 989e12:.1%} of 989 TFLOP/s, {step['peak_bytes'] / gib:.2f} GiB, "
-      f"plan {error:+.1%}, host {step['host_bytes'] / gib:.1f} GiB, loss {step['losses'][0]:.4f}")
+print(f"    {seconds:.1f} s, {step['flops'] / seconds / 989e12:.1%} of 989 TFLOP/s, {step['peak_bytes'] / gib:.2f} GiB "
+      f"({step['held_bytes'] / gib:.2f} held), plan {error:+.1%}, host {step['host_bytes'] / gib:.1f} GiB, loss {step['losses'][0]:.4f}")
 END
   else
     failed=1
@@ -60,6 +61,6 @@ if wants optimizer; then
   step 2.5B-64K-both "${base[@]}" --memory.offload_optimizer host --memory.early_updates true
 fi
 if wants ladder; then
-  "$PYTHON" bench/reach.py genslm-250m --memory-limit 79GiB --device cuda --confirm 30 --longest 60 --write "$OUT" || failed=1
+  "$PYTHON" bench/reach.py genslm-250m --memory-limit $LIMIT --device cuda --confirm 30 --longest 60 --write "$OUT" || failed=1
 fi
 exit $failed

@@ -84,6 +84,7 @@ void bench_step(const BenchOptions& options) {
                                       {"seconds", seconds},
                                       {"losses", losses},
                                       {"peak_bytes", model.meter().peak()},
+                                      {"held_bytes", model.meter().held_peak()},
                                       {"planned_bytes", model.planned().device},
                                       {"host_bytes", model.planned().on_host},
                                       {"flops", step_flops(model.recipe().model, options.tokens)}};
@@ -119,9 +120,11 @@ void add_bench(CLI::App& app) {
   step->add_option("--attention", options->attention, "compute.attention")->capture_default_str();
   step->add_flag("--any-order", options->any_order, "compute.deterministic = false");
   for (const std::string& name : base::option_names(train::Recipe())) {
-    if (!name.starts_with("memory.") && (!name.starts_with("model.") || name == "model.preset")) continue;
+    const bool is_limit = name == "compute.memory_limit";
+    const bool is_of_model = name.starts_with("model.") && name != "model.preset";
+    if (!name.starts_with("memory.") && !is_of_model && !is_limit) continue;
     step->add_option_function<std::string>(
-            "--" + name, [options, name](const std::string& text) { options->of_recipe.emplace_back(name, text); })
+            is_limit ? "--memory-limit,--" + name : "--" + name, [options, name](const std::string& text) { options->of_recipe.emplace_back(name, text); })
         ->group("Sizes and memory techniques, as in a recipe (longfold train --help)");
   }
   step->add_flag("--no-warm-up", options->no_warm_up, "the first step counts");

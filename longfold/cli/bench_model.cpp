@@ -47,7 +47,9 @@ BenchModel::BenchModel(train::Recipe recipe, int64_t tokens)
       planned_(train::dry_step(recipe_, 1, tokens)),
       meter_(device_.is_cpu() ? memory::MemoryMeter::install() : memory::MemoryMeter::on_gpu(device_)),
       learner_(train::make_learner(recipe_, std::filesystem::temp_directory_path().string(), planned_.shelved)),
-      batch_(random_batch(recipe_.model.vocab_size, tokens)) {}
+      batch_(random_batch(recipe_.model.vocab_size, tokens)) {
+  if (device_.is_cpu()) meter_.set_limit(recipe_.compute.memory_limit);
+}
 
 double BenchModel::take_step() {
   constexpr double kRate = 1e-4;

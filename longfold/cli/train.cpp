@@ -14,6 +14,7 @@
 #include "longfold/cli/train_report.h"
 #include "longfold/parallel/mesh.h"
 #include "longfold/parallel/sequence_layout.h"
+#include "longfold/train/device.h"
 #include "longfold/train/plan.h"
 #include "longfold/train/processes.h"
 #include "longfold/train/trainer.h"
@@ -178,7 +179,7 @@ void run_train(const Arguments& arguments) {
   if (!is_first && std::freopen("/dev/null", "w", stdout) == nullptr) throw base::RunError("cannot open /dev/null");
   check_output(recipe, arguments);
   const auto meter = memory::MemoryMeter::install();
-  meter.set_limit(recipe.compute.memory_limit);
+  if (train::compute_device(recipe.compute.device).is_cpu()) meter.set_limit(recipe.compute.memory_limit);
   set_threads(recipe.compute);
 
   const auto words = [&](StopWords given) {

@@ -1,6 +1,10 @@
 #include "longfold/memory/meter.h"
 
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+
+#include <charconv>
+#include <string>
 
 #include "longfold/base/error.h"
 #include "longfold/memory/counting_allocator.h"
@@ -9,10 +13,36 @@
 namespace longfold::memory {
 namespace {
 
+c10::CachingDeviceAllocator::DeviceStats stats_of(c10::Device gpu) {
+  return c10::getDeviceAllocator(gpu.type())->getDeviceStats(gpu.index());
+}
+
 c10::CachingAllocator::Stat bytes_on(c10::Device gpu) {
-  using c10::CachingAllocator::StatType;
-  const auto stats = c10::getDeviceAllocator(gpu.type())->getDeviceStats(gpu.index());
-  return stats.allocated_bytes[static_cast<size_t>(StatType::AGGREGATE)];
+  return stats_of(gpu).allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+}
+
+std::string exact(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof(text), value, std::chars_format::fixed, 17).ptr};
+}
+
+// torch's allocator of a GPU reads its settings when the first tensor comes.
+void set_up_allocator(c10::Device gpu, int64_t limit) {
+  auto* const allocator = c10::getDeviceAllocator(gpu.type());
+  const std::string before = c10::CachingAllocator::getAllocatorSettings();  // of the environment
+  std::string settings = before;
+  const auto add = [&](const std::string& key, const std::string& value) {
+    if (before.find(key) == std::string::npos) settings += (settings.empty() ? "" : ",") + key + ":" + value;
+  };
+  // Without, free memory that no tensor fits into grows with the step's length.
+  add("expandable_segments", "True");
+  const auto total = static_cast<int64_t>(allocator->getMemoryInfo(gpu.index()).second);
+  if (limit > 0 && limit < total) {
+    add("per_process_memory_fraction", exact(static_cast<double>(limit) / static_cast<double>(total)));
+  }
+  if (settings == before) return;
+  if (allocator->initialized()) throw base::RunError("[memory] expected a GPU's limit before its first tensor");
+  c10::CachingAllocator::setAllocatorSettings(settings);
 }
 
 }  // namespace
@@ -35,14 +65,18 @@ MemoryMeter MemoryMeter::on_gpu(c10::Device device) {
 }
 
 void MemoryMeter::set_limit(base::Bytes limit) const {
-  if (allocator_ == nullptr) throw base::RunError("[memory] expected a meter of the CPU for a limit, got another");
-  allocator_->set_limit(limit.count);
+  if (dry_ != nullptr) throw base::RunError("[memory] expected a meter of the CPU or a GPU for a limit, got a dry one");
+  allocator_ != nullptr ? allocator_->set_limit(limit.count) : set_up_allocator(gpu_, limit.count);
 }
 int64_t MemoryMeter::live() const {
   return allocator_ != nullptr ? allocator_->live() : dry_ != nullptr ? dry_->live() : bytes_on(gpu_).current;
 }
 int64_t MemoryMeter::peak() const {
   return allocator_ != nullptr ? allocator_->peak() : dry_ != nullptr ? dry_->peak() : bytes_on(gpu_).peak;
+}
+int64_t MemoryMeter::held_peak() const {
+  if (gpu_.is_cpu()) return peak();
+  return stats_of(gpu_).reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
 }
 void MemoryMeter::reset_peak() const {
   if (allocator_ != nullptr) return allocator_->reset_peak();

@@ -17,10 +17,15 @@ constexpr size_t kMostInFlight = 6;
 
 class OnDevice final : public Home {
  public:
-  at::Tensor make_like(const at::Tensor& tensor) override { return at::zeros_like(tensor); }
+  explicit OnDevice(at::Device device) : device_(device) {}
+
+  at::Tensor make_like(const at::Tensor& tensor) override { return at::zeros_like(tensor, device_); }
   Visit bring(const at::Tensor& home) override { return {home, home, {}}; }
   void arrive(Visit&) override {}
   void send(Visit) override {}
+
+ private:
+  at::Device device_;
 };
 
 class OnHost final : public Home {
@@ -135,11 +140,11 @@ class Dry final : public Home {
 std::shared_ptr<Home> make_home(const std::string& place, const std::filesystem::path& folder, at::Device device) {
   if (place == "host") return std::make_shared<OnHost>(device);
   if (place == "file") return std::make_shared<InFile>(folder, device);
-  return std::make_shared<OnDevice>();
+  return std::make_shared<OnDevice>(device);
 }
 
 std::shared_ptr<Home> make_dry_home(const std::string& place, bool on_gpu) {
-  if (place == "none") return std::make_shared<OnDevice>();
+  if (place == "none") return std::make_shared<OnDevice>(at::kMeta);
   return std::make_shared<Dry>(on_gpu, place == "host" ? kMostInFlight : 0);
 }
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "longfold/base/error.h"
+#include "longfold/memory/meter.h"
 #include "longfold/model/cudnn_attention.h"
 
 namespace longfold::train {
@@ -46,9 +47,6 @@ void resolve(ComputeConfig& compute) {
     throw base::UserError("expected compute.dtype to be bf16 or fp16 on a GPU, whose attention has no other, got \"" +
                           compute.dtype + "\"");
   }
-  if (compute.memory_limit.count > 0) {
-    throw base::UserError("expected compute.memory_limit to be 0 on a GPU: only the CPU's memory can be limited");
-  }
   if (compute.attention == "cudnn") {
     const std::string problem = model::problem_with_cudnn(dtype, compute.deterministic);
     if (!problem.empty() && !chooses) {
@@ -56,6 +54,7 @@ void resolve(ComputeConfig& compute) {
     }
     if (!problem.empty()) compute.attention = "flash";
   }
+  memory::MemoryMeter::on_gpu(device).set_limit(compute.memory_limit);
   // Sums of matrix products in fp32 to their end.
   at::globalContext().setAllowBF16ReductionCuBLAS(false);
   at::globalContext().setAllowFP16ReductionCuBLAS(false);

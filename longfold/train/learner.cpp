@@ -12,22 +12,18 @@ namespace {
 using memory::Term;
 using memory::TermScope;
 
-at::DeviceType device_type(const ComputeConfig& compute) {
-  return compute.device == "cpu" ? at::kCPU : at::kCUDA;
-}
-
 model::Transformer make_model(const Recipe& recipe, const model::Layers& layers) {
   const TermScope scope(Term::kParameters);
   model::Transformer model(recipe.model, layers);
-  if (layers.device.is_meta()) return model;
-  model->initialise(static_cast<uint64_t>(recipe.train.seed));
-  model->to(compute_device(recipe.compute.device));
+  if (!layers.device.is_meta()) model->initialise(static_cast<uint64_t>(recipe.train.seed));
   return model;
 }
 
 MasterParameters make_parameters(const model::Transformer& model, const Recipe& recipe, techniques::Home& home) {
   const TermScope scope(Term::kParameters);
-  return {model, compute_dtype(recipe.compute.dtype), device_type(recipe.compute), &home};
+  const bool on_cpu = recipe.compute.device == "cpu", is_dry = model->parameters().front().is_meta();
+  const at::Device device = is_dry ? at::Device(on_cpu ? at::kCPU : at::kCUDA) : compute_device(recipe.compute.device);
+  return {model, compute_dtype(recipe.compute.dtype), device, &home};
 }
 
 AdamW make_optimizer(const Recipe& recipe, const MasterParameters& parameters, std::shared_ptr<techniques::Home> home) {

@@ -10,18 +10,21 @@
 
 namespace longfold::train {
 
-MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device,
+MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::Device device,
                                    techniques::Home* home) {
   const at::NoGradGuard no_grad;
   masters_ = named_parameters(*model);
   rounded_.resize(masters_.size());
-  if (dtype == at::kFloat) return;
+  const bool is_dry = masters_.front().tensor.is_meta();
   std::vector<at::Tensor> exact;
-  for (const NamedTensor& master : masters_) exact.push_back(master.tensor.detach());
-  model.ptr()->compute_in(dtype);
-  const bool is_dry = exact.front().is_meta();
+  if (dtype != at::kFloat) {
+    for (const NamedTensor& master : masters_) exact.push_back(master.tensor.detach());
+    model.ptr()->compute_in(dtype);
+  }
+  if (!is_dry) model.ptr()->to(device);
+  if (dtype == at::kFloat) return;
   first_stays_rounded_ =
-      dtype == at::kBFloat16 && device == at::kCUDA && (is_dry || kernels::cuda::has_training_kernels());
+      dtype == at::kBFloat16 && device.is_cuda() && (is_dry || kernels::cuda::has_training_kernels());
   for (size_t i = 0; i < masters_.size(); ++i) {
     at::Tensor& master = masters_[i].tensor;
     if (master.scalar_type() == at::kFloat) continue;
@@ -31,6 +34,8 @@ MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarTy
       const at::Tensor own = home->make_like(master);
       own.copy_(master);
       master = own;
+    } else if (!is_dry) {
+      master = master.to(device);
     }
     master.requires_grad_();
   }

@@ -17,9 +17,10 @@ namespace longfold::train {
 // model rounds are kept besides.
 class MasterParameters {
  public:
-  // Rounds the model's parameters to `dtype`. Of a dry run (meta) `device` is whose ways are followed. Those of the
-  // fp32 parameters that are kept besides are made in `home`, by default on the model's device.
-  MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::DeviceType device = at::kCPU,
+  // Rounds the model's parameters to `dtype` and puts them on `device`, which of a dry run (meta) is whose ways are
+  // followed. Those of the fp32 parameters that are kept besides are made in `home`, by default on the device: one that
+  // lives elsewhere is never on the device.
+  MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::Device device = at::kCPU,
                    techniques::Home* home = nullptr);
 
   [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model

@@ -75,3 +75,11 @@ class TestOnAGpu:
             for done in (on_gpu, on_cpu)
         )
         assert here == pytest.approx(there, abs=5e-3)
+
+    def test_its_memory_can_be_limited(self, longfold, recipe):
+        path = recipe({"compute.device": "cuda", "compute.dtype": "bf16"})
+        line = longfold("train", path, "--memory-limit", "1MiB").one_line_error(2)
+        assert "more than the limit of 1.00 MiB; most of it are " in line, line
+        line = longfold("train", path, "--memory-limit", "1MiB", "--force").one_line_error(1)
+        assert "out of memory" in line and "; the plan was " in line, line
+        assert longfold("train", path, "--memory-limit", "2GiB").code == 0
