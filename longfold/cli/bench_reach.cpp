@@ -86,7 +86,7 @@ void take_real_step(const train::Recipe& recipe, int64_t limit, Row& row) {
   const auto start = std::chrono::steady_clock::now();
   (void)model.take_step();
   row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  row.measured = model.meter().peak();
+  row.measured = model.meter().held_peak();
 }
 
 void print(const Row& row, int64_t of_dense) {

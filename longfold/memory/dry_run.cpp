@@ -46,7 +46,8 @@ thread_local Term current_term = Term::kActivations;
 
 const char* to_string(Term term) {
   constexpr std::array<const char*, kNumTerms> kNames{"activations", "parameters", "optimizer", "gradients",
-                                                      "checkpoints", "attention",  "scores",    "batch"};
+                                                      "checkpoints", "attention",  "scores",    "batch",
+                                                      "workspaces",  "free"};
   return kNames[static_cast<size_t>(term)];
 }
 

@@ -21,8 +21,10 @@ enum class Term : uint8_t {
   kAttention,
   kScores,
   kBatch,
+  kWorkspaces,  // of libraries, for as long as a process lives
+  kFree,        // held by the allocator, between tensors
 };
-inline constexpr size_t kNumTerms = 8;
+inline constexpr size_t kNumTerms = 10;
 using BytesByTerm = std::array<int64_t, kNumTerms>;
 [[nodiscard]] const char* to_string(Term term);
 

@@ -18,6 +18,20 @@ struct Group {
   std::vector<Pieces> blocks;
   bool keeps_attention;
   std::shared_ptr<Shelf> shelf;
+  std::shared_ptr<ParameterStream> stream;
+  std::shared_ptr<const Group> next = nullptr;  // runs after it in a forward pass
+
+  [[nodiscard]] std::vector<at::Tensor> parameters() const {
+    std::vector<at::Tensor> all;
+    for (const Pieces& one : blocks) {
+      for (const at::Tensor& parameter : one.block.module->parameters()) all.push_back(parameter);
+    }
+    return all;
+  }
+  [[nodiscard]] ParameterStream::Stay stay() const { return {stream.get(), parameters()}; }
+  void prefetch_parameters() const {
+    if (stream != nullptr) stream->prefetch(parameters());
+  }
 };
 
 // What attention gave, on the shelf.
@@ -37,6 +51,7 @@ struct Kept : Waiting {
       : group(std::move(of)), context(std::move(in)), before(std::move(previous)) {}
 
   void prefetch() const override {
+    group->prefetch_parameters();
     if (x != nullptr) x->prefetch();
     for (const ShelvedAttention& one : attended) {
       one.out->prefetch();
@@ -52,6 +67,8 @@ struct Kept : Waiting {
 };
 
 at::Tensor run(const Group& group, at::Tensor x, const BlockContext& context, Kept* kept) {
+  const auto stay = group.stay();
+  if (group.next != nullptr) group.next->prefetch_parameters();
   for (const Pieces& block : group.blocks) {
     Attended attended = block.attend->forward(x, context);
     x = block.finish->forward(x, attended.out, context);
@@ -75,6 +92,7 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     const auto capsule = context->saved_data["kept"].toCapsule();
     auto& kept = static_cast<Kept&>(*capsule);
     TORCH_CHECK(kept.x != nullptr, "[checkpoint] expected one backward pass, got a second: what it needs is gone");
+    const auto stay = kept.group->stay();
     variable_list inputs = inputs_of_blocks(kept);
     if (const auto before = kept.before ? kept.before->lock() : nullptr) before->prefetch();
     // Autograd holds it until the end, and nobody else: blocks follow each other, and a norm the last. So its memory is
@@ -119,14 +137,20 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 }  // namespace
 
 std::vector<model::BlockForward> with_checkpoints(std::vector<Pieces> blocks, const CheckpointOptions& options) {
-  std::vector<model::BlockForward> all;
-  const auto last = std::make_shared<WeakWaiting>();  // the pass before, of any group
+  std::vector<std::shared_ptr<Group>> groups;
   for (size_t begin = 0; begin < blocks.size(); begin += static_cast<size_t>(options.every)) {
     const size_t end = std::min(blocks.size(), begin + static_cast<size_t>(options.every));
-    const auto group = std::make_shared<const Group>(
+    const auto group = std::make_shared<Group>(
         Group{{blocks.begin() + static_cast<std::ptrdiff_t>(begin), blocks.begin() + static_cast<std::ptrdiff_t>(end)},
               options.keeps_attention,
-              options.shelf});
+              options.shelf,
+              options.parameters});
+    if (!groups.empty()) groups.back()->next = group;
+    groups.push_back(group);
+  }
+  std::vector<model::BlockForward> all;
+  const auto last = std::make_shared<WeakWaiting>();  // the pass before, of any group
+  for (const std::shared_ptr<const Group> group : groups) {
     all.emplace_back([group, last](const at::Tensor& x, const BlockContext& context) {
       if (!at::GradMode::is_enabled() || !x.requires_grad()) return run(*group, x, context, nullptr);
       auto kept = c10::make_intrusive<Kept>(group, context, *last);

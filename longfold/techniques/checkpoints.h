@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "longfold/techniques/parameter_stream.h"
 #include "longfold/techniques/pieces.h"
 #include "longfold/techniques/shelf.h"
 
@@ -15,6 +16,7 @@ struct CheckpointOptions {
   int64_t every = 1;             // blocks in a group
   bool keeps_attention = false;  // and its log-sum-exp: backward does not attend again
   std::shared_ptr<Shelf> shelf;
+  std::shared_ptr<ParameterStream> parameters = nullptr;  // null: they stay on the device
 };
 
 // What to run in place of the blocks.

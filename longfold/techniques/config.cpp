@@ -68,6 +68,12 @@ void MemoryConfig::validate() const {
         "expected memory.offload to be none where memory.checkpoint is, as nothing waits then, got \"" + offload +
         "\"");
   }
+  if (offload_parameters && (checkpoint == "none" || offload_optimizer == "none")) {
+    throw base::UserError(
+        "expected memory.offload_parameters to be false without memory.checkpoint and memory.offload_optimizer, by "
+        "which "
+        "parameters are wanted one block after the other and live elsewhere, got true");
+  }
   if (attention == "dense" && chunked_attention != "none") {
     throw base::UserError("expected memory.chunked_attention to be none where memory.attention is dense, got \"" +
                           chunked_attention + "\"");

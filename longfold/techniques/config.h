@@ -15,6 +15,7 @@ struct MemoryConfig {
   bool tiled_loss = false;
   std::string chunked_attention = "none";
   std::string offload_optimizer = "none";
+  bool offload_parameters = false;
   bool early_updates = false;
   int64_t tile_tokens = 0;
   int64_t chunk_tokens = 0;
@@ -37,6 +38,9 @@ struct MemoryConfig {
     visit("offload_optimizer", self.offload_optimizer,
           "where AdamW's moments, and in 16 bits the fp32 parameters, wait between updates: none: on the device; host; "
           "file");
+    visit("offload_parameters", self.offload_parameters,
+          "in 16 bits: those of blocks are rounded from the fp32 ones when their block runs, and go with it; needs "
+          "offload_optimizer and checkpoint");
     visit("early_updates", self.early_updates,
           "each parameter moves as soon as backward has its gradient, which goes; needs optimizer.clip_norm 0");
     visit("tile_tokens", self.tile_tokens, "tokens in a tile of the MLP and the loss; 0 = 1024, on a GPU 16384");

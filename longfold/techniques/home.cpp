@@ -93,6 +93,9 @@ class InFile final : public Home {
   }
   Visit bring(const at::Tensor& home) override { return {home, home.to(device_), {}}; }
   void arrive(Visit&) override {}
+  void leave(Visit visit) override {
+    TemporaryFile::let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));
+  }
   void send(Visit visit) override {
     if (!visit.here.is_same(visit.home)) visit.home.copy_(visit.here);
     TemporaryFile::let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));

@@ -30,6 +30,7 @@ class Home {
   // Begins to bring it: memory of the device is taken now.
   [[nodiscard]] virtual Visit bring(const at::Tensor& home) = 0;
   virtual void arrive(Visit& visit) = 0;
+  virtual void leave(Visit) {}  // it has not changed: nothing is taken back
   // Begins to take back what it has become.
   virtual void send(Visit visit) = 0;
   // Waits until all are at home.

@@ -47,6 +47,8 @@ Shelves make_dry_shelves(const MemoryConfig& config) {
 
 model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, const Shelves& shelves) {
   TORCH_CHECK(!config.automatic, "[memory] expected techniques that were chosen, got auto (train::choose_techniques)");
+  TORCH_CHECK(config.offload_parameters == (shelves.parameters != nullptr),
+              "[memory] expected a stream of parameters for offload_parameters, and none without");
   if (config.attention == "dense") layers.attention = dense_attention();
   if (config.tiled_loss) layers.loss = tiled_loss(std::move(layers.loss), config.tile_tokens);
   const bool by_chunks = config.chunked_attention != "none", by_tiles = config.tiled_mlp;
@@ -60,9 +62,10 @@ model::Layers with_techniques(model::Layers layers, const MemoryConfig& config, 
            by_tiles ? finish_by_tiles(block, config.tile_tokens) : finish_at_once(block)});
     }
     if (every > 0) {
-      return with_checkpoints(
-          std::move(pieces),
-          {.every = every, .keeps_attention = config.keeps_attention(), .shelf = shelves.checkpoints});
+      return with_checkpoints(std::move(pieces), {.every = every,
+                                                  .keeps_attention = config.keeps_attention(),
+                                                  .shelf = shelves.checkpoints,
+                                                  .parameters = shelves.parameters});
     }
     std::vector<model::BlockForward> all;
     for (Pieces& one : pieces) all.push_back(without_checkpoint(std::move(one), by_chunks, by_tiles));

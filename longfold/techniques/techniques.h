@@ -3,6 +3,7 @@
 
 #include "longfold/model/layers.h"
 #include "longfold/techniques/config.h"
+#include "longfold/techniques/parameter_stream.h"
 #include "longfold/techniques/shelf.h"
 
 namespace longfold::techniques {
@@ -10,6 +11,7 @@ namespace longfold::techniques {
 // Where things wait: what a run keeps for as long as its model.
 struct Shelves {
   std::shared_ptr<Shelf> checkpoints, chunks;
+  std::shared_ptr<ParameterStream> parameters = nullptr;  // of memory.offload_parameters: whoever has a home makes it
 };
 // `folder` for files where the section names none; `host_bytes` as a dry run counts them (train/dry_step.h).
 struct HostBytes {

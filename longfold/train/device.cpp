@@ -70,6 +70,12 @@ void resolve(Recipe& recipe) {
                           nlohmann::json(recipe.model.dropout).dump());
   }
   recipe.memory.resolve(recipe.compute.device != "cpu");
+  if (recipe.memory.offload_parameters && recipe.compute.dtype == "fp32") {
+    throw base::UserError(
+        "expected compute.dtype to be bf16 or fp16 with memory.offload_parameters, by which they are rounded from the "
+        "fp32 "
+        "ones that wait, got \"fp32\"");
+  }
 }
 
 model::Engines engines_of(const ComputeConfig& compute) {

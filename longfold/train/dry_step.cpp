@@ -78,6 +78,17 @@ data::Batch share_of_dry(const data::Batch& batch, int64_t rows, int64_t tokens,
   return share;
 }
 
+// What a GPU's step takes besides: cuBLAS's workspaces of two threads, and what torch's allocator holds between
+// tensors, of their sum. Measured, with its segments growing (docs/results/reach-cuda-bf16-2026-12-01.md).
+void add_overhead_of_gpu(StepMemory& step) {
+  constexpr int64_t kWorkspaces = 64 << 20;
+  constexpr double kShareFree = 0.025;
+  const auto free = static_cast<int64_t>(kShareFree * static_cast<double>(step.device + kWorkspaces));
+  step.by_term[static_cast<size_t>(Term::kWorkspaces)] += kWorkspaces;
+  step.by_term[static_cast<size_t>(Term::kFree)] += free;
+  step.device += kWorkspaces + free;
+}
+
 void count_gradients(const model::Transformer& transformer) {
   for (const at::Tensor& parameter : transformer->parameters()) {
     parameter.register_hook([](const at::Tensor& grad) { memory::assign_term(grad, Term::kGradients); });
@@ -96,11 +107,14 @@ StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
   const int64_t before = allocator.live();
   const bool on_cpu = recipe.compute.device == "cpu";
   const auto mesh = parallel::Mesh::dry(recipe.parallel.degrees());
-  const techniques::Shelves shelves = techniques::make_dry_shelves(recipe.memory);
   const auto home = techniques::make_dry_home(recipe.memory.offload_optimizer, !on_cpu);
+  techniques::Shelves shelves = techniques::make_dry_shelves(recipe.memory);
+  if (recipe.memory.offload_parameters) {
+    shelves.parameters = std::make_shared<techniques::ParameterStream>(home, at::kMeta);
+  }
   StepMemory result;
   {
-    Learner learner(recipe, dry_layers(recipe, shelves, mesh), home);
+    Learner learner(recipe, dry_layers(recipe, shelves, mesh), home, shelves.parameters);
     count_gradients(learner.model());
     allocator.reset_peak();
     // The host reads the next step's batches meanwhile; on the CPU that is the same memory.
@@ -119,6 +133,7 @@ StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
     result.device = allocator.peak() - before;
     result.by_term = allocator.at_peak();
   }
+  if (!on_cpu) add_overhead_of_gpu(result);
   const auto add = [&](const std::string& place, int64_t bytes) {
     if (place == "host") result.on_host += bytes;
     if (place == "file") result.in_files += bytes;

@@ -12,7 +12,7 @@
 namespace longfold::train {
 
 struct StepMemory {
-  int64_t device = 0;                  // bytes, the most at once
+  int64_t device = 0;  // bytes, the most at once; of a GPU what the allocator holds (MemoryMeter::held_peak())
   memory::BytesByTerm by_term{};       // what they were for
   int64_t on_host = 0, in_files = 0;   // what waits there
   techniques::HostBytes shelved = {};  // of what is on the host: techniques::make_shelves()

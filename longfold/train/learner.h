@@ -20,7 +20,8 @@ class Learner {
  public:
   // Parameters are initialised from train.seed, but for those of a dry run (layers on the meta device), and put on
   // compute.device, which a dry run does not need.
-  Learner(const Recipe& recipe, const model::Layers& layers, std::shared_ptr<techniques::Home> home);
+  Learner(const Recipe& recipe, const model::Layers& layers, std::shared_ptr<techniques::Home> home,
+          const std::shared_ptr<techniques::ParameterStream>& stream = nullptr);
   Learner(const Learner&) = delete;
   Learner& operator=(const Learner&) = delete;
 

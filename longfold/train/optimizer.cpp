@@ -143,7 +143,10 @@ void AdamW::update(const Item& item, Visits visits, const Rates& rates) const {
   home_->arrive(visits.mean);
   home_->arrive(visits.mean_square);
   at::Tensor& gradient = item.parameter.mutable_grad();
-  const Item here{visits.parameter.here, item.rounded, visits.mean.here, visits.mean_square.here, item.weight_decay};
+  // One without data is streamed: rounded anew when it is wanted (techniques/parameter_stream.h).
+  const bool has_rounded = item.rounded.defined() && item.rounded.numel() == item.parameter.numel();
+  const Item here{visits.parameter.here, has_rounded ? item.rounded : at::Tensor(), visits.mean.here,
+                  visits.mean_square.here, item.weight_decay};
   if (here.parameter.is_cuda() && kernels::cuda::has_training_kernels()) {
     update_on_gpu(here, gradient, rates);
   } else if (!here.parameter.is_meta()) {

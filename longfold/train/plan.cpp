@@ -67,6 +67,8 @@ std::vector<Rung> ways_to_fit(const Recipe& recipe) {
     add("offload");
     memory.offload_optimizer = away;
     add("optimizer on the host");
+    memory.offload_parameters = true;
+    add("parameters on the host");
   }
   memory.checkpoint = "full";
   add("full checkpoints");
@@ -85,6 +87,10 @@ std::vector<Rung> ways_to_fit(const Recipe& recipe) {
   if (on_gpu) return rungs;
   memory.offload_optimizer = away;
   add("optimizer in a file");
+  if (recipe.compute.dtype != "fp32") {
+    memory.offload_parameters = true;
+    add("parameters in a file");
+  }
   return rungs;
 }
 
@@ -117,6 +123,10 @@ std::vector<Rung> ladder(const Recipe& recipe) {
   }
   memory.offload_optimizer = away;
   add("+ optimizer, " + away);
+  if (recipe.compute.dtype != "fp32") {
+    memory.offload_parameters = true;
+    add("+ parameters, " + away);
+  }
   return rungs;
 }
 
@@ -141,7 +151,10 @@ std::string removed_by(memory::Term term, const Recipe& recipe) {
     case memory::Term::kOptimizer:
       return memory.offload_optimizer == "none" ? "offload_optimizer" : "";
     case memory::Term::kParameters:
-      return memory.offload_optimizer == "none" && recipe.compute.dtype != "fp32" ? "offload_optimizer" : "";
+      return recipe.compute.dtype == "fp32"       ? ""
+             : memory.offload_optimizer == "none" ? "offload_optimizer"
+             : !memory.offload_parameters         ? "offload_parameters"
+                                                  : "";
     case memory::Term::kGradients:
       return memory.early_updates || recipe.parallel.degrees().processes() > 1 || recipe.train.accumulate > 1
                  ? ""

@@ -9,9 +9,16 @@
 #include "longfold/kernels/cuda/training.h"
 
 namespace longfold::train {
+namespace {
+
+bool is_of_block(const std::string& name) {
+  return name.starts_with("gpt_neox.layers.");
+}
+
+}  // namespace
 
 MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::Device device,
-                                   techniques::Home* home) {
+                                   techniques::Home* home, techniques::ParameterStream* stream) {
   const at::NoGradGuard no_grad;
   masters_ = named_parameters(*model);
   rounded_.resize(masters_.size());
@@ -21,8 +28,10 @@ MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarTy
     for (const NamedTensor& master : masters_) exact.push_back(master.tensor.detach());
     model.ptr()->compute_in(dtype);
   }
-  if (!is_dry) model.ptr()->to(device);
-  if (dtype == at::kFloat) return;
+  if (dtype == at::kFloat) {
+    if (!is_dry) model.ptr()->to(device);
+    return;
+  }
   first_stays_rounded_ =
       dtype == at::kBFloat16 && device.is_cuda() && (is_dry || kernels::cuda::has_training_kernels());
   for (size_t i = 0; i < masters_.size(); ++i) {
@@ -38,7 +47,9 @@ MasterParameters::MasterParameters(const model::Transformer& model, at::ScalarTy
       master = master.to(device);
     }
     master.requires_grad_();
+    if (stream != nullptr && is_of_block(masters_[i].name)) stream->adopt(rounded_[i], master);
   }
+  if (!is_dry) model.ptr()->to(device);
 }
 
 void MasterParameters::collect_gradients() const {
@@ -65,7 +76,8 @@ std::vector<at::Tensor> MasterParameters::rounded() const {
 void MasterParameters::publish() const {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < masters_.size(); ++i) {
-    if (rounded_[i].defined()) at::Tensor(rounded_[i]).copy_(masters_[i].tensor);
+    const bool is_streamed = rounded_[i].defined() && rounded_[i].numel() != masters_[i].tensor.numel();
+    if (rounded_[i].defined() && !is_streamed) at::Tensor(rounded_[i]).copy_(masters_[i].tensor);
   }
 }
 

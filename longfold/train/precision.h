@@ -9,6 +9,7 @@
 
 #include "longfold/model/transformer.h"
 #include "longfold/techniques/home.h"
+#include "longfold/techniques/parameter_stream.h"
 #include "longfold/train/named_tensors.h"
 
 namespace longfold::train {
@@ -19,9 +20,9 @@ class MasterParameters {
  public:
   // Rounds the model's parameters to `dtype` and puts them on `device`, which of a dry run (meta) is whose ways are
   // followed. Those of the fp32 parameters that are kept besides are made in `home`, by default on the device: one that
-  // lives elsewhere is never on the device.
+  // lives elsewhere is never on the device. Those of blocks go to `stream`, if any (memory.offload_parameters).
   MasterParameters(const model::Transformer& model, at::ScalarType dtype, at::Device device = at::kCPU,
-                   techniques::Home* home = nullptr);
+                   techniques::Home* home = nullptr, techniques::ParameterStream* stream = nullptr);
 
   [[nodiscard]] const NamedTensors& tensors() const { return masters_; }  // in the order of the model
 
@@ -30,7 +31,7 @@ class MasterParameters {
   void collect_gradients() const;
   void collect_gradient(size_t index) const;  // of one, by its place in tensors()
   // The model's rounded parameters, in the same order: for AdamW, which updates them too. Undefined where the model has
-  // the fp32 one itself.
+  // the fp32 one itself, and without data where it is streamed.
   [[nodiscard]] std::vector<at::Tensor> rounded() const;
 
   // Rounds the fp32 parameters into the model: after a checkpoint was read.

@@ -2,7 +2,9 @@
 #include "longfold/train/learner.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -22,7 +24,8 @@ Recipe recipe_of(const std::string& dtype, const techniques::MemoryConfig& memor
   recipe.model.num_heads = 4, recipe.model.ffn_size = 192;
   recipe.optimizer.clip_norm = 0;
   recipe.data.sequence_length = tokens;
-  recipe.compute.dtype = dtype;
+  recipe.compute.dtype = dtype == "gpu" ? "bf16" : dtype;
+  recipe.compute.device = dtype == "gpu" ? "cuda" : "cpu";
   recipe.memory = memory;
   recipe.memory.tile_tokens = 40, recipe.memory.chunk_tokens = 50;
   resolve(recipe);
@@ -50,7 +53,8 @@ struct Result {
 Result take_steps(const Recipe& recipe, const std::string& folder) {
   const auto meter = memory::MemoryMeter::install();
   const int64_t before = meter.live();
-  const auto learner = make_learner(recipe, folder, {});
+  const StepMemory planned = dry_step(recipe, 1, recipe.data.sequence_length);
+  const auto learner = make_learner(recipe, folder, planned.shelved);
   const data::Batch batch = batch_of(recipe.data.sequence_length);
   meter.reset_peak();
   Result result;
@@ -62,8 +66,9 @@ Result take_steps(const Recipe& recipe, const std::string& folder) {
     for (const auto& [name, parameter] : learner->parameters().tensors()) EXPECT_FALSE(parameter.grad().defined());
   }
   result.peak = meter.peak() - before;
+  if (recipe.compute.device != "cpu") at::detail::getCUDAHooks().deviceSynchronize(0);  // what is sent home is there
   for (const NamedTensors& list : {learner->parameters().tensors(), learner->optimizer_state()}) {
-    for (const auto& [name, tensor] : list) result.tensors.push_back({name, tensor.detach().clone()});
+    for (const auto& [name, tensor] : list) result.tensors.push_back({name, tensor.detach().cpu().clone()});
   }
   return result;
 }
@@ -85,15 +90,25 @@ std::vector<std::pair<std::string, techniques::MemoryConfig>> sets_around() {
 
 class Learning : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override { at::set_num_threads(1); }  // threads cost more than these tensors do
+  void SetUp() override {
+    at::set_num_threads(1);  // threads cost more than these tensors do
+    if (is_gpu() && !at::hasCUDA()) GTEST_SKIP() << "no GPU";
+  }
+  [[nodiscard]] bool is_gpu() const { return std::string(GetParam()) == "gpu"; }
+  // Where things may wait, beside the device.
+  [[nodiscard]] std::vector<std::string> places() const {
+    return is_gpu() ? std::vector<std::string>{"host", "file"} : std::vector<std::string>{"file"};
+  }
 };
 
-TEST_P(Learning, IsTheSameWithTheOptimizerInAFile) {
+TEST_P(Learning, IsTheSameWithTheOptimizerElsewhere) {
   const ScratchFolder scratch;
   for (auto& [name, set] : sets_around()) {
     const Result expected = take_steps(recipe_of(GetParam(), set), scratch.path().string());
-    set.offload_optimizer = "file";
-    expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected, name);
+    for (const std::string& place : places()) {
+      set.offload_optimizer = place;
+      expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected, name + place);
+    }
   }
 }
 
@@ -104,17 +119,43 @@ TEST_P(Learning, IsTheSameWithEarlyUpdates) {
     for (const double norm : expected.norms) EXPECT_GT(norm, 0);
     set.early_updates = true;
     expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected, name);
-    set.offload_optimizer = "file";
-    expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected, name + " in a file");
+    for (const std::string& place : places()) {
+      set.offload_optimizer = place;
+      expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected, name + place);
+    }
+  }
+}
+
+TEST_P(Learning, IsTheSameWithStreamedParameters) {
+  if (std::string(GetParam()) == "fp32") GTEST_SKIP() << "they are their own";
+  const ScratchFolder scratch;
+  for (auto& [name, set] : sets_around()) {
+    if (set.checkpoint == "none") continue;
+    const Result expected = take_steps(recipe_of(GetParam(), set), scratch.path().string());
+    set.offload_parameters = true;
+    for (const std::string& place : places()) {
+      for (const bool early : {false, true}) {
+        set.offload_optimizer = place, set.early_updates = early;
+        expect_same(take_steps(recipe_of(GetParam(), set), scratch.path().string()), expected,
+                    name + place + (early ? " early" : ""));
+      }
+    }
   }
 }
 
 TEST_P(Learning, TakesLessAsADryRunSays) {
+  if (is_gpu()) GTEST_SKIP() << "bench step shows it (docs/results/)";
   const ScratchFolder scratch;
   techniques::MemoryConfig set = sets_around().back().second;
   int64_t before = std::numeric_limits<int64_t>::max();
-  for (const auto& [place, early] : {std::pair{"none", false}, {"file", false}, {"file", true}}) {
-    set.offload_optimizer = place, set.early_updates = early;
+  struct Case {
+    const char* place;
+    bool early, streamed;
+  };
+  for (const auto& [place, early, streamed] :
+       {Case{"none", false, false}, {"file", false, false}, {"file", true, false}, {"file", true, true}}) {
+    if (streamed && std::string(GetParam()) == "fp32") continue;
+    set.offload_optimizer = place, set.early_updates = early, set.offload_parameters = streamed;
     constexpr int64_t kTokens = 256;
     const Recipe recipe = recipe_of(GetParam(), set, kTokens);
     const StepMemory planned = dry_step(recipe, 1, kTokens);
@@ -122,13 +163,13 @@ TEST_P(Learning, TakesLessAsADryRunSays) {
     EXPECT_LT(planned.device, before);
     // What products in 16 bits allocate inside is not seen (memory/dry_run.h).
     const double tolerance = recipe.compute.dtype == "fp32" ? 0.03 : 0.1;
-    EXPECT_NEAR(static_cast<double>(planned.device) / peak, 1, tolerance) << place << early;
+    EXPECT_NEAR(static_cast<double>(planned.device) / peak, 1, tolerance) << place << early << streamed;
     EXPECT_EQ(planned.in_files > 0, true);
     before = planned.device;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Learning, testing::Values("fp32", "bf16"),
+INSTANTIATE_TEST_SUITE_P(Types, Learning, testing::Values("fp32", "bf16", "gpu"),
                          [](const auto& tested) { return std::string(tested.param); });
 
 }  // namespace
