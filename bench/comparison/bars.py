@@ -4,7 +4,7 @@ import dataclasses
 
 from .plot import Axis, decades, rule, text
 
-LABELS, WIDTH, RIGHT, ROW, TOP, BOTTOM = 210, 760, 80, 24, 44, 34
+LABELS, WIDTH, RIGHT, ROW, TOP, BOTTOM = 210, 760, 80, 24, 44, 40
 OURS, THEIRS = "#d62728", "#7f7f7f"
 
 
@@ -29,7 +29,7 @@ def draw(title: str, unit: str, bars: list[Bar]) -> str:
     for power in range(low, high + 1):
         place = across.place(10.0**power)
         parts += [rule(place, TOP - 6, place, bottom), text(place, bottom + 16, f"{10**power:,}")]
-    parts.append(text(WIDTH - RIGHT + 12, bottom + 16, unit, "start"))
+    parts.append(text((LABELS + WIDTH - RIGHT) / 2, bottom + 33, unit))
     for i, bar in enumerate(bars):
         y, end = TOP + ROW * i, across.place(bar.value)
         look = f'fill="white" stroke="{bar.color}"' if bar.hollow else f'fill="{bar.color}" stroke="{bar.color}"'
