@@ -88,17 +88,17 @@ class InFile final : public Home {
     bytes_ += bytes;
     void* const begin = file_->map_more(bytes);
     return at::from_blob(
-        begin, tensor.sizes(), [file = file_, bytes](void* data) { TemporaryFile::unmap(data, bytes); },
+        begin, tensor.sizes(), [file = file_, bytes](void* data) { file->unmap(data, bytes); },
         tensor.options().device(at::kCPU));
   }
   Visit bring(const at::Tensor& home) override { return {home, home.to(device_), {}}; }
   void arrive(Visit&) override {}
   void leave(Visit visit) override {
-    TemporaryFile::let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));
+    file_->let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));
   }
   void send(Visit visit) override {
     if (!visit.here.is_same(visit.home)) visit.home.copy_(visit.here);
-    TemporaryFile::let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));
+    file_->let_go(visit.home.mutable_data_ptr(), static_cast<int64_t>(visit.home.nbytes()));
   }
 
  private:

@@ -66,6 +66,9 @@ class OnHost final : public Shelved {
   }
   ~OnHost() override {
     forget_copy();
+    for (HostState::Copy& copy : state_->in_flight) {
+      if (copy.owner == this) copy.owner = nullptr;  // the next one may lie at this address
+    }
     state_->places.free(offset_);
   }
   OnHost(const OnHost&) = delete;

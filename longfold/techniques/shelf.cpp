@@ -8,6 +8,7 @@
 
 #include "longfold/memory/dry_run.h"
 #include "longfold/techniques/places.h"
+#include "longfold/techniques/staged_file.h"
 #include "longfold/techniques/temporary_file.h"
 
 namespace longfold::techniques {
@@ -51,7 +52,32 @@ struct FileState {
     owner = nullptr;
   }
 
+  // Begins to write or to read, in another thread. `tensor` is not to go before that is done.
+  [[nodiscard]] std::future<void> write(const at::Tensor& tensor, int64_t offset) {
+    if (tensor.is_cpu()) {
+      return std::async(std::launch::async, [this, tensor, offset] {
+        file->write(tensor.const_data_ptr(), static_cast<int64_t>(tensor.nbytes()), offset);
+      });
+    }
+    auto ready = std::make_shared<c10::Event>(staged_for(tensor.device()).queued());
+    return std::async(std::launch::async, [this, tensor, ready, offset] { staged->write(tensor, *ready, offset); });
+  }
+  [[nodiscard]] std::future<void> read(const at::Tensor& tensor, int64_t offset) {
+    if (tensor.is_cpu()) {
+      return std::async(std::launch::async, [this, tensor, offset] {
+        file->read(tensor.mutable_data_ptr(), static_cast<int64_t>(tensor.nbytes()), offset);
+      });
+    }
+    auto ready = std::make_shared<c10::Event>(staged_for(tensor.device()).queued());
+    return std::async(std::launch::async, [this, tensor, ready, offset] { staged->read(tensor, *ready, offset); });
+  }
+  StagedFile& staged_for(at::Device gpu) {
+    if (!staged) staged.emplace(*file, gpu);
+    return *staged;
+  }
+
   std::optional<TemporaryFile> file;  // none of a dry run
+  std::optional<StagedFile> staged;   // of a GPU: made with the first tensor
   memory::Term term;
   Places places;
   at::Tensor in_flight;         // what is being written
@@ -68,19 +94,15 @@ class InFile final : public Shelved {
         bytes_(static_cast<int64_t>(tensor.nbytes())),
         offset_(state_->places.take(bytes_)) {
     state_->finish_writing();
-    at::Tensor from = tensor.detach().contiguous();
-    if (!from.is_meta()) {
-      if (!from.is_cpu()) from = from.cpu();
-      state_->written = std::async(std::launch::async, [file = &*state_->file, from, bytes = bytes_, offset = offset_] {
-        file->write(from.const_data_ptr(), bytes, offset);
-      });
-    }
+    const at::Tensor from = tensor.detach().contiguous();
+    if (!from.is_meta()) state_->written = state_->write(from, offset_);
     memory::assign_term(from, state_->term);
     state_->in_flight = from;
     state_->owner = this;
   }
   ~InFile() override {
     if (read_.valid()) read_.wait();
+    if (state_->owner == this) state_->owner = nullptr;  // the next one may lie at this address
     state_->places.free(offset_);
   }
   InFile(const InFile&) = delete;
@@ -94,19 +116,14 @@ class InFile final : public Shelved {
       to_ = written;
       return;
     }
-    const bool has_data = options_.device().type() != at::kMeta;
-    to_ = at::empty(sizes_, has_data ? options_.device(at::kCPU) : options_);
-    if (!has_data) return;
-    read_ = std::async(std::launch::async, [file = &*state_->file, to = to_, bytes = bytes_, offset = offset_] {
-      file->read(to.mutable_data_ptr(), bytes, offset);
-    });
+    to_ = at::empty(sizes_, options_);
+    if (!to_.is_meta()) read_ = state_->read(to_, offset_);
   }
 
   at::Tensor get() override {
     prefetch();
     if (read_.valid()) read_.get();
-    at::Tensor back = std::move(to_);
-    return back.to(options_.device());
+    return std::move(to_);
   }
 
  private:

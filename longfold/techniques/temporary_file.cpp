@@ -87,17 +87,20 @@ void* TemporaryFile::map_more(int64_t bytes) {
   }
   void* begin = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, mapped_);
   if (begin == MAP_FAILED) fail("map", bytes, std::strerror(errno));
+  offsets_.emplace(begin, mapped_);
   mapped_ += size;
   return begin;
 }
 
 void TemporaryFile::unmap(void* begin, int64_t bytes) {
+  offsets_.erase(begin);
   ::munmap(begin, static_cast<size_t>(whole_pages(bytes)));
 }
 
-void TemporaryFile::let_go(void* begin, int64_t bytes) {
-  ::msync(begin, static_cast<size_t>(whole_pages(bytes)), MS_ASYNC);
-  ::madvise(begin, static_cast<size_t>(whole_pages(bytes)), MADV_DONTNEED);
+void TemporaryFile::let_go(void* begin, int64_t bytes) const {
+  const auto size = whole_pages(bytes);
+  ::madvise(begin, static_cast<size_t>(size), MADV_DONTNEED);  // what was changed is the file's, and dirty
+  ::sync_file_range(descriptor_, offsets_.at(begin), size, SYNC_FILE_RANGE_WRITE);
 }
 
 }  // namespace longfold::techniques

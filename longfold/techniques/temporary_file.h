@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 
 namespace longfold::techniques {
 
@@ -20,9 +21,9 @@ class TemporaryFile {
   // Makes the file longer by that, all zeros, and maps it: what is written there is in the file.
   [[nodiscard]] void* map_more(int64_t bytes);
   // Of memory that map_more() gave.
-  static void unmap(void* begin, int64_t bytes);
-  // Its pages need not stay in memory.
-  static void let_go(void* begin, int64_t bytes);
+  void unmap(void* begin, int64_t bytes);
+  // Begins to write its pages, which need not stay in memory.
+  void let_go(void* begin, int64_t bytes) const;
 
  private:
   [[noreturn]] void fail(const char* what, int64_t bytes, const char* why) const;
@@ -30,6 +31,7 @@ class TemporaryFile {
   std::filesystem::path folder_;
   int descriptor_;
   int64_t mapped_ = 0;
+  std::map<void*, int64_t> offsets_;  // of what is mapped
 };
 
 }  // namespace longfold::techniques

@@ -65,6 +65,17 @@ TEST(FileShelf, KeepsInMemoryOnlyWhatIsBeingWritten) {
   EXPECT_EQ(shelved[0]->get()[0].item<float>(), 0);
 }
 
+TEST(FileShelf, DoesNotTakeOneForAnotherAtItsAddress) {
+  const ScratchFolder scratch;
+  const auto shelf = file_shelf(scratch.path(), kTerm);
+  for (int i = 0; i < 50; ++i) {
+    auto gone = shelf->put(at::full({64}, i, at::kFloat));
+    gone.reset();
+    const auto kept = shelf->put(at::full({64}, -i, at::kFloat));  // often where the other was
+    EXPECT_EQ(kept->get()[0].item<float>(), static_cast<float>(-i));
+  }
+}
+
 TEST(FileShelf, SaysWhichFolderItCannotUse) {
   const ScratchFolder scratch;
   std::ofstream(scratch / "file") << "x";
