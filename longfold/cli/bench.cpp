@@ -124,7 +124,8 @@ void add_bench(CLI::App& app) {
     const bool is_of_model = name.starts_with("model.") && name != "model.preset";
     if (!name.starts_with("memory.") && !is_of_model && !is_limit) continue;
     step->add_option_function<std::string>(
-            is_limit ? "--memory-limit,--" + name : "--" + name, [options, name](const std::string& text) { options->of_recipe.emplace_back(name, text); })
+            is_limit ? "--memory-limit,--" + name : "--" + name,
+            [options, name](const std::string& text) { options->of_recipe.emplace_back(name, text); })
         ->group("Sizes and memory techniques, as in a recipe (longfold train --help)");
   }
   step->add_flag("--no-warm-up", options->no_warm_up, "the first step counts");
@@ -134,6 +135,7 @@ void add_bench(CLI::App& app) {
   step->add_flag("--json", options->json, "every step's seconds and loss, in one line");
   step->callback([options] { bench_step(*options); });
   add_bench_reach(*bench);
+  add_bench_comm(*bench);
 }
 
 }  // namespace longfold::cli

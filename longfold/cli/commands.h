@@ -8,6 +8,7 @@ namespace longfold::cli {
 void add_bench(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_bench_reach(CLI::App& bench);
+void add_bench_comm(CLI::App& bench);
 void add_export(CLI::App& app);
 void add_import(CLI::App& app);
 void add_info(CLI::App& app);

@@ -103,6 +103,7 @@ void print_json(const train::Recipe& recipe, const train::StepMemory& step, int6
                               {"device_bytes", step.device},
                               {"host_bytes", step.on_host},
                               {"file_bytes", step.in_files},
+                              {"sent_bytes", step.traffic.bytes_sent},
                               {"terms", terms}};
   if (device != nullptr && recipe.parallel.processes == 1) line["seconds"] = seconds_of(recipe, *device, rows, tokens);
   std::printf("%s\n", line.dump().c_str());
@@ -141,6 +142,9 @@ void run_plan(const PlanOptions& options) {
   const int64_t on_host = step.on_host;
   if (on_host > 0) std::printf("%-12s %11s\n", "on the host", base::format_bytes(on_host).c_str());
   if (step.in_files > 0) std::printf("%-12s %11s\n", "in files", base::format_bytes(step.in_files).c_str());
+  if (processes > 1) {
+    std::printf("%-12s %11s  a step, by each process\n", "sent", base::format_bytes(step.traffic.bytes_sent).c_str());
+  }
   if (device != nullptr && processes == 1) {  // what exchanges take is not known
     const double seconds = seconds_of(recipe, *device, rows, tokens);
     const double flops = step_flops(recipe.model, tokens) * static_cast<double>(rows);

@@ -54,6 +54,8 @@ void Progress::show(const train::StepReport& report) {
   ++steps_;
   seconds_per_token_ += 1 / report.tokens_per_second;
   seconds_waited_ += report.seconds_waited;
+  bytes_sent_ += static_cast<double>(report.bytes_sent.value_or(0));
+  share_exchanging_ += report.seconds > 0 ? report.seconds_exchanging / report.seconds : 0;
   const std::string line = describe(report);
   print(line);
   const bool last = report.step >= report.num_steps;
@@ -99,6 +101,12 @@ double Progress::tokens_per_second() const {
 double Progress::seconds_waited() const {
   const std::lock_guard lock(mutex_);
   return seconds_waited_;
+}
+
+Progress::Exchanged Progress::exchanged() const {
+  const std::lock_guard lock(mutex_);
+  const auto steps = static_cast<double>(std::max<int64_t>(steps_, 1));
+  return {bytes_sent_ / steps, share_exchanging_ / steps};
 }
 
 void Progress::start(std::string what, std::string line, seconds silence) {

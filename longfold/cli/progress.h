@@ -31,6 +31,11 @@ class Progress {
   // Over all steps shown.
   [[nodiscard]] double tokens_per_second() const;
   [[nodiscard]] double seconds_waited() const;  // for tokens
+  // Bytes that the first process sent in a step, and the share of the steps' time that it waited for others.
+  struct Exchanged {
+    double bytes_a_step, share_waited;
+  };
+  [[nodiscard]] Exchanged exchanged() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -48,8 +53,9 @@ class Progress {
   std::string parts_name_, part_;
   Clock::time_point parts_began_, parts_shown_;
   int64_t steps_ = 0;
-  double seconds_per_token_ = 0, seconds_waited_ = 0;  // summed over steps
-  std::jthread watcher_;                               // last: it reads the others
+  double seconds_per_token_ = 0, seconds_waited_ = 0;  // summed over steps, as the next two
+  double bytes_sent_ = 0, share_exchanging_ = 0;
+  std::jthread watcher_;  // last: it reads the others
 };
 
 }  // namespace longfold::cli

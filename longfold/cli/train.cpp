@@ -231,7 +231,7 @@ void run_train(const Arguments& arguments) {
   } else if (trainer.any_wants(signals.stop())) {
     std::printf("stopped before the evaluation; to evaluate: %s\n", resume_command.c_str());
   } else {
-    print_summary(trainer, progress);
+    print_summary(trainer, progress, plan.step.traffic.bytes_sent);
   }
 }
 

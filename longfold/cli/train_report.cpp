@@ -79,7 +79,7 @@ void print_start(const train::Trainer& trainer, const std::string& changes) {
   std::fflush(stdout);
 }
 
-void print_summary(train::Trainer& trainer, Progress& progress) {
+void print_summary(train::Trainer& trainer, Progress& progress, int64_t planned_to_send) {
   const int64_t peak = trainer.meter().peak();
   const double tokens_per_second = progress.tokens_per_second(), seconds_waited = progress.seconds_waited();
   const train::Evaluation evaluation = evaluate(trainer, progress);
@@ -111,6 +111,11 @@ void print_summary(train::Trainer& trainer, Progress& progress) {
   if (tokens_per_second > 0) {
     std::printf("\nspeed        %s tokens/s, %.3f s waited for tokens\n",
                 base::format_count(static_cast<int64_t>(tokens_per_second)).c_str(), seconds_waited);
+  }
+  if (const auto [bytes, share] = progress.exchanged(); bytes > 0) {
+    std::printf("exchanged    %s a step from the first process, %s planned; %.0f %% of the time waited for others\n",
+                base::format_bytes(static_cast<int64_t>(bytes)).c_str(), base::format_bytes(planned_to_send).c_str(),
+                100 * share);
   }
   std::printf("memory       %s at most, parameters and optimizer included\n", base::format_bytes(peak).c_str());
   std::printf("never built  %s for an S x S mask (1 byte each), %s for one layer's scores (fp32, %ld heads), S = %s\n",

@@ -9,6 +9,6 @@ namespace longfold::cli {
 // `changes`: of a resumed run, or "".
 void print_start(const train::Trainer& trainer, const std::string& changes);
 // Evaluates first.
-void print_summary(train::Trainer& trainer, Progress& progress);
+void print_summary(train::Trainer& trainer, Progress& progress, int64_t planned_to_send);
 
 }  // namespace longfold::cli

@@ -46,11 +46,11 @@ void Pending::wait() {
   tensors_.clear();
 }
 
-Communicator::Communicator(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Traffic> traffic)
+Communicator::Communicator(c10::intrusive_ptr<c10d::Backend> backend)
     : backend_(std::move(backend)),
       rank_(backend_->getRank()),
       size_(backend_->getSize()),
-      traffic_(std::move(traffic)) {}
+      traffic_(std::make_shared<Traffic>()) {}
 
 Communicator Communicator::dry(int64_t rank, int64_t size) {
   Communicator made;
@@ -58,7 +58,9 @@ Communicator Communicator::dry(int64_t rank, int64_t size) {
   return made;
 }
 
-Pending Communicator::begun_dry(const at::Tensor& x, int64_t scratch) const {
+Pending Communicator::begun_dry(const at::Tensor& x, int64_t scratch, int64_t bytes_sent) const {
+  ++traffic_->calls;
+  traffic_->bytes_sent += bytes_sent;
   return {nullptr, {x, scratch > 0 ? at::empty({scratch}, x.options()) : at::Tensor()}, traffic_};
 }
 
@@ -72,27 +74,30 @@ Pending Communicator::begun(c10::intrusive_ptr<c10d::Work> work, std::vector<at:
 Pending Communicator::all_reduce(const at::Tensor& x) const {
   check("all_reduce", x);
   if (is_alone() || x.numel() == 0) return {};
-  if (x.is_meta()) return begun_dry(x, (size() - 1) * ((x.numel() + size() - 1) / size()));
+  const int64_t own = (x.numel() + size() - 1) / size(), sent = 2 * (size() - 1) * bytes(x) / size();
+  if (x.is_meta()) return begun_dry(x, (size() - 1) * own, sent);
   std::vector<at::Tensor> tensors{x};
-  return begun(backend_->allreduce(tensors), {x}, 2 * (size() - 1) * bytes(x) / size());
+  return begun(backend_->allreduce(tensors), {x}, sent);
 }
 
 Pending Communicator::all_gather(const at::Tensor& out, const at::Tensor& in) const {
   check_blocks("all_gather", out, in, size());
   if (is_alone()) at::Tensor(out).copy_(in.unsqueeze(0));
   if (is_alone() || in.numel() == 0) return {};
-  if (in.is_meta()) return begun_dry(out, 0);
+  const int64_t sent = (size() - 1) * bytes(in);
+  if (in.is_meta()) return begun_dry(out, 0, sent);
   at::Tensor to = out, from = in;
-  return begun(backend_->_allgather_base(to, from), {out, in}, (size() - 1) * bytes(in));
+  return begun(backend_->_allgather_base(to, from), {out, in}, sent);
 }
 
 Pending Communicator::reduce_scatter(const at::Tensor& out, const at::Tensor& in) const {
   check_blocks("reduce_scatter", in, out, size());
   if (is_alone()) at::Tensor(out).copy_(in[0]);
   if (is_alone() || out.numel() == 0) return {};
-  if (in.is_meta()) return begun_dry(in, (size() - 1) * out.numel());
+  const int64_t sent = (size() - 1) * bytes(out);
+  if (in.is_meta()) return begun_dry(in, (size() - 1) * out.numel(), sent);
   at::Tensor to = out, from = in;
-  return begun(backend_->_reduce_scatter_base(to, from), {out, in}, (size() - 1) * bytes(out));
+  return begun(backend_->_reduce_scatter_base(to, from), {out, in}, sent);
 }
 
 Pending Communicator::all_to_all(const at::Tensor& out, const at::Tensor& in) const {
@@ -100,20 +105,22 @@ Pending Communicator::all_to_all(const at::Tensor& out, const at::Tensor& in) co
   TORCH_CHECK(in.dim() > 0 && in.size(0) == size(), "[all_to_all] expected [", size(), ", ...], got ", in.sizes());
   if (is_alone()) at::Tensor(out).copy_(in);
   if (is_alone() || in.numel() == 0) return {};
-  if (in.is_meta()) return begun_dry(in, 0);
+  const int64_t sent = (size() - 1) * bytes(in) / size();
+  if (in.is_meta()) return begun_dry(in, 0, sent);
   at::Tensor to = out, from = in;
   std::vector<int64_t> even;
-  return begun(backend_->alltoall_base(to, from, even, even), {out, in}, (size() - 1) * bytes(in) / size());
+  return begun(backend_->alltoall_base(to, from, even, even), {out, in}, sent);
 }
 
 Pending Communicator::broadcast(const at::Tensor& x, int64_t root) const {
   check("broadcast", x);
   if (is_alone() || x.numel() == 0) return {};
-  if (x.is_meta()) return {};
+  const int64_t sent = rank() == root ? (size() - 1) * bytes(x) : 0;
+  if (x.is_meta()) return begun_dry(x, 0, sent);
   std::vector<at::Tensor> tensors{x};
   c10d::BroadcastOptions options;
   options.rootRank = root;
-  return begun(backend_->broadcast(tensors, options), {x}, rank() == root ? (size() - 1) * bytes(x) : 0);
+  return begun(backend_->broadcast(tensors, options), {x}, sent);
 }
 
 Pending Communicator::shift(const at::Tensor& out, const at::Tensor& in, int64_t by) const {
@@ -121,7 +128,7 @@ Pending Communicator::shift(const at::Tensor& out, const at::Tensor& in, int64_t
   const int64_t P = size(), to = ((rank() + by) % P + P) % P, from = ((rank() - by) % P + P) % P;
   if (to == rank()) at::Tensor(out).copy_(in);
   if (to == rank() || in.numel() == 0) return {};
-  if (in.is_meta()) return begun_dry(in, 0);
+  if (in.is_meta()) return begun_dry(in, 0, bytes(in));
   at::Tensor received = out.view({-1}), sent = in.view({-1});
   std::vector<int64_t> of_received(static_cast<size_t>(P)), of_sent(static_cast<size_t>(P));
   of_received[static_cast<size_t>(from)] = of_sent[static_cast<size_t>(to)] = in.numel();

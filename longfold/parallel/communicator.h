@@ -11,11 +11,17 @@
 
 namespace longfold::parallel {
 
-// What went over the wire, and how long somebody waited for it; of all groups of a process together.
+// What went over the wire, and how long somebody waited for it, of one process in a group. In a dry run bytes and calls
+// are those of the real one.
 struct Traffic {
   int64_t bytes_sent = 0;  // to other processes, by this one
   int64_t calls = 0;
   double seconds_waited = 0;
+
+  Traffic& operator+=(const Traffic& other) {
+    bytes_sent += other.bytes_sent, calls += other.calls, seconds_waited += other.seconds_waited;
+    return *this;
+  }
 };
 
 // An exchange under way. Its tensors must not be touched before wait(); it keeps them.
@@ -37,7 +43,7 @@ class Pending {
 class Communicator {
  public:
   Communicator() = default;
-  Communicator(c10::intrusive_ptr<c10d::Backend> backend, std::shared_ptr<Traffic> traffic);
+  explicit Communicator(c10::intrusive_ptr<c10d::Backend> backend);
   // Of a dry run: tensors without data (meta) go nowhere, and what an exchange would take is allocated.
   static Communicator dry(int64_t rank, int64_t size);
 
@@ -64,7 +70,7 @@ class Communicator {
  private:
   [[nodiscard]] Pending begun(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> tensors,
                               int64_t bytes_sent) const;
-  [[nodiscard]] Pending begun_dry(const at::Tensor& x, int64_t scratch) const;
+  [[nodiscard]] Pending begun_dry(const at::Tensor& x, int64_t scratch, int64_t bytes_sent) const;
 
   c10::intrusive_ptr<c10d::Backend> backend_;  // null: one process, or a dry run
   int64_t rank_ = 0, size_ = 1;

@@ -70,4 +70,11 @@ Mesh Mesh::dry(const Degrees& degrees) {
   return mesh;
 }
 
+Traffic Mesh::traffic() const {
+  Traffic sum;
+  for (const Communicator& one : along_) sum += one.traffic();
+  for (const Communicator* one : {&sharers_, &replicas_, &all_}) sum += one->traffic();
+  return sum;
+}
+
 }  // namespace longfold::parallel

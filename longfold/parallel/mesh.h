@@ -51,6 +51,8 @@ class Mesh {
   [[nodiscard]] const Communicator& replicas() const { return replicas_; }
   [[nodiscard]] const Communicator& all() const { return all_; }
 
+  [[nodiscard]] Traffic traffic() const;  // of all of these together
+
  private:
   Degrees degrees_;
   int64_t rank_ = 0;

@@ -132,6 +132,10 @@ StepMemory dry_step(const Recipe& recipe, int64_t rows, int64_t tokens) {
     learner.update(1, 0, 0);
     result.device = allocator.peak() - before;
     result.by_term = allocator.at_peak();
+    result.traffic = mesh.traffic();
+    result.sent_by_ulysses = mesh.along(parallel::Axis::kUlysses).traffic().bytes_sent;
+    result.sent_by_ring = mesh.along(parallel::Axis::kRing).traffic().bytes_sent;
+    result.sent_for_gradients = mesh.replicas().traffic().bytes_sent;
   }
   if (!on_cpu) add_overhead_of_gpu(result);
   const auto add = [&](const std::string& place, int64_t bytes) {

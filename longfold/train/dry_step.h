@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "longfold/memory/dry_run.h"
+#include "longfold/parallel/communicator.h"
 #include "longfold/techniques/techniques.h"
 #include "longfold/train/recipe.h"
 
@@ -13,8 +14,10 @@ namespace longfold::train {
 
 struct StepMemory {
   int64_t device = 0;  // bytes, the most at once; of a GPU what the allocator holds (MemoryMeter::held_peak())
-  memory::BytesByTerm by_term{};       // what they were for
-  int64_t on_host = 0, in_files = 0;   // what waits there
+  memory::BytesByTerm by_term{};                                          // what they were for
+  int64_t on_host = 0, in_files = 0;                                      // what waits there
+  parallel::Traffic traffic;                                              // what a process sends in a step, in all
+  int64_t sent_by_ulysses = 0, sent_by_ring = 0, sent_for_gradients = 0;  // of that, bytes
   techniques::HostBytes shelved = {};  // of what is on the host: techniques::make_shelves()
 };
 

@@ -48,6 +48,10 @@ std::string to_json_line(const StepReport& report) {
                {"skipped", report.skipped},
                {"memory_live", report.memory_live},
                {"memory_peak", report.memory_peak}};
+  if (report.bytes_sent) {
+    json["bytes_sent"] = *report.bytes_sent;
+    json["seconds_exchanging"] = report.seconds_exchanging;
+  }
   if (report.loss_scale) json["loss_scale"] = *report.loss_scale;
   return json.dump() + "\n";
 }

@@ -18,11 +18,14 @@ struct StepReport {
   std::optional<double> validation_loss;  // after the update; none if it was not looked at, or no label counts
   double grad_norm = 0;                   // before clipping
   double learning_rate = 0;
-  std::optional<double> loss_scale;  // of fp16 alone
-  double tokens_per_second = 0;      // without validation and checkpoints
-  double seconds_waited = 0;         // for the tokens: they are read while the step before computes
-  bool skipped = false;              // something was not a number, and the parameters stayed as they were
-  int64_t memory_live = 0;           // bytes
+  std::optional<double> loss_scale;   // of fp16 alone
+  double tokens_per_second = 0;       // without validation and checkpoints
+  double seconds = 0;                 // of the step alone
+  double seconds_waited = 0;          // for the tokens: they are read while the step before computes
+  std::optional<int64_t> bytes_sent;  // to other processes, by the first; of several processes alone
+  double seconds_exchanging = 0;      // waited for what they send
+  bool skipped = false;               // something was not a number, and the parameters stayed as they were
+  int64_t memory_live = 0;            // bytes
   int64_t memory_peak = 0;
   double seconds_left = 0;  // with the evaluation at the end
 };

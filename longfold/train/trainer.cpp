@@ -149,6 +149,7 @@ void Trainer::check_alike() const {
 StepReport Trainer::train_step(BatchesAhead& ahead) {
   const auto start = Clock::now();
   const double waited_before = ahead.seconds_waited();
+  const parallel::Traffic traffic_before = mesh_.traffic();
   const std::vector<data::Batch> batches = ahead.take();
   const double loss_scale = loss_scale_ ? loss_scale_->scale : 1;
   const double rate = learning_rate(schedule_of(recipe_), step_ + 1);
@@ -169,7 +170,13 @@ StepReport Trainer::train_step(BatchesAhead& ahead) {
   step_ = report.step;
 
   const double seconds = seconds_since(start);
+  report.seconds = seconds;
   report.seconds_waited = ahead.seconds_waited() - waited_before;
+  if (mesh_.degrees().processes() > 1) {
+    const parallel::Traffic traffic = mesh_.traffic();
+    report.bytes_sent = traffic.bytes_sent - traffic_before.bytes_sent;
+    report.seconds_exchanging = traffic.seconds_waited - traffic_before.seconds_waited;
+  }
   report.tokens_per_second = static_cast<double>(losses.num_tokens) / seconds;
   pace_.add_step(seconds, losses.forward_seconds, losses.num_tokens);
   report.seconds_left = pace_.for_steps(recipe_.train.steps - step_) + evaluation_seconds();

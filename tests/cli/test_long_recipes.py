@@ -18,4 +18,4 @@ def test_their_heads_say_what_they_take(longfold, path):
     assert plan["device_bytes"] <= 79 << 30
     assert plan["device_bytes"] / (1 << 30) == pytest.approx(device, rel=0.05)
     assert plan["host_bytes"] / (1 << 30) == pytest.approx(host, rel=0.01)
-    assert f"output = \"build/runs/{path.stem}\"" in path.read_text()
+    assert f'output = "build/runs/{path.stem}"' in path.read_text()

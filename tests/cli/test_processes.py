@@ -1,5 +1,6 @@
 """Runs of several processes: the same losses whatever they share, and an end when one of them is missing."""
 
+import json
 import os
 import pathlib
 import re
@@ -164,3 +165,34 @@ def test_a_signal_to_one_process_stops_all_after_a_step(launch, recipe, tmp_path
     assert launched.returncode == 0, err
     assert "stopped after step" in out
     assert len(checkpoints(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize("name", ["ring", "ulysses", "all_three", "data"])
+def test_what_is_sent_is_what_was_planned(longfold, launch, recipe, tmp_path, name):
+    processes, options = LAYOUTS[name]
+    path = recipe(SHARED)
+    done = launch(processes, "train", path, "--train.steps", 2, *options)
+    assert done.returncode == 0, done.err
+    assert re.search(r"\nexchanged    .* a step from the first process, .* planned; \d+ % of the time waited", done.out)
+    plan = longfold("plan", path, "--json", "--parallel.processes", processes, *options)
+    planned = json.loads(plan.stdout)["sent_bytes"]
+    for line in metrics(tmp_path / "run"):
+        assert line["bytes_sent"] == pytest.approx(planned, rel=0.002, abs=500)  # and some losses
+        assert line["seconds_exchanging"] > 0
+
+
+GRIDS = ["--parallel.ulysses 8", "--parallel.ring 8", "--parallel.ring 4 --parallel.ulysses 2 --parallel.processes 16"]
+GRIDS += ["--parallel.ulysses 4 --memory.checkpoint full --compute.dtype bf16"]
+GRIDS += ["--parallel.ring 2 --memory.checkpoint full --compute.dtype bf16"]
+GRIDS += ["--parallel.ulysses 4 --parallel.ring 2 --model.family llama --model.num_heads 8 --model.num_kv_heads 2"]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_bytes_on_the_wire_are_those_of_the_formulas(longfold, grid):
+    done = longfold("bench", "comm", "--tokens", 8192, "--json", *grid.split())
+    assert done.code == 0, done.stderr
+    line = json.loads(done.stdout)
+    for axis in ("ulysses", "ring"):
+        assert (axis in line) == (f"--parallel.{axis}" in grid)
+    for axis in line.keys() - {"sent_bytes"}:
+        assert line[axis]["counted"] == pytest.approx(line[axis]["formula"], rel=0.05) and line[axis]["counted"] > 0

@@ -44,7 +44,7 @@ class MpiWorld final : public World {
       MPI_Group_free(&some);
       MPI_Group_free(&all);
     });
-    return {c10::make_intrusive<mpi::Backend>(progress_, comm, rank, static_cast<int>(members.size())), traffic_};
+    return Communicator(c10::make_intrusive<mpi::Backend>(progress_, comm, rank, static_cast<int>(members.size())));
   }
 
   [[noreturn]] void abort(int exit_code) override {
@@ -54,7 +54,6 @@ class MpiWorld final : public World {
 
  private:
   std::shared_ptr<mpi::Progress> progress_;
-  std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
   int rank_ = 0, size_ = 1;
 };
 
