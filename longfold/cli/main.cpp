@@ -1,33 +1,19 @@
-// The longfold program. Exit codes: 0 fine, 1 the run failed, 2 the user asked for something that cannot be.
+// The longfold program; cli/failure.h has its exit codes.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <exception>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "longfold/base/error.h"
 #include "longfold/base/text.h"
 #include "longfold/cli/commands.h"
-#include "longfold/cli/launch.h"
+#include "longfold/cli/failure.h"
 #include "longfold/version.h"
 
 namespace {
 
-// One line, whatever the names in it hold.
-int fail(int code, std::string_view message) {
-  const int rank = longfold::cli::launched_rank();
-  // What is wrong with all of them the first one says, and ends them.
-  if (rank > 0) std::this_thread::sleep_for(std::chrono::seconds(3));
-  const std::string who = rank > 0 ? "process " + std::to_string(rank) + ": " : "";
-  std::fprintf(stderr, "longfold: %s%s\n", who.c_str(), longfold::base::printable(message).c_str());
-  return code;
-}
-
-// libtorch appends a stack trace to its messages, CLI11 further lines.
+// CLI11 appends further lines to its messages.
 std::string_view first_line(std::string_view message) {
   return message.substr(0, message.find('\n'));
 }
@@ -35,7 +21,7 @@ std::string_view first_line(std::string_view message) {
 // What was printed may still be in the buffer, and a full disk shows only when it is written.
 int finish(int code) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-  return fail(1, "cannot write to standard output (is the disk full?)");
+  return longfold::cli::fail(1, "cannot write to standard output (is the disk full?)");
 }
 
 // CLI11 would say that a command is missing, not which word is none.
@@ -70,12 +56,8 @@ int main(int argc, char** argv) {
     return finish(0);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return finish(app.exit(error));  // --help, --version
-    return fail(2, std::string(first_line(error.what())) + " (longfold --help lists the commands)");
-  } catch (const longfold::base::UserError& error) {
-    return fail(2, error.what());
-  } catch (const longfold::base::RunError& error) {
-    return fail(1, error.what());
-  } catch (const std::exception& error) {
-    return fail(1, first_line(error.what()));
+    return longfold::cli::fail(2, std::string(first_line(error.what())) + " (longfold --help lists the commands)");
+  } catch (...) {
+    return longfold::cli::fail_by_exception();
   }
 }

@@ -8,6 +8,7 @@
 #include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/cli/commands.h"
+#include "longfold/cli/failure.h"
 #include "longfold/cli/launch.h"
 #include "longfold/cli/progress.h"
 #include "longfold/cli/signals.h"
@@ -169,13 +170,11 @@ void print_note(const train::FolderLock& lock) {
                lock.file().c_str(), lock.left_by().c_str());
 }
 
-void run_train(const Arguments& arguments) {
-  train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
-  const auto world = launched_world(recipe.parallel.timeout);
-  recipe.parallel.processes = recipe.parallel.processes > 0 ? recipe.parallel.processes : world->size();
-  train::resolve_processes(recipe, world->size());
-  const parallel::Mesh mesh(*world, recipe.parallel.degrees());
-  const bool is_first = world->rank() == 0;
+void run_train(const Arguments& arguments, train::Recipe recipe, parallel::World& world) {
+  recipe.parallel.processes = recipe.parallel.processes > 0 ? recipe.parallel.processes : world.size();
+  train::resolve_processes(recipe, world.size());
+  const parallel::Mesh mesh(world, recipe.parallel.degrees());
+  const bool is_first = world.rank() == 0;
   if (!is_first && std::freopen("/dev/null", "w", stdout) == nullptr) throw base::RunError("cannot open /dev/null");
   check_output(recipe, arguments);
   const auto meter = memory::MemoryMeter::install();
@@ -188,7 +187,7 @@ void run_train(const Arguments& arguments) {
   StopSignals signals(words(before_the_steps(recipe)));
   Progress progress(is_first);
   progress.begin("planning the memory of a step");
-  const train::Plan plan = train::plan_run(recipe, arguments.force, world->size());
+  const train::Plan plan = train::plan_run(recipe, arguments.force, world.size());
   if (recipe.memory.automatic) std::printf("memory       auto: %s\n", chosen(plan.recipe.memory).c_str());
   recipe.memory = plan.recipe.memory;
   progress.begin("checking the tokens of " + recipe.data.path + " and building the model");
@@ -202,7 +201,7 @@ void run_train(const Arguments& arguments) {
   if (is_first) print_note(*trainer.lock());
   print_start(trainer, changes);
 
-  if (world->size() > 1) print_processes(plan);
+  if (world.size() > 1) print_processes(plan);
   print_plan(plan);
   if (recipe.compute.device == "auto") std::printf("device       auto: %s\n", trainer.recipe().compute.device.c_str());
   const std::string resume_command = command_to_go_on(arguments, true);
@@ -232,6 +231,20 @@ void run_train(const Arguments& arguments) {
     std::printf("stopped before the evaluation; to evaluate: %s\n", resume_command.c_str());
   } else {
     print_summary(trainer, progress, plan.step.traffic.bytes_sent);
+  }
+}
+
+// Under srun nobody ends the others for one that failed.
+void run_train(const Arguments& arguments) {
+  train::Recipe recipe = train::read_recipe(arguments.recipe, arguments.options);
+  const auto world = launched_world(recipe.parallel.timeout);
+  if (world->size() == 1) return run_train(arguments, std::move(recipe), *world);
+  try {
+    run_train(arguments, std::move(recipe), *world);
+  } catch (...) {
+    const int code = fail_by_exception();
+    std::fflush(nullptr);
+    world->abort(code);
   }
 }
 

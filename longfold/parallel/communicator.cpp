@@ -135,8 +135,11 @@ Pending Communicator::shift(const at::Tensor& out, const at::Tensor& in, int64_t
   return begun(backend_->alltoall_base(received, sent, of_received, of_sent), {out, in}, bytes(in));
 }
 
-void Communicator::barrier() const {
-  if (!is_alone()) backend_->barrier()->wait();
+void Communicator::barrier(double timeout_seconds) const {
+  if (is_alone()) return;
+  c10d::BarrierOptions options;
+  if (timeout_seconds > 0) options.timeout = std::chrono::milliseconds(static_cast<int64_t>(1000 * timeout_seconds));
+  backend_->barrier(options)->wait();
 }
 
 }  // namespace longfold::parallel

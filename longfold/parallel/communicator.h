@@ -63,7 +63,8 @@ class Communicator {
   [[nodiscard]] Pending broadcast(const at::Tensor& x, int64_t root) const;
   // `in` goes to process rank + by, `out` comes from rank - by, around.
   [[nodiscard]] Pending shift(const at::Tensor& out, const at::Tensor& in, int64_t by) const;
-  void barrier() const;
+  // Waits for all of them, for as long as any exchange may take, or for `timeout_seconds`.
+  void barrier(double timeout_seconds = 0) const;
 
   [[nodiscard]] Traffic traffic() const { return traffic_ ? *traffic_ : Traffic(); }
 

@@ -1,6 +1,7 @@
 #include "longfold/train/evaluate.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 
@@ -30,15 +31,24 @@ MeanLoss evaluate(const model::Transformer& model, const Split& split, const Bat
                   const parallel::Mesh& mesh) {
   const at::NoGradGuard no_grad;
   const at::Device device = model->parameters().front().device();
+  const int64_t data = mesh.degrees().data, own = mesh.at(parallel::Axis::kData);
   MeanLoss mean;
   for (int64_t i = 0; i < split.num_batches; ++i) {
-    const data::Batch batch = batch_on(device, tokens_of(split.batch(i), mesh));
-    mean.add(token_losses(model, batch), batch.*split.weights);
+    // Along data processes take their rows of a batch, or, of those that they cannot share, one after the other.
+    const data::Batch read = split.batch(i);
+    const bool is_shared = read.tokens.size(0) % data == 0;
+    const data::Batch batch = batch_on(device, is_shared ? share_of(read, mesh).batch : tokens_of(read, mesh));
+    const auto weights = batch.*split.weights;
+    if (is_shared || i % data == own) {
+      mean.add(token_losses(model, batch), weights);
+    } else {
+      mean.add(at::zeros_like(weights), at::zeros_like(weights));
+    }
     if (!device.is_cpu())
       (void)mean.num_labels();  // waits: progress is of what was computed, not of what was asked for
     progress(i + 1, split.num_batches);
   }
-  mean.add_up(mesh.sharers());
+  mean.add_up(mesh.replicas());
   return mean;
 }
 

@@ -114,7 +114,6 @@ bool Trainer::run(const Events& events, const std::atomic<bool>& stop) {
   if (log) log->flush();
   save(events);
   remove_old();
-  mesh_.all().barrier();  // what is saved is there for all
   if (is_first()) lock_->release();
   return step_ >= recipe_.train.steps;
 }
@@ -236,9 +235,11 @@ void Trainer::check_finite(const Outcome& outcome) {
 
 void Trainer::save(const Events& events) {
   if (step_ == saved_step_) return;
+  // The others wait for as long as the disk takes: where it fails, the first ends all.
+  constexpr double kPatience = 24 * 3600;
   if (!is_first()) {
     saved_step_ = step_;
-    return;
+    return mesh_.all().barrier(kPatience);
   }
   events.saving(step_);
   lock_->ensure();
@@ -253,6 +254,7 @@ void Trainer::save(const Events& events) {
                           .loss_scale = loss_scale_};
   const auto path = save_checkpoint(recipe_.train.output, manifest, {parameters(), learner_->optimizer_state()});
   saved_step_ = step_;
+  mesh_.all().barrier();
   events.checkpoint(path);
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/Dispatch.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -44,8 +45,10 @@ void add_up(const std::vector<const void*>& blocks, void* to, int64_t count, at:
 
 }  // namespace
 
-Backend::Backend(std::shared_ptr<Progress> progress, MPI_Comm comm, int rank, int size)
-    : c10d::Backend(rank, size), progress_(std::move(progress)), comm_(comm) {}
+Backend::Backend(std::shared_ptr<Progress> progress, MPI_Comm comm, int rank, std::vector<int64_t> world_ranks)
+    : c10d::Backend(rank, static_cast<int>(world_ranks.size())),
+      progress_(std::move(progress)),
+      group_{comm, std::make_shared<const std::vector<int64_t>>(std::move(world_ranks))} {}
 
 Backend::Staged Backend::staged(const at::Tensor& out, const at::Tensor& in) {
   TORCH_CHECK(out.is_contiguous() && in.is_contiguous(), "[mpi] expected contiguous tensors, got strides ",
@@ -56,10 +59,10 @@ Backend::Staged Backend::staged(const at::Tensor& out, const at::Tensor& in) {
 }
 
 c10::intrusive_ptr<c10d::Work> Backend::start(const char* what, const at::Tensor& x, std::vector<Stage> stages,
-                                              std::function<void()> at_wait) {
+                                              std::function<void()> at_wait, double timeout_seconds) {
   const auto exchange =
       c10::make_intrusive<Exchange>(std::string(what) + " of " + base::format_bytes(static_cast<int64_t>(x.nbytes())),
-                                    comm_, next_tag_, std::move(stages), std::move(at_wait));
+                                    group_, next_tag_, std::move(stages), std::move(at_wait), timeout_seconds);
   next_tag_ = (next_tag_ + 2) % kTags;
   progress_->start(exchange);
   return exchange;
@@ -91,7 +94,11 @@ Stage Backend::sum_parts(const at::Tensor& in, const std::vector<Part>& parts, c
 c10::intrusive_ptr<c10d::Work> Backend::allreduce(std::vector<at::Tensor>& tensors,
                                                   const c10d::AllreduceOptions& options) {
   TORCH_CHECK(tensors.size() == 1 && options.reduceOp == c10d::ReduceOp::SUM, "[mpi] expected the sum of one tensor");
-  const Staged x = staged(tensors[0], tensors[0]);
+  return sum(tensors[0], 0);
+}
+
+c10::intrusive_ptr<c10d::Work> Backend::sum(const at::Tensor& tensor, double timeout_seconds) {
+  const Staged x = staged(tensor, tensor);
   // Each process sums a part, of whole cache lines, and sends it to all.
   const int64_t n = x.in.numel(), each = (((n + size_ - 1) / size_) + 15) / 16 * 16;
   std::vector<Part> parts;
@@ -109,7 +116,7 @@ c10::intrusive_ptr<c10d::Work> Backend::allreduce(std::vector<at::Tensor>& tenso
     spread.sends.push_back({peer, bytes_of(result, own.begin), size_of(result, own.count)});
   }
   return start("all-reduce", x.in, {sum_parts(flat, parts, result.narrow(0, own.begin, own.count)), std::move(spread)},
-               x.at_wait);
+               x.at_wait, timeout_seconds);
 }
 
 c10::intrusive_ptr<c10d::Work> Backend::_reduce_scatter_base(at::Tensor& out, at::Tensor& in,
@@ -180,9 +187,9 @@ c10::intrusive_ptr<c10d::Work> Backend::broadcast(std::vector<at::Tensor>& tenso
   return start("broadcast", x.in, {std::move(stage)}, rank_ == root ? std::function<void()>() : x.at_wait);
 }
 
-c10::intrusive_ptr<c10d::Work> Backend::barrier(const c10d::BarrierOptions&) {
-  std::vector<at::Tensor> nothing{at::zeros({1}, at::kLong)};
-  return allreduce(nothing, {});
+c10::intrusive_ptr<c10d::Work> Backend::barrier(const c10d::BarrierOptions& options) {
+  const double seconds = std::chrono::duration<double>(options.timeout).count();
+  return sum(at::zeros({1}, at::kLong), std::max(seconds, 0.0));
 }
 
 }  // namespace longfold::parallel::mpi

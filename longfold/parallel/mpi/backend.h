@@ -14,7 +14,8 @@ namespace longfold::parallel::mpi {
 
 class Backend final : public c10d::Backend {
  public:
-  Backend(std::shared_ptr<Progress> progress, MPI_Comm comm, int rank, int size);
+  // `world_ranks`: of the group's processes, of which this one is the `rank`-th.
+  Backend(std::shared_ptr<Progress> progress, MPI_Comm comm, int rank, std::vector<int64_t> world_ranks);
 
   const std::string getBackendName() const override { return "longfold-mpi"; }
 
@@ -39,7 +40,8 @@ class Backend final : public c10d::Backend {
   };
   [[nodiscard]] static Staged staged(const at::Tensor& out, const at::Tensor& in);
   [[nodiscard]] c10::intrusive_ptr<c10d::Work> start(const char* what, const at::Tensor& x, std::vector<Stage> stages,
-                                                     std::function<void()> at_wait);
+                                                     std::function<void()> at_wait, double timeout_seconds = 0);
+  [[nodiscard]] c10::intrusive_ptr<c10d::Work> sum(const at::Tensor& x, double timeout_seconds);
   // Everybody's part of `in` for this process, summed into `out`. Parts are elements of `in`, flat.
   struct Part {
     int64_t begin, count;
@@ -47,7 +49,7 @@ class Backend final : public c10d::Backend {
   [[nodiscard]] Stage sum_parts(const at::Tensor& in, const std::vector<Part>& parts, const at::Tensor& out) const;
 
   std::shared_ptr<Progress> progress_;
-  MPI_Comm comm_;
+  Exchange::Group group_;
   int next_tag_ = 0;
 };
 

@@ -19,8 +19,14 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-Exchange::Exchange(std::string name, MPI_Comm comm, int tag, std::vector<Stage> stages, std::function<void()> at_wait)
-    : name_(std::move(name)), comm_(comm), tag_(tag), stages_(std::move(stages)), at_wait_(std::move(at_wait)) {}
+Exchange::Exchange(std::string name, Group group, int tag, std::vector<Stage> stages, std::function<void()> at_wait,
+                   double timeout_seconds)
+    : name_(std::move(name)),
+      group_(std::move(group)),
+      tag_(tag),
+      stages_(std::move(stages)),
+      at_wait_(std::move(at_wait)),
+      timeout_seconds_(timeout_seconds) {}
 
 bool Exchange::wait(std::chrono::milliseconds timeout) {
   const bool done = c10d::Work::wait(timeout);
@@ -117,12 +123,12 @@ void Progress::begin_stage(Exchange& exchange) const {
   exchange.peers_.clear();
   for (const Message& message : stage.receives) {
     in_pieces(message, [&](void* data, int bytes, MPI_Request* request) {
-      MPI_Irecv(data, bytes, MPI_BYTE, message.peer, tag, exchange.comm_, request);
+      MPI_Irecv(data, bytes, MPI_BYTE, message.peer, tag, exchange.group_.comm, request);
     });
   }
   for (const Message& message : stage.sends) {
     in_pieces(message, [&](void* data, int bytes, MPI_Request* request) {
-      MPI_Isend(data, bytes, MPI_BYTE, message.peer, tag, exchange.comm_, request);
+      MPI_Isend(data, bytes, MPI_BYTE, message.peer, tag, exchange.group_.comm, request);
     });
   }
   exchange.last_progress_ = Clock::now();
@@ -147,21 +153,24 @@ bool Progress::advance(Exchange& exchange) const {
   }
   if (count > 0) {
     exchange.last_progress_ = Clock::now();
-  } else if (std::chrono::duration<double>(Clock::now() - exchange.last_progress_).count() > timeout_seconds_) {
+    return true;
+  }
+  const double timeout = exchange.timeout_seconds_ > 0 ? exchange.timeout_seconds_ : timeout_seconds_;
+  if (std::chrono::duration<double>(Clock::now() - exchange.last_progress_).count() > timeout) {
     exchange.finish(std::make_exception_ptr(base::RunError(missing(exchange))));
   }
-  return count > 0;
+  return false;
 }
 
 std::string Progress::missing(const Exchange& exchange) const {
   std::vector<std::string> peers;
   for (size_t i = 0; i < exchange.requests_.size(); ++i) {
     if (exchange.requests_[i] == MPI_REQUEST_NULL) continue;
-    const std::string peer = std::to_string(exchange.peers_[i]);
+    const std::string peer = std::to_string((*exchange.group_.world_ranks)[static_cast<size_t>(exchange.peers_[i])]);
     if (std::ranges::find(peers, peer) == peers.end()) peers.push_back(peer);
   }
   return "[mpi] " + exchange.name_ + ": nothing came for " + base::format_duration(timeout_seconds_) +
-         " from process " + base::join(peers, ", ") + " of the group (parallel.timeout)";
+         " from process " + base::join(peers, ", ") + " (parallel.timeout)";
 }
 
 }  // namespace longfold::parallel::mpi

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -30,17 +31,24 @@ struct Stage {
 // An exchange of one or two stages.
 class Exchange final : public c10d::Work {
  public:
-  Exchange(std::string name, MPI_Comm comm, int tag, std::vector<Stage> stages, std::function<void()> at_wait);
+  // `world_ranks` of the group's processes, for messages; a timeout of 0 is the progress thread's.
+  struct Group {
+    MPI_Comm comm;
+    std::shared_ptr<const std::vector<int64_t>> world_ranks;
+  };
+  Exchange(std::string name, Group group, int tag, std::vector<Stage> stages, std::function<void()> at_wait,
+           double timeout_seconds = 0);
   // Until it is done; then calls at_wait, once. Throws what went wrong.
   bool wait(std::chrono::milliseconds timeout) override;
 
  private:
   friend class Progress;
   std::string name_;  // for messages: "all-reduce of 4.0 MiB"
-  MPI_Comm comm_;
+  Group group_;
   int tag_;
   std::vector<Stage> stages_;
   std::function<void()> at_wait_;
+  double timeout_seconds_;
   size_t stage_ = 0;
   std::vector<MPI_Request> requests_ = {};
   std::vector<int> peers_ = {};  // of the requests

@@ -44,7 +44,7 @@ class MpiWorld final : public World {
       MPI_Group_free(&some);
       MPI_Group_free(&all);
     });
-    return Communicator(c10::make_intrusive<mpi::Backend>(progress_, comm, rank, static_cast<int>(members.size())));
+    return Communicator(c10::make_intrusive<mpi::Backend>(progress_, comm, rank, ranks));
   }
 
   [[noreturn]] void abort(int exit_code) override {
