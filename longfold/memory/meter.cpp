@@ -29,16 +29,21 @@ std::string exact(double value) {
 // torch's allocator of a GPU reads its settings when the first tensor comes.
 void set_up_allocator(c10::Device gpu, int64_t limit) {
   auto* const allocator = c10::getDeviceAllocator(gpu.type());
-  const std::string before = c10::CachingAllocator::getAllocatorSettings();  // of the environment
+  const std::string before = c10::CachingAllocator::getAllocatorSettings();  // of the environment, or of this
   std::string settings = before;
-  const auto add = [&](const std::string& key, const std::string& value) {
-    if (before.find(key) == std::string::npos) settings += (settings.empty() ? "" : ",") + key + ":" + value;
-  };
+  const auto has = [&](const std::string& text) { return before.find(text) != std::string::npos; };
+  const auto add = [&](const std::string& setting) { settings += (settings.empty() ? "" : ",") + setting; };
   // Without, free memory that no tensor fits into grows with the step's length.
-  add("expandable_segments", "True");
+  if (!has("expandable_segments")) add("expandable_segments:True");
   const auto total = static_cast<int64_t>(allocator->getMemoryInfo(gpu.index()).second);
   if (limit > 0 && limit < total) {
-    add("per_process_memory_fraction", exact(static_cast<double>(limit) / static_cast<double>(total)));
+    const std::string key = "per_process_memory_fraction";
+    const std::string wanted = key + ":" + exact(static_cast<double>(limit) / static_cast<double>(total));
+    if (has(key) && !has(wanted)) {
+      throw base::UserError("a GPU's memory is limited twice, by " + base::format_bytes(limit) + " and by " + before +
+                            " (PYTORCH_CUDA_ALLOC_CONF): leave out one of them");
+    }
+    if (!has(key)) add(wanted);
   }
   if (settings == before) return;
   if (allocator->initialized()) throw base::RunError("[memory] expected a GPU's limit before its first tensor");
