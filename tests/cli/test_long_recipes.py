@@ -1,4 +1,4 @@
-"""recipes/h100: each fits, and takes what its head says."""
+"""recipes/h100 and recipes/cpu: each fits, and takes what its head says."""
 
 import json
 import pathlib
@@ -6,16 +6,32 @@ import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+RECIPES = pathlib.Path(__file__).resolve().parents[2] / "recipes"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes" / "h100").glob("*.toml")), ids=lambda path: path.stem)
-def test_their_heads_say_what_they_take(longfold, path):
-    done = longfold("plan", path, "--device", "h100", "--model.vocab_size", 69, "--json")
+def recipes(folder):
+    return pytest.mark.parametrize("path", sorted((RECIPES / folder).glob("*.toml")), ids=lambda path: path.stem)
+
+
+def planned(longfold, path, *options):
+    assert f'output = "build/runs/{path.stem}"' in path.read_text()
+    done = longfold("plan", path, "--model.vocab_size", 69, "--json", *options)
     assert done.code == 0, done.stderr
-    plan = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@recipes("h100")
+def test_what_they_take_of_an_h100(longfold, path):
+    plan = planned(longfold, path, "--device", "h100")
     device, host = (float(x) for x in re.search(r"device ([\d.]+) GiB, host ([\d.]+) GiB", path.read_text()).groups())
     assert plan["device_bytes"] <= 79 << 30
     assert plan["device_bytes"] / (1 << 30) == pytest.approx(device, rel=0.05)
     assert plan["host_bytes"] / (1 << 30) == pytest.approx(host, rel=0.01)
-    assert f'output = "build/runs/{path.stem}"' in path.read_text()
+
+
+@recipes("cpu")
+def test_what_they_take_of_a_cpu(longfold, path):
+    plan = planned(longfold, path)
+    memory, files = re.search(r"memory (\d+) MiB, files (none|\d+)", path.read_text()).groups()
+    assert plan["device_bytes"] / (1 << 20) == pytest.approx(float(memory), rel=0.01)
+    assert plan["file_bytes"] / (1 << 20) == pytest.approx(0 if files == "none" else float(files), rel=0.01)
