@@ -70,9 +70,8 @@ void MemoryConfig::validate() const {
   }
   if (offload_parameters && (checkpoint == "none" || offload_optimizer == "none")) {
     throw base::UserError(
-        "expected memory.offload_parameters to be false without memory.checkpoint and memory.offload_optimizer, by "
-        "which "
-        "parameters are wanted one block after the other and live elsewhere, got true");
+        "expected memory.offload_parameters to be false without memory.checkpoint and memory.offload_optimizer (by "
+        "these parameters are wanted one block after the other, and live elsewhere), got true");
   }
   if (attention == "dense" && chunked_attention != "none") {
     throw base::UserError("expected memory.chunked_attention to be none where memory.attention is dense, got \"" +

@@ -52,24 +52,20 @@ struct FileState {
     owner = nullptr;
   }
 
-  // Begins to write or to read, in another thread. `tensor` is not to go before that is done.
-  [[nodiscard]] std::future<void> write(const at::Tensor& tensor, int64_t offset) {
-    if (tensor.is_cpu()) {
-      return std::async(std::launch::async, [this, tensor, offset] {
-        file->write(tensor.const_data_ptr(), static_cast<int64_t>(tensor.nbytes()), offset);
-      });
-    }
-    auto ready = std::make_shared<c10::Event>(staged_for(tensor.device()).queued());
-    return std::async(std::launch::async, [this, tensor, ready, offset] { staged->write(tensor, *ready, offset); });
-  }
-  [[nodiscard]] std::future<void> read(const at::Tensor& tensor, int64_t offset) {
-    if (tensor.is_cpu()) {
-      return std::async(std::launch::async, [this, tensor, offset] {
-        file->read(tensor.mutable_data_ptr(), static_cast<int64_t>(tensor.nbytes()), offset);
-      });
-    }
-    auto ready = std::make_shared<c10::Event>(staged_for(tensor.device()).queued());
-    return std::async(std::launch::async, [this, tensor, ready, offset] { staged->read(tensor, *ready, offset); });
+  // Begins to write or to read, in another thread.
+  enum class Way : uint8_t { kOut, kIn };
+  [[nodiscard]] std::future<void> move(Way way, const at::Tensor& tensor, int64_t offset) {
+    std::shared_ptr<const c10::Event> ready;  // of a GPU
+    if (!tensor.is_cpu()) ready = std::make_shared<c10::Event>(staged_for(tensor.device()).queued());
+    return std::async(std::launch::async, [this, way, tensor, ready, offset] {
+      const auto bytes = static_cast<int64_t>(tensor.nbytes());
+      if (ready != nullptr) {
+        way == Way::kOut ? staged->write(tensor, *ready, offset) : staged->read(tensor, *ready, offset);
+      } else {
+        way == Way::kOut ? file->write(tensor.const_data_ptr(), bytes, offset)
+                         : file->read(tensor.mutable_data_ptr(), bytes, offset);
+      }
+    });
   }
   StagedFile& staged_for(at::Device gpu) {
     if (!staged) staged.emplace(*file, gpu);
@@ -95,14 +91,13 @@ class InFile final : public Shelved {
         offset_(state_->places.take(bytes_)) {
     state_->finish_writing();
     const at::Tensor from = tensor.detach().contiguous();
-    if (!from.is_meta()) state_->written = state_->write(from, offset_);
+    if (!from.is_meta()) state_->written = state_->move(FileState::Way::kOut, from, offset_);
     memory::assign_term(from, state_->term);
     state_->in_flight = from;
     state_->owner = this;
   }
   ~InFile() override {
     if (read_.valid()) read_.wait();
-    if (state_->owner == this) state_->owner = nullptr;  // the next one may lie at this address
     state_->places.free(offset_);
   }
   InFile(const InFile&) = delete;
@@ -117,7 +112,7 @@ class InFile final : public Shelved {
       return;
     }
     to_ = at::empty(sizes_, options_);
-    if (!to_.is_meta()) read_ = state_->read(to_, offset_);
+    if (!to_.is_meta()) read_ = state_->move(FileState::Way::kIn, to_, offset_);
   }
 
   at::Tensor get() override {
