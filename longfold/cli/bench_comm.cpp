@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "longfold/base/error.h"
 #include "longfold/base/fields.h"
 #include "longfold/base/text.h"
 #include "longfold/cli/bench_model.h"
@@ -33,14 +34,14 @@ struct Row {
 // By the formulas: N tokens of a row, h and kv the width of all heads of queries and of keys, in elements. Ulysses
 // moves queries, keys, values and the output of each forward pass, and again with their gradients in backward; what it
 // moves besides, the log-sum-exp of a row, is in no formula.
-std::vector<Row> rows_of(const train::Recipe& recipe, const train::StepMemory& step, int64_t rows, int64_t tokens) {
+std::vector<Row> rows_of(const train::Recipe& recipe, const train::StepMemory& step, int64_t tokens) {
   const auto degrees = recipe.parallel.degrees();
   const auto U = static_cast<double>(degrees.ulysses), R = static_cast<double>(degrees.ring);
   const auto P = static_cast<double>(degrees.data) * U * R;
   const auto D = static_cast<double>(recipe.model.head_size());
   const double heads = static_cast<double>(recipe.model.num_heads), keys = static_cast<double>(recipe.model.kv_heads());
   const double element = recipe.compute.dtype == "fp32" ? 4 : 2, sum = 4;
-  const double own = static_cast<double>(rows * tokens) / (U * R);
+  const double own = static_cast<double>(tokens) / (U * R);
   const auto layers = static_cast<double>(recipe.model.num_layers);
   const bool again = recipe.memory.checkpoint_every() > 0 && !recipe.memory.keeps_attention();
   const double keys_here = std::max(keys, U);  // fewer are copied before they travel
@@ -74,11 +75,14 @@ void bench_comm(const CommOptions& options) {
   train::resolve(recipe);
   const int64_t processes =
       recipe.parallel.processes > 0 ? recipe.parallel.processes : recipe.parallel.ring * recipe.parallel.ulysses;
+  if (processes == 1) {
+    throw base::UserError("expected several processes, got one (--parallel.ulysses 4, or --parallel.processes 4)");
+  }
   recipe.parallel.processes = processes;
   recipe.data.batch_size = recipe.parallel.degrees().data;
   train::resolve_processes(recipe, processes);
   const train::StepMemory step = train::dry_step(recipe, 1, options.tokens);
-  const std::vector<Row> rows = rows_of(recipe, step, 1, options.tokens);
+  const std::vector<Row> rows = rows_of(recipe, step, options.tokens);
   if (options.json) {
     nlohmann::ordered_json line;
     for (const Row& row : rows) line[row.axis] = {{"counted", row.counted}, {"formula", row.expected}};

@@ -82,6 +82,7 @@ void take_real_step(const train::Recipe& recipe, int64_t limit, Row& row) {
   const auto counted = memory::MemoryMeter::install();
   BenchModel model(recipe, row.tokens);
   if (model.device().is_cpu()) counted.set_limit({limit + limit / 10});
+  model.meter().trim();  // of what the rows before left with a GPU's allocator
   model.meter().reset_peak();
   const auto start = std::chrono::steady_clock::now();
   (void)model.take_step();
